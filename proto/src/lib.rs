@@ -1,0 +1,11 @@
+//! The public API of Wattle, generated from `proto/wattle/v1`.
+
+/// Package `wattle.v1`.
+#[allow(clippy::all, missing_debug_implementations, reason = "generated code")]
+#[rustfmt::skip]
+pub mod v1 {
+    tonic::include_proto!("wattle.v1");
+}
+
+/// The encoded file descriptors of `wattle.v1`, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wattle.v1.bin"));
