@@ -1,1 +1,51 @@
-fn main() {}
+//! The chores of the project: `cargo xtask test | tidy | demo | bench`.
+//!
+//! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
+//! would call by hand (cargo, git, python3) and says what it calls.
+
+mod command;
+mod failure;
+mod guests;
+mod prerequisites;
+mod skips;
+mod steps;
+mod test;
+mod test_log;
+mod tidy;
+
+use failure::Failure;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
+  tidy            only the rules of style and layering that a machine can check";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage { word }) => {
+            eprintln!("xtask: unknown argument {word:?}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[&str]) -> Result<(), Failure> {
+    match words {
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        ["test"] => test::run_all(),
+        ["tidy"] => tidy::run(),
+        [word, ..] => Err(Failure::Usage { word: (*word).to_owned() }),
+    }
+}

@@ -1,0 +1,65 @@
+//! Why a chore failed, with what the reader needs to go on.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Usage {
+        word: String,
+    },
+    CannotStart {
+        command: String,
+        source: io::Error,
+    },
+    Exited {
+        command: String,
+        status: ExitStatus,
+    },
+    File {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// Something that cannot be installed from here.
+    Missing {
+        what: &'static str,
+        advice: String,
+    },
+    Violations {
+        count: usize,
+    },
+    Skips {
+        differences: usize,
+    },
+    Steps {
+        failed: Vec<&'static str>,
+    },
+}
+
+impl Failure {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage { word } => write!(out, "unknown argument {word:?}"),
+            Self::CannotStart { command, source } => write!(out, "cannot start `{command}`: {source}"),
+            Self::Exited { command, status } => write!(out, "`{command}` failed: {status}"),
+            Self::File { path, source } => write!(out, "{}: {source}", path.display()),
+            Self::Missing { what, advice } => write!(out, "{what} is missing: {advice}"),
+            Self::Violations { count } => write!(out, "{count} violations of the style rules, listed above"),
+            Self::Skips { differences } => {
+                write!(out, "tests/skips.txt and the run differ in {differences} places, listed above")
+            }
+            Self::Steps { failed } => write!(out, "failed: {}", failed.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
