@@ -1,7 +1,15 @@
 //! The public API of Wattle, generated from `proto/wattle/v1`.
 
 /// Package `wattle.v1`.
-#[allow(clippy::all, missing_debug_implementations, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::excessive_nesting,
+    clippy::too_many_lines,
+    missing_debug_implementations,
+    unused_qualifications,
+    reason = "generated code"
+)]
 #[rustfmt::skip]
 pub mod v1 {
     tonic::include_proto!("wattle.v1");
