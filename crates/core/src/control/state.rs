@@ -1,0 +1,283 @@
+//! [`ControlState`]: applies commands.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Applied, Command, Promote, Refusal};
+use super::function::{Function, FunctionState, FunctionVersion};
+use crate::ids::{MapId, ModuleHash};
+use crate::limits::{FUNCTIONS, MAPS};
+use crate::map::{MapDescriptor, MapOptions, OptionsChange};
+use crate::name::Name;
+
+/// Maps and functions of the grid.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ControlState {
+    maps: BTreeMap<Name, MapDescriptor>,
+    functions: BTreeMap<Name, Function>,
+    /// Ids up to this one were given to maps.
+    last_map: u64,
+}
+
+impl ControlState {
+    /// All maps by name.
+    pub fn maps(&self) -> impl ExactSizeIterator<Item = &MapDescriptor> {
+        self.maps.values()
+    }
+
+    /// A map by its name.
+    #[must_use]
+    pub fn map(&self, name: &str) -> Option<&MapDescriptor> {
+        self.maps.get(name)
+    }
+
+    /// All functions by name.
+    pub fn functions(&self) -> impl ExactSizeIterator<Item = (&Name, &Function)> {
+        self.functions.iter()
+    }
+
+    /// A function by its name.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.get(name)
+    }
+
+    /// Whether any version of any function is this module.
+    #[must_use]
+    pub fn uses_module(&self, module: &ModuleHash) -> bool {
+        self.functions
+            .values()
+            .flat_map(|function| &function.versions)
+            .any(|version| version.module == *module)
+    }
+
+    /// Decides a command and carries it out.
+    ///
+    /// # Errors
+    /// A refusal; nothing has changed.
+    pub fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
+        match command {
+            Command::CreateMap { name, options } => self.create_map(name, options),
+            Command::UpdateMap { name, change } => self.update_map(name, change),
+            Command::DeleteMap { name } => match self.maps.remove(name) {
+                Some(map) => Ok(Applied::MapDeleted(map.id)),
+                None => Err(Refusal::MapNotFound { name: name.clone() }),
+            },
+            Command::AddVersion { name, version, promote } => self.add_version(name, version, *promote),
+            Command::Promote { name, version } => self.promote(name, *version),
+            Command::Rollback { name } => {
+                let function = self.function_mut(name)?;
+                let previous =
+                    function.previous.ok_or_else(|| Refusal::NothingToRollBack { name: name.clone() })?;
+                function.promote(previous);
+                Ok(Applied::Function(name.clone(), previous))
+            }
+            Command::DeleteFunction { name } => match self.functions.remove(name) {
+                Some(_) => Ok(Applied::FunctionDeleted),
+                None => Err(Refusal::FunctionNotFound { name: name.clone() }),
+            },
+            Command::Suspend { name, version, because } => {
+                let function = self.function_mut(name)?;
+                if function.state != FunctionState::Active(*version) {
+                    return Ok(Applied::Unchanged);
+                }
+                function.state = FunctionState::Suspended { version: *version, because: because.clone() };
+                Ok(Applied::Function(name.clone(), *version))
+            }
+        }
+    }
+
+    fn create_map(&mut self, name: &Name, options: &MapOptions) -> Result<Applied, Refusal> {
+        options.validate()?;
+        if self.maps.contains_key(name) {
+            return Err(Refusal::MapExists { name: name.clone() });
+        }
+        if self.maps.len() == MAPS {
+            return Err(Refusal::TooManyMaps);
+        }
+        self.last_map += 1;
+        let map = MapDescriptor {
+            id: MapId(self.last_map),
+            name: name.clone(),
+            revision: 1,
+            options: options.clone(),
+        };
+        self.maps.insert(name.clone(), map.clone());
+        Ok(Applied::Map(map))
+    }
+
+    fn update_map(&mut self, name: &Name, change: &OptionsChange) -> Result<Applied, Refusal> {
+        let map = self.maps.get_mut(name).ok_or_else(|| Refusal::MapNotFound { name: name.clone() })?;
+        let options = map.options.changed(change);
+        options.validate()?;
+        if options != map.options {
+            map.options = options;
+            map.revision += 1;
+        }
+        Ok(Applied::Map(map.clone()))
+    }
+
+    fn add_version(
+        &mut self,
+        name: &Name,
+        version: &FunctionVersion,
+        promote: Promote,
+    ) -> Result<Applied, Refusal> {
+        if !self.functions.contains_key(name) && self.functions.len() == FUNCTIONS {
+            return Err(Refusal::TooManyFunctions);
+        }
+        let function = self.functions.entry(name.clone()).or_insert_with(Function::new);
+        let number = function.add(version);
+        match promote {
+            Promote::AtOnce => function.promote(number),
+            Promote::Later => {}
+        }
+        Ok(Applied::Function(name.clone(), number))
+    }
+
+    fn promote(&mut self, name: &Name, version: Option<u32>) -> Result<Applied, Refusal> {
+        let function = self.function_mut(name)?;
+        let newest = function.versions.last().map_or(0, |version| version.number);
+        let number = version.unwrap_or(newest);
+        if function.version(number).is_none() {
+            return Err(Refusal::VersionNotFound { name: name.clone(), version: number });
+        }
+        function.promote(number);
+        Ok(Applied::Function(name.clone(), number))
+    }
+
+    fn function_mut(&mut self, name: &Name) -> Result<&mut Function, Refusal> {
+        self.functions.get_mut(name).ok_or_else(|| Refusal::FunctionNotFound { name: name.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{FunctionKind, FunctionOptions};
+    use crate::limits::FUNCTION_VERSIONS;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn upload(module: u8) -> Box<FunctionVersion> {
+        Box::new(FunctionVersion {
+            number: 0,
+            module: ModuleHash([module; 32]),
+            size_bytes: 1,
+            export: "f".into(),
+            export_index: 0,
+            kind: FunctionKind::EntryProcessor,
+            read_only: false,
+            deterministic: false,
+            uploaded_ms: 0,
+            options: FunctionOptions::default(),
+        })
+    }
+
+    fn add(state: &mut ControlState, module: u8, promote: Promote) -> u32 {
+        match state.apply(&Command::AddVersion { name: name("f"), version: upload(module), promote }) {
+            Ok(Applied::Function(_, number)) => number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn create(state: &mut ControlState, map: &str) -> Result<Applied, Refusal> {
+        state.apply(&Command::CreateMap { name: name(map), options: MapOptions::default() })
+    }
+
+    #[test]
+    fn a_map_of_the_same_name_is_another_map() {
+        let mut state = ControlState::default();
+        assert!(matches!(create(&mut state, "m"), Ok(Applied::Map(map)) if map.id == MapId(1)));
+        assert_eq!(create(&mut state, "m"), Err(Refusal::MapExists { name: name("m") }));
+        assert_eq!(state.apply(&Command::DeleteMap { name: name("m") }), Ok(Applied::MapDeleted(MapId(1))));
+        let gone = Err(Refusal::MapNotFound { name: name("m") });
+        assert_eq!(state.apply(&Command::DeleteMap { name: name("m") }), gone);
+        assert!(matches!(create(&mut state, "m"), Ok(Applied::Map(map)) if map.id == MapId(2)));
+    }
+
+    #[test]
+    fn the_number_of_maps_is_bounded() {
+        let mut state = ControlState::default();
+        (0..MAPS).for_each(|i| assert!(matches!(create(&mut state, &format!("m{i}")), Ok(Applied::Map(_)))));
+        assert_eq!(create(&mut state, "one-more"), Err(Refusal::TooManyMaps));
+    }
+
+    #[test]
+    fn an_update_raises_the_revision_only_if_it_changes_something() {
+        let mut state = ControlState::default();
+        create(&mut state, "m").unwrap();
+        let mut update = |max_bytes| {
+            let change = OptionsChange { max_bytes: Some(max_bytes), ..OptionsChange::default() };
+            match state.apply(&Command::UpdateMap { name: name("m"), change }) {
+                Ok(Applied::Map(map)) => map.revision,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([update(None), update(Some(7)), update(Some(7)), update(None)], [1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_name_flips_forward_and_back() {
+        let mut state = ControlState::default();
+        assert_eq!(add(&mut state, 1, Promote::Later), 1);
+        assert_eq!(state.function("f").unwrap().active(), None);
+        let promote =
+            |state: &mut ControlState, version| state.apply(&Command::Promote { name: name("f"), version });
+        assert_eq!(promote(&mut state, None), Ok(Applied::Function(name("f"), 1)));
+        assert_eq!(add(&mut state, 2, Promote::AtOnce), 2);
+        assert_eq!(state.function("f").unwrap().active(), Some(2));
+        let rollback = Command::Rollback { name: name("f") };
+        assert_eq!(state.apply(&rollback), Ok(Applied::Function(name("f"), 1)));
+        assert_eq!(state.apply(&rollback), Ok(Applied::Function(name("f"), 2)), "and forth again");
+        let missing = Refusal::VersionNotFound { name: name("f"), version: 3 };
+        assert_eq!(promote(&mut state, Some(3)), Err(missing));
+    }
+
+    #[test]
+    fn nothing_active_before_means_nothing_to_roll_back_to() {
+        let mut state = ControlState::default();
+        add(&mut state, 1, Promote::AtOnce);
+        let refused = state.apply(&Command::Rollback { name: name("f") });
+        assert_eq!(refused, Err(Refusal::NothingToRollBack { name: name("f") }));
+    }
+
+    #[test]
+    fn the_same_upload_is_found_again() {
+        let mut state = ControlState::default();
+        assert_eq!([1, 2, 1].map(|module| add(&mut state, module, Promote::AtOnce)), [1, 2, 1]);
+        assert_eq!(state.function("f").unwrap().previous, Some(2));
+    }
+
+    #[test]
+    fn versions_are_bounded_and_the_active_and_previous_ones_stay() {
+        let mut state = ControlState::default();
+        add(&mut state, 0, Promote::AtOnce);
+        add(&mut state, 1, Promote::AtOnce);
+        (2..60).for_each(|module| assert_eq!(add(&mut state, module, Promote::Later), u32::from(module) + 1));
+        let function = state.function("f").unwrap();
+        assert_eq!(function.versions.len(), FUNCTION_VERSIONS);
+        assert_eq!((function.active(), function.previous), (Some(2), Some(1)));
+        assert!(
+            function.version(1).is_some() && function.version(2).is_some() && function.version(3).is_none()
+        );
+        assert!(state.uses_module(&ModuleHash([0; 32])) && !state.uses_module(&ModuleHash([2; 32])));
+    }
+
+    #[test]
+    fn a_suspension_meets_only_the_version_that_misbehaved() {
+        let mut state = ControlState::default();
+        add(&mut state, 1, Promote::AtOnce);
+        add(&mut state, 2, Promote::AtOnce);
+        let suspend = |version| Command::Suspend { name: name("f"), version, because: "spins".into() };
+        assert_eq!(state.apply(&suspend(1)), Ok(Applied::Unchanged));
+        assert_eq!(state.apply(&suspend(2)), Ok(Applied::Function(name("f"), 2)));
+        let suspended = FunctionState::Suspended { version: 2, because: "spins".into() };
+        assert_eq!(state.function("f").unwrap().state, suspended);
+        state.apply(&Command::Promote { name: name("f"), version: None }).unwrap();
+        assert_eq!(state.function("f").unwrap().state, FunctionState::Active(2), "lifted by hand");
+    }
+}

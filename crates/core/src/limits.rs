@@ -1,0 +1,115 @@
+//! Every bound of the system, named, with its unit. Relations between them are asserted when this file compiles.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// A key, in bytes.
+pub const KEY_BYTES: usize = 64 * KIB;
+/// A value, in bytes, unless the node is configured otherwise.
+pub const VALUE_BYTES: usize = MIB;
+/// What `value_bytes` may be configured to at the most.
+pub const VALUE_BYTES_MAX: usize = 4 * MIB;
+/// All keys, values and arguments of one batch, in bytes.
+pub const BATCH_BYTES: usize = 8 * MIB;
+/// Operations or keys in one batch, pipeline message or `InvokeKeys`.
+pub const BATCH_OPERATIONS: usize = 65_536;
+/// A gRPC message as it is decoded, in bytes: a batch and its framing.
+pub const MESSAGE_BYTES: usize = BATCH_BYTES + 4 * MIB;
+/// A module as uploaded, in bytes.
+pub const MODULE_BYTES: usize = 16 * MIB;
+/// The argument of an invocation, in bytes.
+pub const ARGUMENT_BYTES: usize = MIB;
+/// The response of an entry processor for one entry, in bytes.
+pub const RESPONSE_BYTES: usize = MIB;
+/// The name of a map or a function, in bytes.
+pub const NAME_BYTES: usize = 128;
+/// Maps in a grid.
+pub const MAPS: usize = 4096;
+/// Functions in a grid.
+pub const FUNCTIONS: usize = 4096;
+/// Uploaded versions that a function keeps; the oldest inactive one makes room for a new one.
+pub const FUNCTION_VERSIONS: usize = 32;
+
+/// Partitions of a replication class, unless the grid is created with another number.
+pub const PARTITIONS: u16 = 271;
+/// Partitions of a replication class at the most.
+pub const PARTITIONS_MAX: u16 = 4096;
+
+/// Keys and values that wait in the inbox of one partition, in bytes.
+pub const INBOX_BYTES: usize = 64 * MIB;
+/// Operations that wait in the inbox of one partition.
+pub const INBOX_OPERATIONS: usize = 65_536;
+/// Entries that a scan or a whole-map call takes in one turn of a partition.
+pub const SCAN_ENTRIES: usize = 256;
+/// Bytes of keys and values that a scan or a whole-map call takes in one turn of a partition.
+pub const SCAN_BYTES: usize = 256 * KIB;
+/// Keys that a call may touch in one partition and still run on the caller's thread.
+pub const SHORT_KEYS: usize = 64;
+/// Bytes that a call may touch in one partition and still run on the caller's thread.
+pub const SHORT_BYTES: usize = 64 * KIB;
+/// Entries that one turn frees of a map that was cleared or deleted.
+pub const FREE_ENTRIES: usize = 4096;
+/// Entries that one turn expires.
+pub const EXPIRE_ENTRIES: usize = 256;
+
+/// Entries that an eviction compares.
+pub const EVICTION_SAMPLES: usize = 8;
+/// Entries that one write may evict before it is refused.
+pub const EVICTIONS_PER_WRITE: usize = 64;
+
+/// Committed changes that a partition keeps for the watchers of a map, with what they cost in memory, in bytes.
+pub const WATCH_TAIL_BYTES: usize = 256 * KIB;
+/// How long the changes of a map are kept after its last watcher left, so that it can go on where it stood.
+pub const WATCH_LINGER: Duration = Duration::from_secs(120);
+/// Watch streams of a node.
+pub const WATCHES: usize = 1024;
+
+/// Results that a partition keeps for one client whose answers it may ask for again.
+pub const COMPLETIONS_PER_CLIENT: usize = 4096;
+/// Bytes of results that a partition keeps for one client.
+pub const COMPLETION_BYTES_PER_CLIENT: usize = 16 * MIB;
+/// How old a client id may be, in grid time, before its requests are in doubt.
+pub const CLIENT_ID_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How often a client asks for a new id.
+pub const CLIENT_ID_RENEWAL: Duration = Duration::from_secs(5 * 60);
+/// How far ahead of grid time a client id may be dated: the difference of the nodes' clocks.
+pub const CLIENT_ID_AHEAD: Duration = Duration::from_secs(60);
+
+/// CPU time that a function may take for one entry, unless it asks for another.
+pub const CPU_BUDGET: Duration = Duration::from_millis(10);
+/// CPU time that a function may ask for.
+pub const CPU_BUDGET_MAX: Duration = Duration::from_millis(100);
+/// Wall time that an entry may take, in CPU budgets: an honest guest may be descheduled.
+pub const WALL_CAP_BUDGETS: u32 = 10;
+/// Linear memory of a guest instance, in bytes, unless its function asks for another.
+pub const GUEST_MEMORY_BYTES: usize = 16 * MIB;
+/// Linear memory that a function may ask for, in bytes.
+pub const GUEST_MEMORY_BYTES_MAX: usize = 64 * MIB;
+/// Stops of a function within [`BREAKER_WINDOW`] that suspend it.
+pub const BREAKER_STOPS: usize = 5;
+/// See [`BREAKER_STOPS`].
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
+
+/// How long a time to live may be: a hundred years, so that sums of times cannot overflow.
+pub const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// How long a call waits for its turn when the client sets no deadline.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Unanswered messages of one pipeline.
+pub const PIPELINE_MESSAGES: usize = 256;
+
+const _: () = {
+    assert!(VALUE_BYTES <= VALUE_BYTES_MAX);
+    assert!(KEY_BYTES + VALUE_BYTES_MAX <= BATCH_BYTES, "a largest entry fits a batch");
+    assert!(BATCH_BYTES < MESSAGE_BYTES, "a largest batch fits a message");
+    assert!(ARGUMENT_BYTES + KEY_BYTES <= BATCH_BYTES);
+    assert!(BATCH_BYTES <= INBOX_BYTES, "a largest batch fits an inbox");
+    assert!(BATCH_OPERATIONS <= INBOX_OPERATIONS);
+    assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);
+    assert!(PARTITIONS <= PARTITIONS_MAX);
+    assert!(CPU_BUDGET.as_nanos() <= CPU_BUDGET_MAX.as_nanos());
+    assert!(GUEST_MEMORY_BYTES <= GUEST_MEMORY_BYTES_MAX);
+    assert!(RESPONSE_BYTES < COMPLETION_BYTES_PER_CLIENT, "a largest response can be kept");
+    assert!(CLIENT_ID_RENEWAL.as_secs() * 2 < CLIENT_ID_LIFE.as_secs());
+};

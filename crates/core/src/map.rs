@@ -1,0 +1,144 @@
+//! Maps: their options and what a partition needs to know of one.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::MapId;
+use crate::limits::TTL_MAX;
+use crate::name::Name;
+
+/// What the values of a map are; the grid refuses others and tools print them accordingly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ContentType {
+    /// Any bytes.
+    #[default]
+    Bytes,
+    /// UTF-8.
+    Text,
+    /// One JSON value (RFC 8259).
+    Json,
+    /// One MessagePack object.
+    MessagePack,
+}
+
+/// What happens to a write that would take a map past its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum EvictionPolicy {
+    /// The write is refused.
+    #[default]
+    None,
+    /// Of a sample of entries, the one unused for longest goes.
+    Lru,
+    /// Of a sample of entries, the one least often used goes. The counter is Redis's: logarithmic, with decay.
+    Lfu,
+}
+
+/// The options of a map.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MapOptions {
+    /// What its values are. Fixed when the map is created.
+    pub content_type: ContentType,
+    /// How long an entry lives after its last write.
+    pub ttl: Option<Duration>,
+    /// How long an entry lives after its last use.
+    pub max_idle: Option<Duration>,
+    /// A limit over the whole grid, on what entries cost in memory, in bytes.
+    pub max_bytes: Option<u64>,
+    /// What goes when that limit is reached.
+    pub eviction: EvictionPolicy,
+}
+
+/// A change of options: what is `None` stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OptionsChange {
+    /// The new time to live.
+    pub ttl: Option<Option<Duration>>,
+    /// The new longest idle time.
+    pub max_idle: Option<Option<Duration>>,
+    /// The new limit in bytes.
+    pub max_bytes: Option<Option<u64>>,
+    /// The new policy.
+    pub eviction: Option<EvictionPolicy>,
+}
+
+/// Why options are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOptions {
+    /// A time is zero or too long.
+    #[error("{field} must be more than zero and at most 100 years")]
+    Time {
+        /// Which one.
+        field: &'static str,
+    },
+    /// Eviction without a limit would never happen.
+    #[error("an eviction policy needs max_bytes")]
+    EvictionWithoutLimit,
+}
+
+impl MapOptions {
+    /// Checks that the options make sense together.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`] names the field.
+    pub fn validate(&self) -> Result<(), InvalidOptions> {
+        for (field, time) in [("ttl", self.ttl), ("max_idle", self.max_idle)] {
+            if time.is_some_and(|time| time.as_millis() == 0 || time > TTL_MAX) {
+                return Err(InvalidOptions::Time { field });
+            }
+        }
+        if self.eviction != EvictionPolicy::None && self.max_bytes.is_none() {
+            return Err(InvalidOptions::EvictionWithoutLimit);
+        }
+        Ok(())
+    }
+
+    /// These options after a change.
+    #[must_use]
+    pub fn changed(&self, change: &OptionsChange) -> Self {
+        Self {
+            content_type: self.content_type,
+            ttl: change.ttl.unwrap_or(self.ttl),
+            max_idle: change.max_idle.unwrap_or(self.max_idle),
+            max_bytes: change.max_bytes.unwrap_or(self.max_bytes),
+            eviction: change.eviction.unwrap_or(self.eviction),
+        }
+    }
+}
+
+/// A map as the grid knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapDescriptor {
+    /// Never reused.
+    pub id: MapId,
+    /// Points to the id as long as the map is there.
+    pub name: Name,
+    /// Rises with every change of the options.
+    pub revision: u64,
+    /// The options.
+    pub options: MapOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked_at_their_limits() {
+        let ttl = |ttl| MapOptions { ttl: Some(ttl), ..MapOptions::default() };
+        assert_eq!(ttl(TTL_MAX).validate(), Ok(()));
+        assert_eq!(ttl(Duration::from_millis(1)).validate(), Ok(()));
+        assert_eq!(ttl(Duration::ZERO).validate(), Err(InvalidOptions::Time { field: "ttl" }));
+        let beyond = TTL_MAX + Duration::from_millis(1);
+        assert_eq!(ttl(beyond).validate(), Err(InvalidOptions::Time { field: "ttl" }));
+        let unlimited = MapOptions { eviction: EvictionPolicy::Lru, ..MapOptions::default() };
+        assert_eq!(unlimited.validate(), Err(InvalidOptions::EvictionWithoutLimit));
+    }
+
+    #[test]
+    fn a_change_keeps_what_it_does_not_name() {
+        let options = MapOptions { max_bytes: Some(9), ttl: Some(TTL_MAX), ..MapOptions::default() };
+        let change = OptionsChange { ttl: Some(None), ..OptionsChange::default() };
+        assert_eq!(options.changed(&change), MapOptions { max_bytes: Some(9), ..MapOptions::default() });
+    }
+}

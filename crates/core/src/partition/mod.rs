@@ -1,0 +1,21 @@
+//! A partition of the grid: the share of every map that lies in it, its log position, and the results it keeps for retries.
+//!
+//! Operations come in with the time and what they may use, and are decided and applied in one step: a refusal has changed
+//! nothing. A node runs each partition on at most one thread at a time.
+
+mod completions;
+mod operation;
+#[allow(clippy::module_inception, reason = "the type is the subject")]
+mod partition;
+mod placement;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use completions::{Admission, Completion, Recorded};
+pub use operation::{
+    Access, Answer, Condition, Effect, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
+};
+pub use partition::Partition;
+pub use placement::{partition_of, placed_part};
+pub use sweep::{ScanEnd, ScanRange, Swept};

@@ -1,0 +1,200 @@
+//! What a partition is asked, what it answers and why it refuses.
+
+use std::time::Duration;
+
+use crate::ids::{GridTime, Version};
+use crate::map::MapDescriptor;
+
+/// What every operation needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    /// The map, as the node knows it at the time of the call.
+    pub map: &'a MapDescriptor,
+    /// Grid time.
+    pub now: GridTime,
+    /// How much memory writes may add, in bytes: what the node has left.
+    pub headroom: u64,
+}
+
+/// Which time to live a write gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TtlChoice {
+    /// The map's.
+    #[default]
+    OfMap,
+    /// This one.
+    Of(Duration),
+    /// None: the entry lives until it is removed.
+    ForEver,
+}
+
+/// What must hold for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    Always,
+    /// The key has no entry.
+    IfAbsent,
+    /// The entry has this version; [`Version::NONE`] stands for no entry.
+    IfVersion(Version),
+}
+
+/// Whether the answer carries the value that was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Previous {
+    /// It does not.
+    #[default]
+    Ignore,
+    /// It does.
+    Return,
+}
+
+/// Writes a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// How long it lives.
+    pub ttl: TtlChoice,
+    /// When to write at all.
+    pub condition: Condition,
+    /// What to answer.
+    pub previous: Previous,
+}
+
+/// Removes an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Remove<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The version that the entry must have.
+    pub if_version: Option<Version>,
+    /// What to answer.
+    pub previous: Previous,
+}
+
+/// What to do about the time to live of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TtlChange {
+    /// Only read it.
+    Read,
+    /// It lives this long from now.
+    Set(Duration),
+    /// It lives until it is removed.
+    Clear,
+}
+
+/// What an entry processor asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// Nothing.
+    Keep,
+    /// Write a value.
+    Put {
+        /// The value.
+        value: &'a [u8],
+        /// How long it lives.
+        ttl: TtlChoice,
+    },
+    /// Remove the entry.
+    Remove,
+}
+
+/// The answer of an operation that may change something: what a retry gets again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Of a put.
+    Put {
+        /// The new version.
+        version: Version,
+        /// What was there, if it was asked for.
+        previous: Option<Box<[u8]>>,
+    },
+    /// Of a removal.
+    Removed {
+        /// Whether there was an entry.
+        removed: bool,
+        /// What was there, if it was asked for.
+        previous: Option<Box<[u8]>>,
+    },
+    /// Of an increment.
+    Incremented {
+        /// The sum.
+        value: i64,
+        /// The new version.
+        version: Version,
+    },
+    /// Of a touch.
+    Touched {
+        /// Whether there is an entry.
+        found: bool,
+        /// What is left to live; `None` is for ever.
+        ttl: Option<Duration>,
+        /// The entry's version.
+        version: Version,
+    },
+    /// Of an entry processor.
+    Processed {
+        /// What it returned.
+        response: Box<[u8]>,
+    },
+    /// Of a clear.
+    Cleared {
+        /// How many entries there were.
+        removed: u64,
+    },
+}
+
+/// Why an operation changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A conditional write found another version.
+    #[error("the entry's version is {found}, not {expected} (0 stands for no entry)", found = found.0, expected = expected.0)]
+    VersionMismatch {
+        /// Asked for.
+        expected: Version,
+        /// There.
+        found: Version,
+    },
+    /// A put-if-absent found an entry.
+    #[error("the key has an entry, of version {}", version.0)]
+    AlreadyExists {
+        /// The entry's version.
+        version: Version,
+    },
+    /// An increment found something else than an integer.
+    #[error("the value is not a 64-bit integer")]
+    NotAnInteger,
+    /// An increment would leave the range of 64 bits.
+    #[error("the sum of {value} and {delta} is no 64-bit integer")]
+    Overflow {
+        /// There.
+        value: i64,
+        /// To be added.
+        delta: i64,
+    },
+    /// The map is at its limit and evicts nothing, or not enough.
+    #[error(
+        "the map is full: this partition's share is {share} bytes; raise max_bytes, remove entries or choose an eviction policy"
+    )]
+    MapFull {
+        /// Bytes that the partition may hold of this map.
+        share: u64,
+    },
+    /// The node is at its memory limit.
+    #[error(
+        "the node is full: {needed} bytes more are needed and {headroom} left; remove entries or add memory"
+    )]
+    NodeFull {
+        /// Bytes that the write would add.
+        needed: u64,
+        /// Bytes that are left.
+        headroom: u64,
+    },
+    /// The client leaves too many results unacknowledged.
+    #[error("this client has too many unacknowledged results in one partition: let oldest_pending rise")]
+    TooManyPending,
+}

@@ -1,0 +1,425 @@
+//! [`Partition`]: decides operations on single keys and applies them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::completions::{Admission, Completion, Completions};
+use super::operation::{
+    Access, Answer, Condition, Effect, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
+};
+use crate::ids::{GridTime, MapId, PartitionId, RequestId, Slot, Version};
+use crate::limits::{CLIENT_ID_LIFE, EVICTIONS_PER_WRITE, EXPIRE_ENTRIES};
+use crate::map::{ContentType, MapDescriptor};
+use crate::store::{ChangeKind, Doomed, EntryRef, Located, MapStore, TailRead, Write, entry_cost};
+
+mod number;
+
+/// What a partition knows of a map's entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Entries, also expired ones that nobody has seen since.
+    pub entries: u64,
+    /// What they cost in memory, in bytes.
+    pub bytes: u64,
+    /// Entries that made room for others.
+    pub evictions: u64,
+    /// Entries whose time had come.
+    pub expirations: u64,
+}
+
+/// One partition: entries of all maps, log position and completion records.
+#[derive(Debug)]
+pub struct Partition {
+    id: PartitionId,
+    /// How many partitions share the limits of a map.
+    siblings: u16,
+    position: Version,
+    seed: u64,
+    pub(super) maps: HashMap<MapId, MapStore, FixedState>,
+    doomed: Vec<Doomed>,
+    completions: Completions,
+}
+
+impl Partition {
+    /// An empty partition, one of `siblings`. The seed must be random and unknown to clients.
+    #[must_use]
+    pub fn new(id: PartitionId, siblings: u16, seed: u64) -> Self {
+        Self {
+            id,
+            siblings,
+            position: Version::NONE,
+            seed,
+            maps: HashMap::with_hasher(FixedState::with_seed(seed)),
+            doomed: Vec::new(),
+            completions: Completions::new(seed),
+        }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// The log position of its last change.
+    #[must_use]
+    pub fn position(&self) -> Version {
+        self.position
+    }
+
+    /// Whether a request may run; a known one must be answered from its record instead.
+    pub fn admit(&mut self, id: &RequestId) -> Admission<'_> {
+        self.completions.admit(id)
+    }
+
+    /// Whether a result with this many bytes can be kept for the client of a request.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyPending`]: the request must not run.
+    pub fn reserve(&self, id: &RequestId, bytes: usize) -> Result<(), Refusal> {
+        if self.completions.has_room(&id.client, bytes) { Ok(()) } else { Err(Refusal::TooManyPending) }
+    }
+
+    /// Keeps what a request has done, in the same step as its changes.
+    pub fn complete(&mut self, id: &RequestId, completion: Completion) {
+        self.completions.keep(id, completion);
+    }
+
+    /// The entry of a key. Counts as a use.
+    pub fn get(&mut self, at: &Access<'_>, key: &[u8]) -> Option<EntryRef<'_>> {
+        let slot = self.live_slot(at, key)?;
+        let store = self.maps.get_mut(&at.map.id)?;
+        store.touch(slot, at.now);
+        store.view(slot)
+    }
+
+    /// The entry of a key, without counting as a use.
+    pub fn peek(&mut self, at: &Access<'_>, key: &[u8]) -> Option<EntryRef<'_>> {
+        let slot = self.live_slot(at, key)?;
+        self.maps.get(&at.map.id)?.view(slot)
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// A condition that does not hold, or no room.
+    pub fn put(&mut self, at: &Access<'_>, put: &Put<'_>) -> Result<Answer, Refusal> {
+        let located = self.locate(at, put.key);
+        let (found, previous) = match located.slot.and_then(|slot| self.maps.get(&at.map.id)?.view(slot)) {
+            Some(entry) => (entry.version, (put.previous == Previous::Return).then(|| entry.value.into())),
+            None => (Version::NONE, None),
+        };
+        match put.condition {
+            Condition::IfAbsent if found != Version::NONE => {
+                return Err(Refusal::AlreadyExists { version: found });
+            }
+            Condition::IfVersion(expected) if found != expected => {
+                return Err(Refusal::VersionMismatch { expected, found });
+            }
+            Condition::Always | Condition::IfAbsent | Condition::IfVersion(_) => {}
+        }
+        let version = self.write(at, located, put.key, NewValue { bytes: put.value, ttl: put.ttl })?;
+        Ok(Answer::Put { version, previous })
+    }
+
+    /// Removes an entry.
+    ///
+    /// # Errors
+    /// The entry has another version.
+    pub fn remove(&mut self, at: &Access<'_>, remove: &Remove<'_>) -> Result<Answer, Refusal> {
+        let slot = self.live_slot(at, remove.key);
+        let entry = slot.and_then(|slot| self.maps.get(&at.map.id)?.view(slot));
+        let found = entry.map_or(Version::NONE, |entry| entry.version);
+        if let Some(expected) = remove.if_version.filter(|expected| *expected != found) {
+            return Err(Refusal::VersionMismatch { expected, found });
+        }
+        let Some(slot) = slot else { return Ok(Answer::Removed { removed: false, previous: None }) };
+        let previous = entry.filter(|_| remove.previous == Previous::Return).map(|entry| entry.value.into());
+        self.erase(at.map.id, slot, ChangeKind::Removed);
+        Ok(Answer::Removed { removed: true, previous })
+    }
+
+    /// Adds to an integer; a key without an entry counts as 0. The time to live stays as it is.
+    ///
+    /// # Errors
+    /// The value is no integer, the sum is none, or no room.
+    pub fn increment(&mut self, at: &Access<'_>, key: &[u8], delta: i64) -> Result<Answer, Refusal> {
+        let located = self.locate(at, key);
+        let entry = located.slot.and_then(|slot| self.maps.get(&at.map.id)?.view(slot));
+        let binary = at.map.options.content_type == ContentType::MessagePack;
+        let (old, ttl) = match entry {
+            None => (0, TtlChoice::OfMap),
+            Some(entry) => (
+                number::read(entry.value, binary).ok_or(Refusal::NotAnInteger)?,
+                entry.ttl(at.now).map_or(TtlChoice::ForEver, TtlChoice::Of),
+            ),
+        };
+        let value = old.checked_add(delta).ok_or(Refusal::Overflow { value: old, delta })?;
+        let encoded = number::encode(value, binary);
+        let version = self.write(at, located, key, NewValue { bytes: &encoded, ttl })?;
+        Ok(Answer::Incremented { value, version })
+    }
+
+    /// Reads, sets or clears the time to live of an entry. Counts as a use.
+    pub fn touch(&mut self, at: &Access<'_>, key: &[u8], change: TtlChange) -> Answer {
+        let Some(slot) = self.live_slot(at, key) else {
+            return Answer::Touched { found: false, ttl: None, version: Version::NONE };
+        };
+        let deadline = match change {
+            TtlChange::Read => None,
+            TtlChange::Clear => Some(None),
+            TtlChange::Set(ttl) => Some(Some(at.now.after(ttl))),
+        };
+        let position = &mut self.position;
+        let store = self.maps.get_mut(&at.map.id).expect("a live slot is one of its map");
+        store.touch(slot, at.now);
+        if let Some(deadline) = deadline {
+            *position = position.next();
+            store.set_deadline(slot, deadline, *position);
+        }
+        let entry = store.view(slot).expect("a live slot holds an entry");
+        Answer::Touched { found: true, ttl: entry.ttl(at.now), version: entry.version }
+    }
+
+    /// Applies what an entry processor asked for and returns the entry's version after it.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn apply(&mut self, at: &Access<'_>, key: &[u8], effect: Effect<'_>) -> Result<Version, Refusal> {
+        match effect {
+            Effect::Keep => Ok(self.peek(at, key).map_or(Version::NONE, |entry| entry.version)),
+            Effect::Put { value, ttl } => {
+                let located = self.locate(at, key);
+                self.write(at, located, key, NewValue { bytes: value, ttl })
+            }
+            Effect::Remove => {
+                if let Some(slot) = self.live_slot(at, key) {
+                    self.erase(at.map.id, slot, ChangeKind::Removed);
+                }
+                Ok(self.position)
+            }
+        }
+    }
+
+    /// Removes all entries of a map and returns how many there were.
+    pub fn clear(&mut self, map: MapId) -> u64 {
+        let Some(store) = self.maps.get_mut(&map).filter(|store| store.len() > 0 || store.is_watched())
+        else {
+            return 0;
+        };
+        let removed = store.len() as u64;
+        self.position = self.position.next();
+        self.doomed.push(store.clear(self.position));
+        removed
+    }
+
+    /// Forgets a map that was deleted.
+    pub fn drop_map(&mut self, map: MapId) {
+        if let Some(mut store) = self.maps.remove(&map) {
+            self.doomed.push(store.clear(self.position));
+        }
+    }
+
+    /// Takes changed options of a map.
+    pub fn update_map(&mut self, map: &MapDescriptor, now: GridTime) {
+        if let Some(store) = self.maps.get_mut(&map.id) {
+            store.update(&map.options, map.revision, now);
+        }
+    }
+
+    /// Changes of a map after a position, for a watcher.
+    pub fn read_changes(&mut self, at: &Access<'_>, from: Version, limit: usize) -> TailRead {
+        let position = self.position;
+        self.store(at).read_tail(from, position, limit, at.now)
+    }
+
+    /// Keeps the changes of a map for watchers from now on, and returns the position that this is.
+    pub fn start_watch(&mut self, at: &Access<'_>) -> Version {
+        let position = self.position;
+        self.store(at).keep_tail(position, at.now);
+        position
+    }
+
+    /// Whether changes of a map are kept for watchers.
+    #[must_use]
+    pub fn is_watched(&self, map: MapId) -> bool {
+        self.maps.get(&map).is_some_and(MapStore::is_watched)
+    }
+
+    /// What is known of a map here.
+    #[must_use]
+    pub fn statistics(&self, map: MapId) -> Statistics {
+        self.maps.get(&map).map_or_else(Statistics::default, |store| Statistics {
+            entries: store.len() as u64,
+            bytes: store.entry_bytes(),
+            evictions: store.evictions,
+            expirations: store.expirations,
+        })
+    }
+
+    /// Memory held by entries, changes kept for watchers and completion records, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.maps.values().map(MapStore::bytes).sum::<u64>() + self.completions.bytes()
+    }
+
+    /// Entries of all maps.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.maps.values().map(|store| store.len() as u64).sum()
+    }
+
+    /// Does what is due by time: expires entries, frees memory, drops what nobody asks for any more. Bounded; whether to call
+    /// again soon because more is due.
+    pub fn tick(&mut self, now: GridTime) -> bool {
+        self.completions.raise_horizon(now.before(CLIENT_ID_LIFE));
+        if let Some(doomed) = self.doomed.last_mut()
+            && doomed.free_some()
+        {
+            self.doomed.pop();
+        }
+        let mut left = EXPIRE_ENTRIES;
+        for store in self.maps.values_mut() {
+            store.drop_abandoned_tail(now);
+            expire_some(store, &mut self.position, now, &mut left);
+        }
+        left == 0 || !self.doomed.is_empty()
+    }
+
+    /// Expires what is due in a map, within the bound of one turn; whether nothing due is left.
+    pub fn expire_due(&mut self, map: MapId, now: GridTime) -> bool {
+        let mut left = EXPIRE_ENTRIES;
+        if let Some(store) = self.maps.get_mut(&map) {
+            expire_some(store, &mut self.position, now, &mut left);
+        }
+        left > 0
+    }
+
+    /// When [`Self::tick`] may have something to expire.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<GridTime> {
+        self.maps.values().filter_map(MapStore::next_expiry).min()
+    }
+
+    /// Panics if the parts do not fit together.
+    pub fn check_invariants(&self) {
+        self.completions.check_invariants();
+        for store in self.maps.values() {
+            store.check_invariants();
+            let newest = store.slots_from(Slot(0)).map(|(_, entry)| entry.version).max();
+            assert!(newest <= Some(self.position) || newest.is_none(), "no version is ahead of the log");
+        }
+    }
+
+    fn store(&mut self, at: &Access<'_>) -> &mut MapStore {
+        let seed = self.seed ^ at.map.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let new = || MapStore::new(seed, at.map.options.clone(), at.map.revision);
+        self.maps.entry(at.map.id).or_insert_with(new)
+    }
+
+    fn locate(&mut self, at: &Access<'_>, key: &[u8]) -> Located {
+        let located = self.store(at).locate(key);
+        match located.slot {
+            Some(slot) if self.expire_if_due(at, slot) => self.store(at).locate(key),
+            Some(_) | None => located,
+        }
+    }
+
+    /// The slot of a key that has a live entry. An expired one is removed, as a change of its own, before it counts as absent.
+    fn live_slot(&mut self, at: &Access<'_>, key: &[u8]) -> Option<Slot> {
+        let slot = self.maps.get(&at.map.id)?.locate(key).slot?;
+        (!self.expire_if_due(at, slot)).then_some(slot)
+    }
+
+    pub(super) fn expire_if_due(&mut self, at: &Access<'_>, slot: Slot) -> bool {
+        let due = self.maps.get(&at.map.id).is_some_and(|store| store.is_expired(slot, at.now));
+        if due {
+            self.erase(at.map.id, slot, ChangeKind::Expired);
+        }
+        due
+    }
+
+    fn erase(&mut self, map: MapId, slot: Slot, kind: ChangeKind) {
+        let Some(store) = self.maps.get_mut(&map) else { return };
+        self.position = self.position.next();
+        store.remove(slot, kind, self.position);
+    }
+
+    /// Makes room and writes. Evictions that are not enough stay done: they were due.
+    fn write(
+        &mut self,
+        at: &Access<'_>,
+        located: Located,
+        key: &[u8],
+        new: NewValue<'_>,
+    ) -> Result<Version, Refusal> {
+        let NewValue { bytes: value, ttl } = new;
+        let share = at.map.options.max_bytes.map(|bytes| bytes / u64::from(self.siblings));
+        let position = &mut self.position;
+        let store = self.maps.get_mut(&at.map.id).expect("locate has made the store");
+        let needed = store.growth(located.slot, key, value);
+        if needed > at.headroom {
+            return Err(Refusal::NodeFull { needed, headroom: at.headroom });
+        }
+        if let Some(share) = share.filter(|_| needed > 0) {
+            let full = Refusal::MapFull { share };
+            if entry_cost(key, value) > share {
+                return Err(full);
+            }
+            make_room(store, position, at, (located.slot, share.saturating_sub(needed)))
+                .map_err(|NoRoom| full)?;
+        }
+        *position = position.next();
+        let deadline = deadline(at, ttl);
+        store.write(located, &Write { key, value, version: *position, deadline }, at.now);
+        Ok(*position)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct NewValue<'a> {
+    bytes: &'a [u8],
+    ttl: TtlChoice,
+}
+
+struct NoRoom;
+
+/// Evicts until the map holds at most `target` bytes here.
+fn make_room(
+    store: &mut MapStore,
+    position: &mut Version,
+    at: &Access<'_>,
+    (keep, target): (Option<Slot>, u64),
+) -> Result<(), NoRoom> {
+    for _ in 0..EVICTIONS_PER_WRITE {
+        if store.entry_bytes() <= target {
+            return Ok(());
+        }
+        let victim = store.victim(at.now, at.map.options.eviction, keep).ok_or(NoRoom)?;
+        *position = position.next();
+        store.remove(victim, ChangeKind::Evicted, *position);
+    }
+    if store.entry_bytes() <= target { Ok(()) } else { Err(NoRoom) }
+}
+
+fn deadline(at: &Access<'_>, ttl: TtlChoice) -> Option<GridTime> {
+    let ttl: Option<Duration> = match ttl {
+        TtlChoice::OfMap => at.map.options.ttl,
+        TtlChoice::Of(ttl) => Some(ttl),
+        TtlChoice::ForEver => None,
+    };
+    ttl.map(|ttl| at.now.after(ttl))
+}
+
+fn expire_some(store: &mut MapStore, position: &mut Version, now: GridTime, left: &mut usize) {
+    let mut checks = *left;
+    while *left > 0 {
+        let Some(slot) = store.next_expired(now, &mut checks) else { break };
+        *left -= 1;
+        *position = position.next();
+        store.remove(slot, ChangeKind::Expired, *position);
+    }
+    *left = (*left).min(checks);
+}

@@ -1,0 +1,112 @@
+//! Passes over the entries of a map in one partition, a bounded turn at a time: scans and whole-map calls.
+
+use super::operation::Access;
+use super::partition::Partition;
+use crate::ids::{Slot, Version};
+use crate::limits::{SCAN_BYTES, SCAN_ENTRIES};
+use crate::store::EntryRef;
+
+/// The slots that a pass still has to visit. A pass ends at the slot count it started with: entries created since are not
+/// promised to it, and it always ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanRange {
+    /// The first slot to visit.
+    pub next: Slot,
+    /// One past the last.
+    pub end: Slot,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanEnd {
+    /// The bound of the turn was reached: go on with this range.
+    More(ScanRange),
+    /// Every slot of the range was visited.
+    Complete,
+}
+
+/// What a turn of a whole-map call works on: the slots of live entries, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// The entries.
+    pub slots: Vec<Slot>,
+    /// What is left after them.
+    pub end: ScanEnd,
+}
+
+impl Partition {
+    /// The range of a pass that starts now.
+    #[must_use]
+    pub fn scan_range(&self, at: &Access<'_>) -> ScanRange {
+        let end = self.maps.get(&at.map.id).map_or(Slot(0), |store| store.slot_count());
+        ScanRange { next: Slot(0), end }
+    }
+
+    /// Visits live entries whose keys begin with `prefix`, until the bound of a turn.
+    pub fn scan(
+        &mut self,
+        at: &Access<'_>,
+        range: ScanRange,
+        prefix: &[u8],
+        mut visit: impl FnMut(EntryRef<'_>),
+    ) -> ScanEnd {
+        let mut expired = Vec::new();
+        let Some(store) = self.maps.get(&at.map.id) else { return ScanEnd::Complete };
+        let (mut looked_at, mut bytes, mut end) = (0, 0, ScanEnd::Complete);
+        for (slot, entry) in store.slots_from(range.next).take_while(|(slot, _)| *slot < range.end) {
+            if looked_at >= SCAN_ENTRIES || bytes >= SCAN_BYTES {
+                end = ScanEnd::More(ScanRange { next: slot, end: range.end });
+                break;
+            }
+            looked_at += 1;
+            if !entry.key.starts_with(prefix) {
+                continue;
+            }
+            if store.is_expired(slot, at.now) {
+                expired.push(slot);
+                continue;
+            }
+            bytes += entry.key.len() + entry.value.len();
+            visit(entry);
+        }
+        for slot in expired {
+            self.expire_if_due(at, slot);
+        }
+        end
+    }
+
+    /// The live entries of the next turn of a whole-map call.
+    pub fn sweep(&mut self, at: &Access<'_>, range: ScanRange) -> Swept {
+        let (mut slots, mut expired) = (Vec::with_capacity(SCAN_ENTRIES), Vec::new());
+        let Some(store) = self.maps.get(&at.map.id) else { return Swept { slots, end: ScanEnd::Complete } };
+        let (mut bytes, mut end) = (0, ScanEnd::Complete);
+        for (slot, entry) in store.slots_from(range.next).take_while(|(slot, _)| *slot < range.end) {
+            if slots.len() + expired.len() >= SCAN_ENTRIES || bytes >= SCAN_BYTES {
+                end = ScanEnd::More(ScanRange { next: slot, end: range.end });
+                break;
+            }
+            if store.is_expired(slot, at.now) {
+                expired.push(slot);
+            } else {
+                bytes += entry.key.len() + entry.value.len();
+                slots.push(slot);
+            }
+        }
+        for slot in expired {
+            self.expire_if_due(at, slot);
+        }
+        Swept { slots, end }
+    }
+
+    /// The entry in a slot.
+    #[must_use]
+    pub fn entry_at(&self, at: &Access<'_>, slot: Slot) -> Option<EntryRef<'_>> {
+        self.maps.get(&at.map.id)?.view(slot)
+    }
+
+    /// The version of the entry in a slot, [`Version::NONE`] if there is none.
+    #[must_use]
+    pub fn version_at(&self, at: &Access<'_>, slot: Slot) -> Version {
+        self.entry_at(at, slot).map_or(Version::NONE, |entry| entry.version)
+    }
+}

@@ -1,0 +1,352 @@
+//! A partition against a model that is plainly right, and single facts about each operation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{ClientId, GridTime, MapId, PartitionId, ReplicationClass, RequestId, Slot, Version};
+use crate::map::{ContentType, EvictionPolicy, MapDescriptor, MapOptions};
+use crate::name::Name;
+use crate::store::ChangeKind;
+
+const NOW: GridTime = GridTime(1_700_000_000_000);
+
+fn partition() -> Partition {
+    Partition::new(PartitionId { class: ReplicationClass(0), index: 3 }, 1, 42)
+}
+
+fn map(options: MapOptions) -> MapDescriptor {
+    MapDescriptor { id: MapId(1), name: Name::new("m").unwrap(), revision: 1, options }
+}
+
+fn at(map: &MapDescriptor, now: GridTime) -> Access<'_> {
+    Access { map, now, headroom: u64::MAX }
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Put<'a> {
+    Put { key, value, ttl: TtlChoice::OfMap, condition: Condition::Always, previous: Previous::Ignore }
+}
+
+fn value(p: &mut Partition, at: &Access<'_>, key: &[u8]) -> Option<Vec<u8>> {
+    p.get(at, key).map(|entry| entry.value.to_vec())
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn conditions_hold_or_nothing_changes() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let with = |condition| Put { condition, ..put(b"k", b"1") };
+    let first = Answer::Put { version: Version(1), previous: None };
+    assert_eq!(p.put(&at, &with(Condition::IfAbsent)), Ok(first));
+    assert_eq!(p.put(&at, &with(Condition::IfAbsent)), Err(Refusal::AlreadyExists { version: Version(1) }));
+    let mismatch = Refusal::VersionMismatch { expected: Version(9), found: Version(1) };
+    assert_eq!(p.put(&at, &with(Condition::IfVersion(Version(9)))), Err(mismatch.clone()));
+    let remove = Remove { key: b"k", if_version: Some(Version(9)), previous: Previous::Ignore };
+    assert_eq!(p.remove(&at, &remove), Err(mismatch));
+    assert_eq!(p.position(), Version(1));
+    let second =
+        Put { condition: Condition::IfVersion(Version(1)), previous: Previous::Return, ..put(b"k", b"2") };
+    assert_eq!(p.put(&at, &second), Ok(Answer::Put { version: Version(2), previous: Some((*b"1").into()) }));
+    let absent = Put { condition: Condition::IfVersion(Version::NONE), ..put(b"new", b"") };
+    assert_eq!(p.put(&at, &absent), Ok(Answer::Put { version: Version(3), previous: None }));
+}
+
+#[test]
+fn increments_count_and_refuse_other_values() {
+    for content_type in [ContentType::Bytes, ContentType::Json, ContentType::MessagePack] {
+        let (mut p, m) = (partition(), map(MapOptions { content_type, ..MapOptions::default() }));
+        let at = at(&m, NOW);
+        assert_eq!(p.increment(&at, b"n", 5), Ok(Answer::Incremented { value: 5, version: Version(1) }));
+        assert_eq!(p.increment(&at, b"n", -7), Ok(Answer::Incremented { value: -2, version: Version(2) }));
+        let overflow = Refusal::Overflow { value: -2, delta: i64::MIN };
+        assert_eq!(p.increment(&at, b"n", i64::MIN), Err(overflow));
+        p.put(&at, &put(b"s", b"\"x\"")).unwrap();
+        assert_eq!(p.increment(&at, b"s", 1), Err(Refusal::NotAnInteger));
+        assert_eq!(value(&mut p, &at, b"s").as_deref(), Some(&b"\"x\""[..]));
+    }
+}
+
+#[test]
+fn an_increment_keeps_the_time_to_live() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    p.put(&at(&m, NOW), &Put { ttl: TtlChoice::Of(seconds(10)), ..put(b"n", b"1") }).unwrap();
+    p.increment(&at(&m, NOW.after(seconds(4))), b"n", 1).unwrap();
+    let touched = p.touch(&at(&m, NOW.after(seconds(4))), b"n", TtlChange::Read);
+    assert_eq!(touched, Answer::Touched { found: true, ttl: Some(seconds(6)), version: Version(2) });
+}
+
+#[test]
+fn an_expired_entry_is_removed_by_a_change_before_it_is_absent() {
+    let (mut p, m) = (partition(), map(MapOptions { ttl: Some(seconds(10)), ..MapOptions::default() }));
+    p.start_watch(&at(&m, NOW));
+    p.put(&at(&m, NOW), &put(b"k", b"v")).unwrap();
+    let end = NOW.after(seconds(10));
+    assert_eq!(value(&mut p, &at(&m, GridTime(end.0 - 1)), b"k").as_deref(), Some(&b"v"[..]));
+    assert_eq!(value(&mut p, &at(&m, end), b"k"), None);
+    let read = p.read_changes(&at(&m, end), Version(1), usize::MAX);
+    let kinds: Vec<_> = read.changes.iter().map(|change| (change.kind, change.version)).collect();
+    assert_eq!(kinds, [(ChangeKind::Expired, Version(2))]);
+    assert_eq!(p.statistics(m.id).expirations, 1);
+}
+
+#[test]
+fn ticks_expire_what_nobody_asks_for() {
+    let (mut p, m) = (partition(), map(MapOptions { max_idle: Some(seconds(5)), ..MapOptions::default() }));
+    p.put(&at(&m, NOW), &Put { ttl: TtlChoice::Of(seconds(2)), ..put(b"short", b"") }).unwrap();
+    p.put(&at(&m, NOW), &put(b"idle", b"")).unwrap();
+    p.put(&at(&m, NOW), &put(b"used", b"")).unwrap();
+    p.get(&at(&m, NOW.after(seconds(4))), b"used").unwrap();
+    p.tick(NOW.after(seconds(3)));
+    assert_eq!(p.entries(), 2);
+    assert!(p.next_expiry() <= Some(NOW.after(seconds(6))), "the idle ones are due next");
+    p.tick(NOW.after(seconds(6)));
+    assert_eq!(p.entries(), 1);
+    p.tick(NOW.after(seconds(10)));
+    assert_eq!((p.entries(), p.bytes()), (0, 0));
+    p.check_invariants();
+}
+
+#[test]
+fn idleness_can_be_introduced_live() {
+    let (mut p, mut m) = (partition(), map(MapOptions::default()));
+    p.put(&at(&m, NOW), &put(b"k", b"v")).unwrap();
+    m = MapDescriptor { revision: 2, options: MapOptions { max_idle: Some(seconds(5)), ..m.options }, ..m };
+    p.update_map(&m, NOW.after(seconds(60)));
+    p.tick(NOW.after(seconds(61)));
+    assert_eq!(p.entries(), 0);
+}
+
+#[test]
+fn a_full_map_refuses_or_evicts_by_its_policy() {
+    let entry = 64 + 2 + 10;
+    for policy in [EvictionPolicy::None, EvictionPolicy::Lru, EvictionPolicy::Lfu] {
+        let options = MapOptions { max_bytes: Some(10 * entry), eviction: policy, ..MapOptions::default() };
+        let (mut p, m) = (partition(), map(options));
+        for i in 0..10_u8 {
+            p.put(&at(&m, NOW), &put(&[0, i], &[0; 10])).unwrap();
+        }
+        let later = NOW.after(seconds(60));
+        (0..20).for_each(|_| assert!(p.get(&at(&m, later), &[0, 0]).is_some()));
+        let one_more = p.put(&at(&m, later), &put(&[1, 1], &[0; 10]));
+        if policy == EvictionPolicy::None {
+            assert_eq!(one_more, Err(Refusal::MapFull { share: 10 * entry }));
+            assert!(p.put(&at(&m, later), &put(&[0, 3], &[1; 10])).is_ok(), "what does not grow is written");
+        } else {
+            assert!(one_more.is_ok());
+            assert!(p.get(&at(&m, later), &[0, 0]).is_some(), "{policy:?} keeps what is used");
+            assert_eq!(p.statistics(m.id).evictions, 1);
+        }
+        assert_eq!(p.entries(), 10);
+        let huge = p.put(&at(&m, later), &put(b"huge", &[0; 1000]));
+        assert_eq!(huge, Err(Refusal::MapFull { share: 10 * entry }), "{policy:?}");
+        p.check_invariants();
+    }
+}
+
+#[test]
+fn a_full_node_refuses_growth_and_serves_the_rest() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    p.put(&at(&m, NOW), &put(b"k", b"v")).unwrap();
+    let full = Access { headroom: 65, ..at(&m, NOW) };
+    assert_eq!(p.put(&full, &put(b"k2", b"v")), Err(Refusal::NodeFull { needed: 67, headroom: 65 }));
+    assert!(p.put(&full, &put(b"2", b"")).is_ok(), "what fits is written");
+    assert!(p.put(&full, &put(b"k", b"w")).is_ok());
+    assert!(p.get(&full, b"k").is_some());
+    let remove = Remove { key: b"k", if_version: None, previous: Previous::Return };
+    assert_eq!(
+        p.remove(&full, &remove),
+        Ok(Answer::Removed { removed: true, previous: Some((*b"w").into()) })
+    );
+}
+
+#[test]
+fn a_scan_sees_what_is_there_throughout_exactly_once() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let key = |i: u32| i.to_be_bytes();
+    (0..1000).for_each(|i| drop(p.put(&at, &put(&key(i), b"v")).unwrap()));
+    let (mut range, mut seen) = (p.scan_range(&at), Vec::new());
+    let mut step = 0;
+    while let ScanEnd::More(rest) = p.scan(&at, range, b"", |entry| seen.push(entry.key.to_vec())) {
+        range = rest;
+        step += 1;
+        // Between the turns: every third entry goes, others come in their slots and behind the end.
+        for i in (0..300).map(|i| i * 3) {
+            p.remove(&at, &Remove { key: &key(i), if_version: None, previous: Previous::Ignore }).unwrap();
+            p.put(&at, &put(&key(10_000 * step + i), b"w")).unwrap();
+            p.put(&at, &put(&key(i + 1), b"rewritten")).unwrap();
+        }
+    }
+    for i in (0..1000).filter(|i| i % 3 != 0) {
+        assert_eq!(seen.iter().filter(|seen| **seen == key(i)).count(), 1, "{i}");
+    }
+    assert!(seen.len() <= 1000, "a pass ends where it started");
+}
+
+#[test]
+fn a_prefix_narrows_a_scan() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    ["ab", "abc", "b", "a"].iter().for_each(|key| drop(p.put(&at, &put(key.as_bytes(), b"")).unwrap()));
+    let mut seen = Vec::new();
+    let range = p.scan_range(&at);
+    let end = p.scan(&at, range, b"ab", |entry| seen.push(entry.key.to_vec()));
+    assert_eq!((end, seen), (ScanEnd::Complete, vec![b"ab".to_vec(), b"abc".to_vec()]));
+}
+
+#[test]
+fn clear_is_one_change_and_frees_in_slices() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    (0..10_000_u32).for_each(|i| drop(p.put(&at, &put(&i.to_be_bytes(), b"v")).unwrap()));
+    assert_eq!(p.clear(m.id), 10_000);
+    assert_eq!((p.position(), p.entries(), p.bytes()), (Version(10_001), 0, 0));
+    assert_eq!([p.tick(NOW), p.tick(NOW), p.tick(NOW)], [true, true, false]);
+    assert_eq!(p.clear(m.id), 0);
+    p.put(&at, &put(b"k", b"v")).unwrap();
+    p.check_invariants();
+}
+
+fn request(sequence: u64, oldest_pending: u64) -> RequestId {
+    RequestId { client: ClientId { issued: NOW, random: 7 }, sequence, oldest_pending }
+}
+
+fn done(version: u64) -> Completion {
+    let answer = Answer::Put { version: Version(version), previous: None };
+    Completion::Results([Recorded::Applied(answer)].into_iter().collect())
+}
+
+#[test]
+fn a_known_request_gets_its_first_result_until_it_is_acknowledged() {
+    let mut p = partition();
+    assert_eq!(p.admit(&request(5, 5)), Admission::Fresh);
+    p.complete(&request(5, 5), done(1));
+    assert_eq!(p.admit(&request(5, 5)), Admission::Known(&done(1)));
+    assert_eq!(p.admit(&request(7, 5)), Admission::Fresh);
+    p.complete(&request(7, 5), done(2));
+    assert_eq!(p.admit(&request(6, 6)), Admission::Fresh, "it never ran");
+    assert_eq!(p.admit(&request(5, 5)), Admission::InDoubt, "its result was acknowledged");
+    assert_eq!(p.admit(&request(7, 6)), Admission::Known(&done(2)));
+    p.check_invariants();
+}
+
+#[test]
+fn a_client_older_than_the_horizon_is_in_doubt() {
+    let mut p = partition();
+    p.complete(&request(1, 1), done(1));
+    p.tick(NOW.after(crate::limits::CLIENT_ID_LIFE));
+    assert_eq!(p.admit(&request(1, 1)), Admission::Known(&done(1)), "exactly at its age");
+    p.tick(NOW.after(crate::limits::CLIENT_ID_LIFE + Duration::from_millis(1)));
+    assert_eq!(p.admit(&request(1, 1)), Admission::InDoubt);
+    assert_eq!(p.admit(&request(2, 1)), Admission::InDoubt);
+    assert_eq!(p.bytes(), 0);
+}
+
+#[test]
+fn a_client_that_never_acknowledges_is_bounded() {
+    let mut p = partition();
+    let limit = crate::limits::COMPLETIONS_PER_CLIENT as u64;
+    for sequence in 1..=limit {
+        assert_eq!(p.reserve(&request(sequence, 1), 0), Ok(()));
+        p.complete(&request(sequence, 1), done(sequence));
+    }
+    assert_eq!(p.reserve(&request(limit + 1, 1), 0), Err(Refusal::TooManyPending));
+    assert_eq!(p.admit(&request(limit + 1, 2)), Admission::Fresh);
+    assert_eq!(p.reserve(&request(limit + 1, 2), 0), Ok(()));
+    p.check_invariants();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put { key: u8, value: Vec<u8>, ttl: Option<u64> },
+    Remove { key: u8 },
+    Touch { key: u8, ttl: Option<u64> },
+    Pass { millis: u64 },
+    Tick,
+    Clear,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let value = prop::collection::vec(any::<u8>(), 0..40);
+    let ttl = prop::option::of(1..20_000_u64);
+    let step = prop_oneof![
+        8 => (0..24_u8, value, ttl.clone()).prop_map(|(key, value, ttl)| Step::Put { key, value, ttl }),
+        3 => (0..24_u8).prop_map(|key| Step::Remove { key }),
+        2 => (0..24_u8, ttl).prop_map(|(key, ttl)| Step::Touch { key, ttl }),
+        3 => (0..6_000_u64).prop_map(|millis| Step::Pass { millis }),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Clear),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+/// Keys below and above the length that fits an entry.
+fn key_of(key: u8) -> Vec<u8> {
+    vec![key; 1 + usize::from(key) * 3 / 2]
+}
+
+fn ttl_of(ttl: Option<u64>) -> TtlChoice {
+    ttl.map_or(TtlChoice::ForEver, |ttl| TtlChoice::Of(Duration::from_millis(ttl)))
+}
+
+proptest! {
+    #[test]
+    fn a_partition_is_a_map_with_deadlines(steps in steps()) {
+        let (mut p, m) = (partition(), map(MapOptions::default()));
+        let mut model: BTreeMap<Vec<u8>, (Vec<u8>, Option<GridTime>)> = BTreeMap::new();
+        let mut now = NOW;
+        for step in steps {
+            let deadline = |ttl: Option<u64>| ttl.map(|ttl| now.after(Duration::from_millis(ttl)));
+            let before = p.position();
+            model.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
+            match step {
+                Step::Put { key, value, ttl } => {
+                    let key = key_of(key);
+                    let write = Put { ttl: ttl_of(ttl), ..put(&key, &value) };
+                    let Ok(Answer::Put { version, .. }) = p.put(&at(&m, now), &write) else { panic!("refused") };
+                    prop_assert!(version > before);
+                    model.insert(key, (value, deadline(ttl)));
+                }
+                Step::Remove { key } => {
+                    let remove = Remove { key: &key_of(key), if_version: None, previous: Previous::Return };
+                    let previous = model.remove(&key_of(key)).map(|(value, _)| value.into());
+                    let removed = previous.is_some();
+                    prop_assert_eq!(p.remove(&at(&m, now), &remove), Ok(Answer::Removed { removed, previous }));
+                }
+                Step::Touch { key, ttl } => {
+                    let change = ttl.map_or(TtlChange::Clear, |ttl| TtlChange::Set(Duration::from_millis(ttl)));
+                    p.touch(&at(&m, now), &key_of(key), change);
+                    if let Some(entry) = model.get_mut(&key_of(key)) {
+                        entry.1 = deadline(ttl);
+                    }
+                }
+                Step::Pass { millis } => now = now.after(Duration::from_millis(millis)),
+                Step::Tick => while p.tick(now) {},
+                Step::Clear => {
+                    p.clear(m.id);
+                    model.clear();
+                }
+            }
+            prop_assert!(p.position() >= before);
+            p.check_invariants();
+        }
+        model.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
+        let mut found = BTreeMap::new();
+        let range = p.scan_range(&at(&m, now));
+        let end = p.scan(&at(&m, now), range, b"", |entry| {
+            found.insert(entry.key.to_vec(), (entry.value.to_vec(), entry.deadline));
+        });
+        prop_assert_eq!(end, ScanEnd::Complete);
+        prop_assert_eq!(&found, &model);
+        for (key, (value, _)) in &model {
+            prop_assert_eq!(p.get(&at(&m, now), key).map(|entry| entry.value.to_vec()), Some(value.clone()));
+        }
+        prop_assert_eq!(p.sweep(&at(&m, now), ScanRange { next: Slot(0), end: Slot(u32::MAX) }).slots.len(), model.len());
+    }
+}

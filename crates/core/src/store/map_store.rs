@@ -1,0 +1,349 @@
+//! [`MapStore`]: slots and the index over them.
+
+use std::hash::{BuildHasher, Hasher};
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::entry::{Entry, EntryRef, entry_cost};
+use super::expiry::Expiry;
+use super::tail::{Change, ChangeKind, Tail, TailRead};
+use crate::ids::{GridTime, Slot, Version};
+use crate::limits::FREE_ENTRIES;
+use crate::map::{EvictionPolicy, MapOptions};
+
+/// The entries of one map in one partition.
+#[derive(Debug)]
+pub(crate) struct MapStore {
+    slots: Vec<Option<Entry>>,
+    /// Slot numbers by the hash of their keys.
+    index: HashTable<u32>,
+    free: Vec<Slot>,
+    expiry: Expiry,
+    tail: Option<Tail>,
+    hash: FixedState,
+    random: u64,
+    /// Keys, values and overhead, in bytes.
+    bytes: u64,
+    options: MapOptions,
+    revision: u64,
+    pub(crate) evictions: u64,
+    pub(crate) expirations: u64,
+}
+
+/// Where a key is, or would be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Located {
+    hash: u64,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// Entries that are gone for everybody and wait to be freed.
+#[derive(Debug)]
+pub(crate) struct Doomed(Vec<Option<Entry>>);
+
+impl Doomed {
+    /// Frees a slice of them; whether that was all.
+    pub(crate) fn free_some(&mut self) -> bool {
+        self.0.truncate(self.0.len().saturating_sub(FREE_ENTRIES));
+        self.0.is_empty()
+    }
+}
+
+fn hash_of(state: &FixedState, key: &[u8]) -> u64 {
+    let mut hasher = state.build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}
+
+impl MapStore {
+    /// An empty store. The seed keys its hashes and the samples of its evictions: hidden from clients, or they could choose
+    /// colliding keys.
+    pub(crate) fn new(seed: u64, options: MapOptions, revision: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            index: HashTable::new(),
+            free: Vec::new(),
+            expiry: Expiry::default(),
+            tail: None,
+            hash: FixedState::with_seed(seed),
+            random: seed | 1,
+            bytes: 0,
+            options,
+            revision,
+            evictions: 0,
+            expirations: 0,
+        }
+    }
+
+    /// Takes newer options; idle times are checked anew when the longest idle time changed.
+    pub(crate) fn update(&mut self, options: &MapOptions, revision: u64, now: GridTime) {
+        if revision <= self.revision {
+            return;
+        }
+        let idle_changed = options.max_idle != self.options.max_idle;
+        (self.options, self.revision) = (options.clone(), revision);
+        if idle_changed {
+            self.expiry.forget_checks();
+            let Some(max_idle) = self.options.max_idle else { return };
+            for (slot, entry) in self.slots.iter().enumerate() {
+                if let Some(entry) = entry {
+                    self.expiry.check_idle(slot_at(slot), entry.idle_deadline(now, max_idle));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// What the entries cost in memory, and what is kept for watchers, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes + self.tail.as_ref().map_or(0, |tail| tail.bytes() as u64)
+    }
+
+    /// What the entries cost in memory, in bytes: what a map's limit is about.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// One past the highest slot in use.
+    pub(crate) fn slot_count(&self) -> Slot {
+        slot_at(self.slots.len())
+    }
+
+    pub(crate) fn locate(&self, key: &[u8]) -> Located {
+        let hash = hash_of(&self.hash, key);
+        let found =
+            self.index.find(hash, |&slot| self.slots[slot as usize].as_ref().is_some_and(|e| e.key() == key));
+        Located { hash, slot: found.map(|&slot| Slot(slot)) }
+    }
+
+    pub(super) fn slot(&self, slot: Slot) -> Option<&Entry> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn view(&self, slot: Slot) -> Option<EntryRef<'_>> {
+        self.slot(slot).map(Entry::view)
+    }
+
+    /// The entries from a slot on, by rising slots.
+    pub(crate) fn slots_from(&self, from: Slot) -> impl Iterator<Item = (Slot, EntryRef<'_>)> {
+        let from = (from.0 as usize).min(self.slots.len());
+        let numbered = self.slots[from..].iter().enumerate();
+        numbered.filter_map(move |(i, entry)| Some((slot_at(from + i), entry.as_ref()?.view())))
+    }
+
+    /// Notes a use of the entry.
+    pub(crate) fn touch(&mut self, slot: Slot, now: GridTime) {
+        let chance = if self.options.eviction == EvictionPolicy::Lfu { self.next_random() } else { 1 };
+        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+            entry.touch(now, chance);
+        }
+    }
+
+    /// Whether the entry has come to its end, by deadline or idleness.
+    pub(crate) fn is_expired(&self, slot: Slot, now: GridTime) -> bool {
+        self.slot(slot).is_some_and(|entry| {
+            let idle = self.options.max_idle.is_some_and(|max| entry.idle_deadline(now, max) <= now);
+            idle || entry.deadline().is_some_and(|deadline| deadline <= now)
+        })
+    }
+
+    /// An entry that has come to its end, if there is one; looks at no more than `checks` entries that may be idle.
+    pub(crate) fn next_expired(&mut self, now: GridTime, checks: &mut usize) -> Option<Slot> {
+        if let Some(slot) = self.expiry.due(now) {
+            return Some(slot);
+        }
+        let max_idle = self.options.max_idle?;
+        while *checks > 0 {
+            *checks -= 1;
+            let slot = self.expiry.take_check(now)?;
+            let Some(entry) = self.slot(slot) else { continue };
+            let end = entry.idle_deadline(now, max_idle);
+            if end <= now {
+                return Some(slot);
+            }
+            self.expiry.check_idle(slot, end);
+        }
+        None
+    }
+
+    /// When an entry may come to its end next.
+    pub(crate) fn next_expiry(&self) -> Option<GridTime> {
+        self.expiry.next()
+    }
+
+    /// The memory that a write would add, in bytes.
+    pub(crate) fn growth(&self, slot: Option<Slot>, key: &[u8], value: &[u8]) -> u64 {
+        let old = slot.and_then(|slot| self.slot(slot)).map_or(0, Entry::cost);
+        entry_cost(key, value).saturating_sub(old)
+    }
+
+    /// Writes an entry into the slot where its key is, or into a free one, and returns the slot.
+    pub(crate) fn write(&mut self, at: Located, write: &Write<'_>, now: GridTime) -> Slot {
+        let slot = match at.slot {
+            Some(slot) => {
+                let entry = self.slots[slot.0 as usize].as_mut().expect("a located slot holds its entry");
+                self.bytes -= entry.cost();
+                entry.set_value(write.value);
+                slot
+            }
+            None => self.insert(at.hash, Entry::new(write.key, write.value, now)),
+        };
+        let chance = if self.options.eviction == EvictionPolicy::Lfu { self.next_random() } else { 1 };
+        let entry = self.slots[slot.0 as usize].as_mut().expect("written just now");
+        entry.touch(now, chance);
+        entry.version = write.version;
+        self.bytes += entry.cost();
+        self.expiry.reschedule(slot, entry.deadline(), write.deadline);
+        entry.set_deadline(write.deadline);
+        if let Some(max_idle) = self.options.max_idle {
+            self.expiry.check_idle(slot, entry.idle_deadline(now, max_idle));
+        }
+        self.record(ChangeKind::Put, write.key, write.value, write.version);
+        slot
+    }
+
+    fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.len() == self.slots.capacity() {
+                // By an eighth, not the double: half-empty doubling would cost up to 48 bytes an entry.
+                self.slots.reserve_exact((self.slots.len() / 8).max(4));
+            }
+            self.slots.push(None);
+            slot_at(self.slots.len() - 1)
+        });
+        self.slots[slot.0 as usize] = Some(entry);
+        let (slots, state) = (&self.slots, &self.hash);
+        self.index.insert_unique(hash, slot.0, |&slot| {
+            hash_of(state, slots[slot as usize].as_ref().expect("indexed slots hold entries").key())
+        });
+        slot
+    }
+
+    /// Sets or clears the deadline of an entry.
+    pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<GridTime>, version: Version) {
+        let Some(entry) = self.slots[slot.0 as usize].as_mut() else { return };
+        self.expiry.reschedule(slot, entry.deadline(), deadline);
+        entry.set_deadline(deadline);
+        entry.version = version;
+        let (key, value) = (entry.key(), entry.value());
+        push(&mut self.tail, ChangeKind::Put, key, value, version);
+    }
+
+    /// Takes an entry away.
+    pub(crate) fn remove(&mut self, slot: Slot, kind: ChangeKind, version: Version) {
+        let entry = self.slots[slot.0 as usize].take().expect("only slots with entries are removed");
+        let hash = hash_of(&self.hash, entry.key());
+        let found = self.index.find_entry(hash, |&other| other == slot.0);
+        found.expect("every entry is in the index").remove();
+        self.expiry.reschedule(slot, entry.deadline(), None);
+        self.free.push(slot);
+        self.bytes -= entry.cost();
+        match kind {
+            ChangeKind::Expired => self.expirations += 1,
+            ChangeKind::Evicted => self.evictions += 1,
+            ChangeKind::Put | ChangeKind::Removed | ChangeKind::Cleared => {}
+        }
+        self.record(kind, entry.key(), &[], version);
+    }
+
+    /// Takes all entries away at once; they are freed later.
+    pub(crate) fn clear(&mut self, version: Version) -> Doomed {
+        let doomed = Doomed(std::mem::take(&mut self.slots));
+        self.index = HashTable::new();
+        self.free = Vec::new();
+        self.expiry = Expiry::default();
+        self.bytes = 0;
+        self.record(ChangeKind::Cleared, &[], &[], version);
+        doomed
+    }
+
+    fn record(&mut self, kind: ChangeKind, key: &[u8], value: &[u8], version: Version) {
+        push(&mut self.tail, kind, key, value, version);
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.tail.is_some()
+    }
+
+    /// Keeps changes for watchers from now on.
+    pub(crate) fn keep_tail(&mut self, position: Version, now: GridTime) {
+        self.tail.get_or_insert_with(|| Tail::new(position, now));
+    }
+
+    /// Changes after `from`; keeps the tail from now on if it was not kept.
+    pub(crate) fn read_tail(
+        &mut self,
+        from: Version,
+        position: Version,
+        limit: usize,
+        now: GridTime,
+    ) -> TailRead {
+        self.tail.get_or_insert_with(|| Tail::new(position, now)).read(from, position, limit, now)
+    }
+
+    /// Drops the tail when nobody has read it for a while.
+    pub(crate) fn drop_abandoned_tail(&mut self, now: GridTime) {
+        self.tail = self.tail.take().filter(|tail| !tail.is_abandoned(now));
+    }
+
+    fn next_random(&mut self) -> u64 {
+        // xorshift64 (Marsaglia, 2003): samples need no more.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    pub(super) fn random_slot(&mut self) -> Option<Slot> {
+        let count = self.slots.len() as u64;
+        let random = self.next_random() >> 32;
+        (count > 0)
+            .then(|| slot_at(usize::try_from((random * count) >> 32).expect("below the number of slots")))
+    }
+
+    /// Panics if the parts do not fit together.
+    pub(crate) fn check_invariants(&self) {
+        let used = self.slots.iter().flatten().count();
+        assert_eq!(used, self.index.len(), "every entry is indexed once");
+        assert_eq!(self.slots.len() - used, self.free.len(), "every empty slot is free once");
+        assert_eq!(
+            self.bytes,
+            self.slots.iter().flatten().map(Entry::cost).sum::<u64>(),
+            "bytes are those of the entries"
+        );
+        let deadlines = self.slots.iter().flatten().filter(|entry| entry.deadline().is_some()).count();
+        assert_eq!(deadlines, self.expiry.deadlines(), "every deadline is in the order once");
+        for (slot, entry) in self.slots_from(Slot(0)) {
+            assert_eq!(self.locate(entry.key).slot, Some(slot), "every entry is found where it is");
+        }
+    }
+}
+
+/// What to write into an entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Write<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) version: Version,
+    pub(crate) deadline: Option<GridTime>,
+}
+
+fn push(tail: &mut Option<Tail>, kind: ChangeKind, key: &[u8], value: &[u8], version: Version) {
+    if let Some(tail) = tail {
+        tail.push(Change {
+            kind,
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
+            version,
+        });
+    }
+}
+
+fn slot_at(index: usize) -> Slot {
+    Slot(u32::try_from(index).expect("memory ends long before 2^32 entries of a partition"))
+}
