@@ -182,7 +182,7 @@ pub(crate) fn reserve(
     capacity: usize,
     block: usize,
 ) -> Result<u32, FrameError> {
-    let length = fixed as u64 + (capacity as u64).saturating_mul(block as u64);
+    let length = (capacity as u64).saturating_mul(block as u64).saturating_add(fixed as u64);
     check_length(length)?;
     buffer.clear();
     buffer.resize(length as usize, 0);

@@ -141,6 +141,13 @@ pub enum FrameError {
         /// How many names there are.
         names: u32,
     },
+    /// More names than operations can point to.
+    TooManyNames {
+        /// How many there can be.
+        limit: u32,
+        /// How many there are.
+        found: u32,
+    },
     /// The frame would be longer than its format can say: 4 GiB.
     TooLong {
         /// The length that it would have.
@@ -195,6 +202,9 @@ impl fmt::Display for FrameError {
             FrameError::UnknownOutcome { slot, found } => write!(f, "unknown outcome {found} in slot {slot}"),
             FrameError::NoSuchSlot { index, count } => write!(f, "no slot {index}, the frame has {count}"),
             FrameError::NoSuchName { index, names } => write!(f, "no name {index}, the frame has {names}"),
+            FrameError::TooManyNames { limit, found } => {
+                write!(f, "{found} names, at most {limit} can be used")
+            }
             FrameError::TooLong { length } => write!(f, "a frame of {length} bytes is longer than 4 GiB"),
             FrameError::Full { capacity } => write!(f, "the writer has slots for {capacity} and no more"),
             FrameError::AlreadyWritten { slot } => write!(f, "slot {slot} was written before"),

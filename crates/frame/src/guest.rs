@@ -7,5 +7,5 @@
 mod reply;
 mod request;
 
-pub use reply::{Answer, Answers, Change, Effect, Reply, ReplyWriter};
-pub use request::{Entries, EntrySlot, EntryView, Request, RequestHeader, RequestWriter};
+pub use reply::{Answer, Change, Effect, Reply, ReplyWriter};
+pub use request::{EntrySlot, EntryView, Request, RequestHeader, RequestWriter};

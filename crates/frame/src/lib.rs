@@ -12,5 +12,6 @@ extern crate alloc;
 mod bytes;
 mod error;
 pub mod guest;
+pub mod pipeline;
 
 pub use error::{Field, FrameError};

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::bytes::{
-    Arena, FORMAT, Span, blocks, check_length, check_total, header, overwrite, reserve, set_span, set_u16,
-    set_u32, set_u64, span_at, u32_at, u64_at,
+    Arena, FORMAT, Span, append, blocks, check_length, check_total, header, overwrite, reserve, set_span,
+    set_u16, set_u32, set_u64, span_at, u32_at, u64_at,
 };
 use crate::error::{Field, FrameError};
 
@@ -83,6 +83,17 @@ impl Slot {
             value: span_at::<8, SLOT>(block),
             response: span_at::<16, SLOT>(block),
             ttl_ms: u64_at::<24, SLOT>(block),
+        }
+    }
+
+    #[inline]
+    fn pack(change: Change, value: Span, response: Span) -> Slot {
+        let plain = Slot { action: KEEP, response, ..Slot::default() };
+        match change {
+            Change::Keep => plain,
+            Change::Put => Slot { action: PUT, value, ..plain },
+            Change::PutWithTtl(ttl_ms) => Slot { action: PUT_WITH_TTL, value, ttl_ms, ..plain },
+            Change::Remove => Slot { action: REMOVE, ..plain },
         }
     }
 
@@ -197,9 +208,7 @@ impl<'b> ReplyWriter<'b> {
     /// As [`ReplyWriter::end`].
     pub fn fail(&mut self, code: u32, message: &str) -> Result<(), FrameError> {
         self.abandon();
-        self.begin_response().extend_from_slice(message.as_bytes());
-        self.close();
-        let response = span(self.response)?;
+        let response = self.append(message.as_bytes())?;
         self.settle(&Slot { action: FAIL, code, response, ..Slot::default() })
     }
 
@@ -227,16 +236,7 @@ impl<'b> ReplyWriter<'b> {
     /// dropped; [`FrameError::SinkShrunk`] when bytes were taken out of a sink, after which the reply is lost.
     pub fn end(&mut self, change: Change) -> Result<(), FrameError> {
         self.close();
-        let response = span(self.response)?;
-        let slot = match change {
-            Change::Keep => Slot { action: KEEP, response, ..Slot::default() },
-            Change::Put => Slot { action: PUT, response, value: span(self.value)?, ..Slot::default() },
-            Change::PutWithTtl(ttl_ms) => {
-                let value = span(self.value)?;
-                Slot { action: PUT_WITH_TTL, response, value, ttl_ms, ..Slot::default() }
-            }
-            Change::Remove => Slot { action: REMOVE, response, ..Slot::default() },
-        };
+        let slot = Slot::pack(change, span(self.value)?, span(self.response)?);
         self.settle(&slot)
     }
 
@@ -259,13 +259,22 @@ impl<'b> ReplyWriter<'b> {
         Ok(self.buffer)
     }
 
+    #[inline]
     fn answer(&mut self, change: Change, value: &[u8], response: &[u8]) -> Result<(), FrameError> {
         self.abandon();
-        self.begin_value().extend_from_slice(value);
-        self.begin_response().extend_from_slice(response);
-        self.end(change)
+        let value = self.append(value)?;
+        let response = self.append(response)?;
+        self.settle(&Slot::pack(change, value, response))
     }
 
+    /// Appends a part of an answer that isn't settled yet: if the next part fails, the next answer drops this one.
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) -> Result<Span, FrameError> {
+        check_length(self.buffer.len() as u64 + bytes.len() as u64)?;
+        Ok(append(self.buffer, bytes))
+    }
+
+    #[inline]
     fn close(&mut self) {
         match mem::take(&mut self.open) {
             Open::Nothing => {}
@@ -274,17 +283,20 @@ impl<'b> ReplyWriter<'b> {
         }
     }
 
+    #[inline]
     fn abandon(&mut self) {
         self.buffer.truncate(self.settled);
         self.forget_drafts();
     }
 
+    #[inline]
     fn forget_drafts(&mut self) {
         self.value = Draft::default();
         self.response = Draft::default();
         self.open = Open::Nothing;
     }
 
+    #[inline]
     fn check_settled(&self) -> Result<(), FrameError> {
         let found = self.buffer.len();
         if found < self.settled {
@@ -293,6 +305,7 @@ impl<'b> ReplyWriter<'b> {
         Ok(())
     }
 
+    #[inline]
     fn settle(&mut self, slot: &Slot) -> Result<(), FrameError> {
         self.check_settled()?;
         if self.written == self.capacity {
@@ -374,8 +387,9 @@ impl<'a> Reply<'a> {
     }
 
     /// All answers, in the order of the request's entries.
-    pub fn answers(&self) -> Answers<'a> {
-        Answers { reply: *self, next: 0 }
+    pub fn answers(&self) -> impl ExactSizeIterator<Item = Answer<'a>> + use<'a> {
+        let all = *self;
+        (0..all.len()).map(move |index| all.answer(index))
     }
 
     #[inline]
@@ -399,31 +413,3 @@ impl<'a> Reply<'a> {
         Ok(Answer { effect, response })
     }
 }
-
-/// The answers of a reply.
-#[derive(Clone, Debug)]
-pub struct Answers<'a> {
-    reply: Reply<'a>,
-    next: usize,
-}
-
-impl<'a> Iterator for Answers<'a> {
-    type Item = Answer<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Answer<'a>> {
-        if self.next == self.reply.len() {
-            return None;
-        }
-        let answer = self.reply.answer(self.next);
-        self.next += 1;
-        Some(answer)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.reply.len() - self.next;
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for Answers<'_> {}

@@ -179,6 +179,7 @@ impl<'b> RequestWriter<'b> {
     /// Completes the frame.
     pub fn finish(self) -> &'b [u8] {
         let total = self.buffer.len() as u32;
+        // It is there: `new` wrote the rest of it.
         if let Some(header) = self.buffer.first_chunk_mut::<HEADER>() {
             set_u32::<8, HEADER>(header, self.written);
             set_u32::<12, HEADER>(header, total);
@@ -265,8 +266,9 @@ impl<'a> Request<'a> {
     }
 
     /// All entries, in the order of their slots.
-    pub fn entries(&self) -> Entries<'a> {
-        Entries { request: *self, next: 0 }
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Result<EntryView<'a>, FrameError>> + use<'a> {
+        let all = *self;
+        all.slots.iter().enumerate().map(move |(place, block)| all.view(block, place as u32))
     }
 
     #[inline]
@@ -291,29 +293,3 @@ impl<'a> Request<'a> {
         })
     }
 }
-
-/// The entries of a request.
-#[derive(Clone, Debug)]
-pub struct Entries<'a> {
-    request: Request<'a>,
-    next: usize,
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Result<EntryView<'a>, FrameError>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let block = self.request.slots.get(self.next)?;
-        let view = self.request.view(block, self.next as u32);
-        self.next += 1;
-        Some(view)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.request.slots.len() - self.next;
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for Entries<'_> {}
