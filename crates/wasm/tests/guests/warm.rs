@@ -1,0 +1,86 @@
+//! What a compute thread keeps.
+
+use wattle_wasm::limits::DEFAULT_MEMORY_BYTES;
+use wattle_wasm::{Call, Isolation, Stop, Warm, WarmLimits};
+
+use crate::guest::Guest;
+use crate::harness::{load, request, run};
+
+/// Counts its calls in its own memory, and responds with the count: what an instance remembers.
+fn remembering() -> Guest {
+    Guest::doing(
+        r#"(i64.store (i32.const 4096) (i64.add (i64.load (i32.const 4096)) (i64.const 1)))
+           (i32.store (i32.const 131072) (i32.const 1)) (i32.store offset=4 (i32.const 131072) (i32.const 1))
+           (i32.store offset=8 (i32.const 131072) (i32.const 56)) (i64.store offset=16 (i32.const 131072) (i64.const 0))
+           (i64.store offset=24 (i32.const 131072) (i64.const 0))
+           (i32.store offset=32 (i32.const 131072) (i32.const 48)) (i32.store offset=36 (i32.const 131072) (i32.const 8))
+           (i64.store offset=40 (i32.const 131072) (i64.const 0))
+           (i64.store offset=48 (i32.const 131072) (i64.load (i32.const 4096)))
+           (call $return (i32.const 131072) (i32.const 56))"#,
+    )
+}
+
+fn remembered(warm: &mut Warm, module: &std::sync::Arc<wattle_wasm::Module>, isolation: Isolation) -> u64 {
+    let frame = request(&[None]);
+    let read = |reply: &wattle_frame::guest::Reply<'_>| {
+        u64::from_le_bytes(reply.answer(0).response.try_into().unwrap())
+    };
+    warm.process((module, DEFAULT_MEMORY_BYTES, isolation), &frame, &Call::default(), read).unwrap()
+}
+
+#[test]
+fn a_warm_instance_is_used_again_and_a_fresh_one_never() {
+    let module = load(&remembering());
+    let mut warm = Warm::new(WarmLimits::default());
+    assert_eq!(remembered(&mut warm, &module, Isolation::Warm), 1);
+    assert_eq!(remembered(&mut warm, &module, Isolation::Fresh), 1);
+    assert_eq!(remembered(&mut warm, &module, Isolation::Warm), 2);
+    assert_eq!((warm.counters().cold, warm.counters().warm, warm.len()), (2, 1, 1));
+    assert_eq!(warm.memory_bytes(), 32 << 16);
+}
+
+#[test]
+fn a_retired_modules_instances_are_dropped() {
+    let (module, other) = (load(&remembering()), load(&remembering()));
+    let mut warm = Warm::new(WarmLimits::default());
+    remembered(&mut warm, &module, Isolation::Warm);
+    remembered(&mut warm, &other, Isolation::Warm);
+    warm.retire(&module);
+    assert_eq!(remembered(&mut warm, &module, Isolation::Warm), 1);
+    assert_eq!(remembered(&mut warm, &other, Isolation::Warm), 2);
+}
+
+#[test]
+fn an_instance_wears_out() {
+    let module = load(&remembering());
+    let mut warm = Warm::new(WarmLimits { calls: 2, ..WarmLimits::default() });
+    let seen = [(); 5].map(|()| remembered(&mut warm, &module, Isolation::Warm));
+    assert_eq!(seen, [1, 2, 1, 2, 1]);
+    let mut small = Warm::new(WarmLimits { memory_bytes: 1 << 20, ..WarmLimits::default() });
+    let seen = [(); 2].map(|()| remembered(&mut small, &module, Isolation::Warm));
+    assert_eq!(seen, [1, 1]);
+    assert_eq!((warm.counters().worn_out, small.counters().worn_out), (2, 2));
+}
+
+#[test]
+fn the_instance_unused_for_longest_makes_room() {
+    let modules = [(); 3].map(|()| load(&remembering()));
+    let mut warm = Warm::new(WarmLimits { instances: 2, ..WarmLimits::default() });
+    for module in [0, 1, 0, 2] {
+        remembered(&mut warm, &modules[module], Isolation::Warm);
+    }
+    assert_eq!((warm.len(), warm.counters().evicted), (2, 1));
+    assert_eq!(remembered(&mut warm, &modules[0], Isolation::Warm), 3);
+    assert_eq!(remembered(&mut warm, &modules[1], Isolation::Warm), 1);
+}
+
+#[test]
+fn a_request_for_a_function_that_is_not_there_harms_nobody() {
+    let module = load(&remembering());
+    let mut warm = Warm::new(WarmLimits::default());
+    let mut frame = request(&[None]);
+    frame[4..8].copy_from_slice(&7_u32.to_le_bytes());
+    let stop = run(&mut warm, &module, &frame).unwrap_err();
+    assert_eq!(stop.to_string(), "the request is not for this module: there is no function 7");
+    assert!(matches!(stop, Stop::BadRequest(_)) && warm.len() == 1);
+}
