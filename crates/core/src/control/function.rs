@@ -25,18 +25,11 @@ pub struct FunctionOptions {
     pub memory_bytes: u64,
     /// A new instance for every call.
     pub fresh_instances: bool,
-    /// Compute threads that run it at the same time; `None` is half of them.
-    pub concurrency: Option<u32>,
 }
 
 impl Default for FunctionOptions {
     fn default() -> Self {
-        Self {
-            cpu_budget: CPU_BUDGET,
-            memory_bytes: GUEST_MEMORY_BYTES as u64,
-            fresh_instances: false,
-            concurrency: None,
-        }
+        Self { cpu_budget: CPU_BUDGET, memory_bytes: GUEST_MEMORY_BYTES as u64, fresh_instances: false }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Partition {
     pub(super) maps: HashMap<MapId, MapStore, FixedState>,
     doomed: Vec<Doomed>,
     completions: Completions,
+    /// Of all stores together.
+    store_bytes: u64,
 }
 
 impl Partition {
@@ -54,6 +56,7 @@ impl Partition {
             maps: HashMap::with_hasher(FixedState::with_seed(seed)),
             doomed: Vec::new(),
             completions: Completions::new(seed),
+            store_bytes: 0,
         }
     }
 
@@ -177,7 +180,9 @@ impl Partition {
         store.touch(slot, at.now);
         if let Some(deadline) = deadline {
             *position = position.next();
+            let before = store.bytes();
             store.set_deadline(slot, deadline, *position);
+            self.store_bytes = self.store_bytes - before + store.bytes();
         }
         let entry = store.view(slot).expect("a live slot holds an entry");
         Answer::Touched { found: true, ttl: entry.ttl(at.now), version: entry.version }
@@ -209,15 +214,17 @@ impl Partition {
         else {
             return 0;
         };
-        let removed = store.len() as u64;
+        let (removed, before) = (store.len() as u64, store.bytes());
         self.position = self.position.next();
         self.doomed.push(store.clear(self.position));
+        self.store_bytes = self.store_bytes - before + store.bytes();
         removed
     }
 
     /// Forgets a map that was deleted.
     pub fn drop_map(&mut self, map: MapId) {
         if let Some(mut store) = self.maps.remove(&map) {
+            self.store_bytes -= store.bytes();
             self.doomed.push(store.clear(self.position));
         }
     }
@@ -262,7 +269,7 @@ impl Partition {
     /// Memory held by entries, changes kept for watchers and completion records, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.maps.values().map(MapStore::bytes).sum::<u64>() + self.completions.bytes()
+        self.store_bytes + self.completions.bytes()
     }
 
     /// Entries of all maps.
@@ -282,8 +289,10 @@ impl Partition {
         }
         let mut left = EXPIRE_ENTRIES;
         for store in self.maps.values_mut() {
+            let before = store.bytes();
             store.drop_abandoned_tail(now);
             expire_some(store, &mut self.position, now, &mut left);
+            self.store_bytes = self.store_bytes - before + store.bytes();
         }
         left == 0 || !self.doomed.is_empty()
     }
@@ -292,15 +301,11 @@ impl Partition {
     pub fn expire_due(&mut self, map: MapId, now: GridTime) -> bool {
         let mut left = EXPIRE_ENTRIES;
         if let Some(store) = self.maps.get_mut(&map) {
+            let before = store.bytes();
             expire_some(store, &mut self.position, now, &mut left);
+            self.store_bytes = self.store_bytes - before + store.bytes();
         }
         left > 0
-    }
-
-    /// When [`Self::tick`] may have something to expire.
-    #[must_use]
-    pub fn next_expiry(&self) -> Option<GridTime> {
-        self.maps.values().filter_map(MapStore::next_expiry).min()
     }
 
     /// Panics if the parts do not fit together.
@@ -311,6 +316,7 @@ impl Partition {
             let newest = store.slots_from(Slot(0)).map(|(_, entry)| entry.version).max();
             assert!(newest <= Some(self.position) || newest.is_none(), "no version is ahead of the log");
         }
+        assert_eq!(self.store_bytes, self.maps.values().map(MapStore::bytes).sum::<u64>());
     }
 
     fn store(&mut self, at: &Access<'_>) -> &mut MapStore {
@@ -344,7 +350,9 @@ impl Partition {
     fn erase(&mut self, map: MapId, slot: Slot, kind: ChangeKind) {
         let Some(store) = self.maps.get_mut(&map) else { return };
         self.position = self.position.next();
+        let before = store.bytes();
         store.remove(slot, kind, self.position);
+        self.store_bytes = self.store_bytes - before + store.bytes();
     }
 
     /// Makes room and writes. Evictions that are not enough stay done: they were due.
@@ -360,6 +368,7 @@ impl Partition {
         let position = &mut self.position;
         let store = self.maps.get_mut(&at.map.id).expect("locate has made the store");
         let needed = store.growth(located.slot, key, value);
+        let before = store.bytes();
         if needed > at.headroom {
             return Err(Refusal::NodeFull { needed, headroom: at.headroom });
         }
@@ -374,6 +383,7 @@ impl Partition {
         *position = position.next();
         let deadline = deadline(at, ttl);
         store.write(located, &Write { key, value, version: *position, deadline }, at.now);
+        self.store_bytes = self.store_bytes - before + store.bytes();
         Ok(*position)
     }
 }

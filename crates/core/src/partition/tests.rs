@@ -104,7 +104,6 @@ fn ticks_expire_what_nobody_asks_for() {
     p.get(&at(&m, NOW.after(seconds(4))), b"used").unwrap();
     p.tick(NOW.after(seconds(3)));
     assert_eq!(p.entries(), 2);
-    assert!(p.next_expiry() <= Some(NOW.after(seconds(6))), "the idle ones are due next");
     p.tick(NOW.after(seconds(6)));
     assert_eq!(p.entries(), 1);
     p.tick(NOW.after(seconds(10)));

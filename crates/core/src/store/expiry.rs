@@ -61,12 +61,6 @@ impl Expiry {
         Some(slot)
     }
 
-    /// When something may be due next.
-    pub(super) fn next(&self) -> Option<GridTime> {
-        let first = |times: &BTreeSet<(GridTime, Slot)>| times.first().map(|(time, _)| *time);
-        first(&self.deadlines).into_iter().chain(first(&self.checks)).min()
-    }
-
     pub(super) fn deadlines(&self) -> usize {
         self.deadlines.len()
     }

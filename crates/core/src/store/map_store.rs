@@ -171,11 +171,6 @@ impl MapStore {
         None
     }
 
-    /// When an entry may come to its end next.
-    pub(crate) fn next_expiry(&self) -> Option<GridTime> {
-        self.expiry.next()
-    }
-
     /// The memory that a write would add, in bytes.
     pub(crate) fn growth(&self, slot: Option<Slot>, key: &[u8], value: &[u8]) -> u64 {
         let old = slot.and_then(|slot| self.slot(slot)).map_or(0, Entry::cost);
