@@ -1,0 +1,278 @@
+//! One call and its attempts: a deadline over all of them, one request id, and an honest answer about what happened
+//! when the time ends.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use wattle_proto::v1;
+use wattle_proto::v1::compute_service_client::ComputeServiceClient;
+use wattle_proto::v1::function_service_client::FunctionServiceClient;
+use wattle_proto::v1::grid_service_client::GridServiceClient;
+use wattle_proto::v1::map_service_client::MapServiceClient;
+
+use crate::connection::Connections;
+use crate::error::Error;
+use crate::failure::{Failure, Outcome};
+use crate::request_ids::{AwaitedRequest, IssuedId, RequestIds};
+use crate::retry::{RetryPolicy, random};
+
+/// Larger than any message the grid sends: a batch of 8 MiB and what it answers.
+const MAX_MESSAGE_BYTES: usize = 32 << 20;
+
+/// What all calls of a client share.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    connections: Connections,
+    request_ids: RequestIds,
+    retry: RetryPolicy,
+    timeout: Duration,
+}
+
+/// What an attempt may assume about the one before it.
+#[derive(Debug)]
+enum Repeat<'a> {
+    /// Changes nothing.
+    Read,
+    /// Has a request id: takes effect once however often it is sent.
+    Identified(&'a AwaitedRequest),
+    /// Has no request id, but does the same when it is done twice.
+    Idempotent,
+    /// Is sent again only when it certainly changed nothing.
+    Unidentified,
+}
+
+/// One attempt: the connection to take and what to send along.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    channel: Channel,
+    remaining: Option<Duration>,
+    pub(crate) request_id: Option<v1::RequestId>,
+}
+
+impl Attempt {
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(remaining) = self.remaining {
+            request.set_timeout(remaining);
+        }
+        request
+    }
+
+    pub(crate) fn maps(&self) -> MapServiceClient<Channel> {
+        MapServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn compute(&self) -> ComputeServiceClient<Channel> {
+        ComputeServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn functions(&self) -> FunctionServiceClient<Channel> {
+        FunctionServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn grid(&self) -> GridServiceClient<Channel> {
+        GridServiceClient::new(self.channel.clone())
+    }
+}
+
+impl Caller {
+    pub(crate) fn new(connections: Connections, retry: RetryPolicy, timeout: Duration) -> Self {
+        Self { connections, request_ids: RequestIds::new(), retry, timeout }
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+
+    /// A call that changes nothing.
+    pub(crate) async fn read<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.run(&Repeat::Read, Bound::Whole(self.timeout), send).await
+    }
+
+    /// A mutation: every attempt carries the same request id.
+    pub(crate) async fn write<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let request = self.begin_request().await?;
+        self.run(&Repeat::Identified(&request), Bound::Whole(self.timeout), send).await
+    }
+
+    /// A change that does the same when it is done twice.
+    pub(crate) async fn repeat<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.run(&Repeat::Idempotent, Bound::Whole(self.timeout), send).await
+    }
+
+    /// A change of the grid's definitions, which have no request ids.
+    pub(crate) async fn define<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.run(&Repeat::Unidentified, Bound::Whole(self.timeout), send).await
+    }
+
+    /// Opens a stream that reads; the timeout ends when it has begun.
+    pub(crate) async fn open<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.run(&Repeat::Read, Bound::Opening(self.timeout), send).await
+    }
+
+    /// Opens a stream that changes entries; the request is awaited as long as the stream lives.
+    pub(crate) async fn open_write<T, F>(
+        &self,
+        send: impl Fn(Attempt) -> F,
+    ) -> Result<(T, AwaitedRequest), Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let request = self.begin_request().await?;
+        let stream = self.run(&Repeat::Identified(&request), Bound::Opening(self.timeout), send).await?;
+        Ok((stream, request))
+    }
+
+    pub(crate) async fn begin_request(&self) -> Result<AwaitedRequest, Error> {
+        self.begin_request_within(self.timeout).await
+    }
+
+    pub(crate) async fn begin_request_within(&self, timeout: Duration) -> Result<AwaitedRequest, Error> {
+        self.request_ids.begin(|| self.issue_client_id(timeout)).await
+    }
+
+    /// For a stream that looks after its own deadlines and repetitions.
+    pub(crate) fn stream_attempt(&self) -> Attempt {
+        Attempt { channel: self.connections.next(), remaining: None, request_id: None }
+    }
+
+    async fn issue_client_id(&self, timeout: Duration) -> Result<IssuedId, Error> {
+        let send = |attempt: Attempt| async move {
+            attempt.grid().issue_client_id(attempt.request(v1::IssueClientIdRequest {})).await
+        };
+        let answer = self.run(&Repeat::Read, Bound::Whole(timeout), send).await?;
+        let renew_after = answer.renew_after.and_then(|duration| Duration::try_from(duration).ok());
+        let renew_after =
+            renew_after.ok_or(Error::MalformedAnswer { what: "a client id has a time of renewal" })?;
+        Ok(IssuedId { client_id: answer.client_id, renew_after })
+    }
+
+    async fn run<T, F>(
+        &self,
+        repeat: &Repeat<'_>,
+        bound: Bound,
+        send: impl Fn(Attempt) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let timeout = bound.timeout();
+        let deadline = Instant::now() + timeout;
+        let mut backoff = self.retry.backoff();
+        let mut doubt = Doubt::new(repeat);
+        loop {
+            let attempt = self.attempt(repeat, bound, deadline);
+            let failure = match timeout_at(deadline, send(attempt)).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => Failure::from(&status),
+                Err(_) => Failure::timed_out(timeout),
+            };
+            let pause = backoff.pause(failure.retry_after(), random());
+            let late = Instant::now() + pause + least_attempt(timeout) > deadline;
+            if doubt.may_repeat(repeat, &failure) && !late {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            return Err(doubt.settle(failure).into());
+        }
+    }
+
+    fn attempt(&self, repeat: &Repeat<'_>, bound: Bound, deadline: Instant) -> Attempt {
+        Attempt {
+            channel: self.connections.next(),
+            remaining: match bound {
+                Bound::Whole(_) => Some(deadline.saturating_duration_since(Instant::now())),
+                Bound::Opening(_) => None,
+            },
+            request_id: match repeat {
+                Repeat::Identified(request) => Some(request.id()),
+                Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
+            },
+        }
+    }
+}
+
+/// An attempt with next to no time left would only bring doubt.
+fn least_attempt(timeout: Duration) -> Duration {
+    (timeout / 10).min(Duration::from_millis(100))
+}
+
+/// What the deadline covers.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    Whole(Duration),
+    /// A stream's deadline must not travel to the node, where it would end the stream.
+    Opening(Duration),
+}
+
+impl Bound {
+    fn timeout(self) -> Duration {
+        match self {
+            Self::Whole(timeout) | Self::Opening(timeout) => timeout,
+        }
+    }
+}
+
+/// Whether an earlier attempt may have changed something, so that a later refusal says nothing about it.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    changes: bool,
+    unsure: bool,
+}
+
+impl Doubt {
+    fn new(repeat: &Repeat<'_>) -> Self {
+        match repeat {
+            Repeat::Read => Self { changes: false, unsure: false },
+            Repeat::Identified(_) | Repeat::Idempotent | Repeat::Unidentified => Self::of_a_change(),
+        }
+    }
+
+    pub(crate) fn of_a_change() -> Self {
+        Self { changes: true, unsure: false }
+    }
+
+    pub(crate) fn note(&mut self, failure: &Failure) {
+        self.unsure |= self.changes && failure.outcome() != Some(Outcome::NotApplied);
+    }
+
+    fn may_repeat(&mut self, repeat: &Repeat<'_>, failure: &Failure) -> bool {
+        self.note(failure);
+        match repeat {
+            Repeat::Read | Repeat::Identified(_) | Repeat::Idempotent => failure.is_transient(),
+            Repeat::Unidentified => failure.is_transient() && !self.unsure,
+        }
+    }
+
+    /// The failure that the caller sees. A definite refusal of the last attempt stands for all of them: the grid
+    /// judged the same request.
+    pub(crate) fn settle(&self, failure: Failure) -> Failure {
+        let indefinite = failure.is_transient() || failure.is_unavailable() || failure.outcome().is_none();
+        if self.unsure && indefinite { failure.in_doubt() } else { failure }
+    }
+}

@@ -1,0 +1,291 @@
+//! What a node said about a call that failed: a gRPC status with `google.rpc` details, or an operation's error.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use tonic::{Code, ConnectError, Status};
+use tonic_types::StatusExt;
+use wattle_proto::v1;
+
+/// What became of a mutation or an invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect, once.
+    Applied,
+    /// It changed nothing and never will.
+    NotApplied,
+    /// Nobody can say.
+    InDoubt,
+}
+
+impl Outcome {
+    pub(crate) fn from_wire(outcome: i32) -> Option<Self> {
+        match v1::Outcome::try_from(outcome) {
+            Ok(v1::Outcome::Applied) => Some(Self::Applied),
+            Ok(v1::Outcome::NotApplied) => Some(Self::NotApplied),
+            Ok(v1::Outcome::InDoubt) => Some(Self::InDoubt),
+            Ok(v1::Outcome::Unspecified) | Err(_) => None,
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("OUTCOME_").unwrap_or(name);
+        match name {
+            "APPLIED" => Some(Self::Applied),
+            "NOT_APPLIED" => Some(Self::NotApplied),
+            "IN_DOUBT" => Some(Self::InDoubt),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Applied => "APPLIED",
+            Self::NotApplied => "NOT_APPLIED",
+            Self::InDoubt => "IN_DOUBT",
+        })
+    }
+}
+
+/// The facts of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    code: Code,
+    reason: Option<String>,
+    outcome: Option<Outcome>,
+    message: String,
+    facts: HashMap<String, String>,
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// The gRPC status code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Stable and for programs, such as `MAP_NOT_FOUND`. `None` when the failure is the connection's.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// What became of the change, where that is known.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    /// For people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// A fact beside the message, such as `current_version`.
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.facts.get(name).map(String::as_str)
+    }
+
+    /// When the node asked to be tried again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    pub(crate) fn number(&self, fact: &str) -> Option<u64> {
+        self.fact(fact)?.parse().ok()
+    }
+
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self.code, Code::Unavailable | Code::DeadlineExceeded)
+    }
+
+    /// Whether another attempt may have another answer. A full node or map says `RESOURCE_EXHAUSTED` too, and is
+    /// tried again only when it asks for that.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self.code {
+            Code::Unavailable => true,
+            Code::ResourceExhausted => self.retry_after.is_some() || self.reason() == Some("OVERLOADED"),
+            // Without a reason the status is not the node's but the broken connection's.
+            Code::Unknown | Code::Internal | Code::Cancelled => {
+                self.reason.is_none() && self.outcome.is_none()
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn in_doubt(self) -> Self {
+        Self { outcome: Some(Outcome::InDoubt), ..self }
+    }
+
+    /// No answer within the call's timeout.
+    pub(crate) fn timed_out(timeout: Duration) -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            reason: None,
+            outcome: None,
+            message: format!("no answer within {timeout:?}"),
+            facts: HashMap::new(),
+            retry_after: None,
+        }
+    }
+}
+
+impl From<&Status> for Failure {
+    fn from(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
+        let (reason, facts) = match details.error_info() {
+            Some(info) => (Some(info.reason.clone()), info.metadata.clone()),
+            None => (None, HashMap::new()),
+        };
+        let outcome = match facts.get("outcome") {
+            Some(name) => Outcome::from_name(name),
+            None => outcome_without_details(status),
+        };
+        let message = message_with_cause(status);
+        Self { code: status.code(), reason, outcome, message, facts, retry_after }
+    }
+}
+
+/// A packed frame has no room for facts beside the message.
+impl From<wattle_frame::pipeline::Failure<'_>> for Failure {
+    fn from(failure: wattle_frame::pipeline::Failure<'_>) -> Self {
+        use wattle_frame::pipeline::Outcome as Packed;
+        let outcome = match failure.outcome {
+            Packed::Unspecified => None,
+            Packed::Applied => Some(Outcome::Applied),
+            Packed::NotApplied => Some(Outcome::NotApplied),
+            Packed::InDoubt => Some(Outcome::InDoubt),
+        };
+        Self {
+            // What is no code at all becomes `Code::Unknown`.
+            code: Code::from_i32(i32::try_from(failure.code).unwrap_or(i32::MAX)),
+            reason: Some(failure.reason.to_owned()),
+            outcome,
+            message: failure.message.to_owned(),
+            facts: HashMap::new(),
+            retry_after: None,
+        }
+    }
+}
+
+impl From<v1::OperationError> for Failure {
+    fn from(error: v1::OperationError) -> Self {
+        Self {
+            code: Code::from_i32(error.code),
+            reason: Some(error.reason).filter(|reason| !reason.is_empty()),
+            outcome: Outcome::from_wire(error.outcome),
+            message: error.message,
+            facts: error.metadata,
+            retry_after: None,
+        }
+    }
+}
+
+/// What the status alone says about the outcome. A connection that could not be made carried nothing to the node; the
+/// status of a call that broke on its way says nothing.
+fn outcome_without_details(status: &Status) -> Option<Outcome> {
+    let answered = !status.metadata().is_empty();
+    match status.code() {
+        Code::Unavailable if never_connected(status) => Some(Outcome::NotApplied),
+        Code::InvalidArgument
+        | Code::Unimplemented
+        | Code::OutOfRange
+        | Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition => Some(Outcome::NotApplied),
+        Code::ResourceExhausted if answered => Some(Outcome::NotApplied),
+        _ => None,
+    }
+}
+
+fn never_connected(status: &Status) -> bool {
+    causes(status).any(|cause| cause.is::<ConnectError>())
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
+}
+
+/// Transport errors hide what happened behind "transport error".
+fn message_with_cause(status: &Status) -> String {
+    let mut message = status.message().to_owned();
+    for cause in causes(status) {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+    }
+    message
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+    use crate::Error;
+
+    fn refused(code: Code, reason: &str, facts: &[(&str, &str)]) -> Failure {
+        let facts = facts.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let details = ErrorDetails::with_error_info(reason, "wattle", facts.collect::<HashMap<_, _>>());
+        Failure::from(&Status::with_error_details(code, "told", details))
+    }
+
+    #[test]
+    fn a_status_with_details_becomes_its_variant() {
+        let failure = refused(
+            Code::FailedPrecondition,
+            "VERSION_MISMATCH",
+            &[("outcome", "NOT_APPLIED"), ("current_version", "7")],
+        );
+        assert_eq!(failure.outcome(), Some(Outcome::NotApplied));
+        let error = Error::from(failure);
+        assert!(matches!(error, Error::VersionMismatch { current: Some(7), .. }), "{error:?}");
+        assert_eq!((error.reason(), error.to_string().as_str()), (Some("VERSION_MISMATCH"), "told"));
+    }
+
+    #[test]
+    fn a_functions_own_error_keeps_its_code_and_message() {
+        let error = Error::from(refused(
+            Code::Aborted,
+            "FUNCTION_FAILED",
+            &[("code", "3"), ("message", "overdrawn")],
+        ));
+        assert!(
+            matches!(&error, Error::FunctionFailed { code: Some(3), message, .. } if message == "overdrawn"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn an_outcome_in_doubt_is_never_another_variant() {
+        let error = Error::from(refused(Code::Unavailable, "MAP_NOT_FOUND", &[("outcome", "IN_DOUBT")]));
+        assert!(matches!(error, Error::InDoubt(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_full_node_is_tried_again_only_when_it_asks_for_that() {
+        assert!(!refused(Code::ResourceExhausted, "NODE_FULL", &[]).is_transient());
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(40)));
+        let failure = Failure::from(&Status::with_error_details(Code::ResourceExhausted, "busy", details));
+        assert_eq!((failure.is_transient(), failure.retry_after()), (true, Some(Duration::from_millis(40))));
+        assert!(refused(Code::ResourceExhausted, "OVERLOADED", &[]).is_transient());
+    }
+
+    #[test]
+    fn a_refusal_by_the_node_is_final_even_when_it_is_internal() {
+        assert!(!refused(Code::Internal, "INTERNAL", &[("outcome", "NOT_APPLIED")]).is_transient());
+        assert!(Failure::from(&Status::unknown("transport error")).is_transient());
+    }
+}

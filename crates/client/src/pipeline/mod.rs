@@ -1,0 +1,144 @@
+//! The fast path: batches of operations as packed frames, many in flight on one stream.
+
+mod batch;
+mod driver;
+mod state;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use batch::{Batch, BatchAnswers};
+
+use crate::call::Caller;
+use crate::error::Error;
+use driver::Driver;
+use state::Shared;
+
+/// More batches in flight than this gain nothing and only wait in the node's inboxes.
+const MAX_WINDOW: usize = 4096;
+
+/// How much a pipeline has in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct PipelineOptions {
+    window: usize,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self { window: 64 }
+    }
+}
+
+impl PipelineOptions {
+    /// 64 batches.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many batches may be in flight before [`Pipeline::submit`] waits.
+    #[must_use]
+    pub fn window(mut self, batches: usize) -> Self {
+        self.window = batches.clamp(1, MAX_WINDOW);
+        self
+    }
+}
+
+/// Many batches in flight on one connection. From [`Client::pipeline`](crate::Client::pipeline).
+///
+/// Each batch has a request id: after a broken connection, or when a node had no room for all of it, the whole batch is
+/// sent again, and what was applied is not applied twice. Batches are answered in any order.
+///
+/// ```no_run
+/// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
+/// use wattle_client::{Batch, Operation, PipelineOptions, PutOptions};
+///
+/// let pipeline = client.pipeline(PipelineOptions::new());
+/// let mut pending = Vec::new();
+/// for hundred in 0..100 {
+///     let puts = (0..100).map(|n| Operation::Put {
+///         key: format!("key-{}", hundred * 100 + n).into(),
+///         value: "value".into(),
+///         options: PutOptions::new(),
+///     });
+///     pending.push(pipeline.submit(Batch::new("flights", &puts.collect::<Vec<_>>())?).await?);
+/// }
+/// for batch in pending {
+///     for answer in batch.await?.answers() {
+///         answer?;
+///     }
+/// }
+/// pipeline.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pipeline {
+    caller: Arc<Caller>,
+    shared: Arc<Shared>,
+    window: Arc<Semaphore>,
+    window_size: u32,
+    driver: JoinHandle<()>,
+}
+
+/// The answers of a batch, once they are there. Dropped, they are thrown away; the batch is carried out all the same.
+#[derive(Debug)]
+#[must_use = "a batch may have failed"]
+pub struct Pending {
+    answers: oneshot::Receiver<Result<BatchAnswers, Error>>,
+}
+
+impl Future for Pending {
+    type Output = Result<BatchAnswers, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = Pin::new(&mut self.answers).poll(context);
+        answered.map(|answered| answered.unwrap_or(Err(Error::PipelineClosed)))
+    }
+}
+
+impl Pipeline {
+    pub(crate) fn open(caller: Arc<Caller>, options: PipelineOptions) -> Self {
+        let shared = Arc::new(Shared::new(options.window));
+        let driver = tokio::spawn(Driver::new(caller.clone(), shared.clone()).run());
+        let window = Arc::new(Semaphore::new(options.window));
+        // Clamped to `MAX_WINDOW`.
+        Self { caller, shared, window, window_size: options.window as u32, driver }
+    }
+
+    /// Sends a batch, as soon as the window has room for it.
+    ///
+    /// # Errors
+    /// When the batch was not sent, because no request id could be had.
+    pub async fn submit(&self, batch: Batch) -> Result<Pending, Error> {
+        let deadline = Instant::now() + self.caller.timeout();
+        let permit = self.window.clone().acquire_owned().await.map_err(|_| Error::PipelineClosed)?;
+        let request = self.caller.begin_request().await?;
+        let (reply, answers) = oneshot::channel();
+        let in_flight = state::InFlight::new(batch, request, deadline, self.caller.retry());
+        self.shared.send(in_flight.answering(reply, permit));
+        Ok(Pending { answers })
+    }
+
+    /// Waits until everything in flight is answered, then closes the stream.
+    pub async fn close(mut self) {
+        if let Ok(all) = self.window.clone().acquire_many_owned(self.window_size).await {
+            drop(all);
+        }
+        self.driver.abort();
+        // Nothing is lost when it was cancelled, and its panic would have been reported.
+        drop((&mut self.driver).await);
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.shared.close();
+    }
+}

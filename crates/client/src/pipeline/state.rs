@@ -1,0 +1,262 @@
+//! What is in flight, shared by those who submit and the driver that reads answers. Time is an argument here.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+use wattle_proto::v1;
+
+use super::batch::{Batch, BatchAnswers};
+use crate::call::Doubt;
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::request_ids::AwaitedRequest;
+use crate::retry::{Backoff, RetryPolicy, random};
+use crate::wire::to_wire;
+
+/// A batch that waits for its answers.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    batch: Batch,
+    request: AwaitedRequest,
+    deadline: Instant,
+    backoff: Backoff,
+    doubt: Doubt,
+    /// When to send it again.
+    again_at: Option<Instant>,
+    /// Why it was not answered yet.
+    failure: Option<Failure>,
+}
+
+/// A batch with the one who waits for it, and its share of the window.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    in_flight: InFlight,
+    reply: oneshot::Sender<Result<BatchAnswers, Error>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl InFlight {
+    pub(super) fn new(batch: Batch, request: AwaitedRequest, deadline: Instant, retry: &RetryPolicy) -> Self {
+        let (backoff, doubt) = (retry.backoff(), Doubt::of_a_change());
+        Self { batch, request, deadline, backoff, doubt, again_at: None, failure: None }
+    }
+
+    pub(super) fn answering(
+        self,
+        reply: oneshot::Sender<Result<BatchAnswers, Error>>,
+        permit: OwnedSemaphorePermit,
+    ) -> Awaited {
+        Awaited { in_flight: self, reply, _permit: permit }
+    }
+
+    fn message(&self, tag: u64, now: Instant) -> v1::PipelineRequest {
+        v1::PipelineRequest {
+            tag,
+            request_id: Some(self.request.id()),
+            timeout: Some(to_wire(self.deadline.saturating_duration_since(now))),
+            operations: Some(v1::pipeline_request::Operations::Frame(self.batch.frame.clone())),
+        }
+    }
+
+    /// Notes a failure that another attempt may cure; false when there is no time for one.
+    fn try_again(&mut self, failure: Failure, now: Instant) -> bool {
+        let again_at = now + self.backoff.pause(failure.retry_after(), random());
+        self.failure = Some(failure);
+        self.again_at = Some(again_at);
+        again_at < self.deadline
+    }
+}
+
+impl Awaited {
+    fn answer(self, answer: Result<BatchAnswers, Error>) {
+        // Whoever asked may have stopped waiting.
+        drop(self.reply.send(answer));
+    }
+
+    fn fail(self, failure: Failure) {
+        let settled = self.in_flight.doubt.settle(failure);
+        self.answer(Err(settled.into()));
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// A leaf: held to look up, to queue a message, to hand an answer over.
+    state: Mutex<State>,
+    /// Something wants to be sent and there is no stream.
+    wanted: Notify,
+    window: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_tag: u64,
+    stream: Option<mpsc::Sender<v1::PipelineRequest>>,
+    in_flight: HashMap<u64, Awaited>,
+    closed: bool,
+}
+
+impl Shared {
+    pub(super) fn new(window: usize) -> Self {
+        Self { state: Mutex::default(), wanted: Notify::new(), window }
+    }
+
+    pub(super) fn send(&self, awaited: Awaited) {
+        let mut state = self.lock();
+        if state.closed {
+            return awaited.answer(Err(Error::PipelineClosed));
+        }
+        state.last_tag += 1;
+        let tag = state.last_tag;
+        state.in_flight.insert(tag, awaited);
+        if state.stream.is_some() {
+            state.transmit(tag, Instant::now());
+        } else {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Waits until something is in flight.
+    pub(super) async fn wanted(&self) {
+        loop {
+            let notified = self.wanted.notified();
+            if !self.lock().in_flight.is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// A new stream: everything in flight goes out on it.
+    pub(super) fn connect(&self, now: Instant) -> mpsc::Receiver<v1::PipelineRequest> {
+        // Everything in flight, and once more what is sent again because the node had no room.
+        let (sender, receiver) = mpsc::channel(self.window * 2);
+        let mut state = self.lock();
+        state.stream = Some(sender);
+        let tags = state.in_flight.keys().copied().collect::<Vec<_>>();
+        for tag in tags {
+            state.transmit(tag, now);
+        }
+        receiver
+    }
+
+    /// The stream broke. What another stream cannot cure is told to all who wait.
+    pub(super) fn disconnect(&self, failure: &Failure) {
+        let mut state = self.lock();
+        state.stream = None;
+        for awaited in state.in_flight.values_mut() {
+            awaited.in_flight.doubt.note(failure);
+            awaited.in_flight.failure = Some(failure.clone());
+        }
+        if !failure.is_transient() {
+            for (_, awaited) in state.in_flight.drain() {
+                awaited.fail(failure.clone());
+            }
+        }
+    }
+
+    pub(super) fn receive(&self, answer: v1::PipelineResponse, now: Instant) {
+        let mut state = self.lock();
+        // An answer without a waiter is a second one, or came too late.
+        let Some(mut awaited) = state.in_flight.remove(&answer.tag) else { return };
+        let read = read(answer.results, awaited.in_flight.batch.len());
+        let (failure, given_up) = match read {
+            Read::Final(answer) => return awaited.answer(answer),
+            Read::Transient(failure, given_up) => (failure, given_up),
+        };
+        awaited.in_flight.doubt.note(&failure);
+        if awaited.in_flight.try_again(failure.clone(), now) {
+            state.in_flight.insert(answer.tag, awaited);
+            return;
+        }
+        match given_up {
+            Some(answers) => awaited.answer(Ok(answers)),
+            None => awaited.fail(failure),
+        }
+    }
+
+    /// Gives up what is late and sends again what is due.
+    pub(super) fn tick(&self, now: Instant, timeout: Duration) {
+        let mut state = self.lock();
+        for (_, mut awaited) in state.in_flight.extract_if(|_, awaited| awaited.in_flight.deadline <= now) {
+            let timed_out = Failure::timed_out(timeout);
+            let sent_and_silent = awaited.in_flight.failure.is_none();
+            if sent_and_silent {
+                awaited.in_flight.doubt.note(&timed_out);
+            }
+            let failure = awaited.in_flight.failure.take().unwrap_or(timed_out);
+            awaited.fail(failure);
+        }
+        let due = |awaited: &Awaited| awaited.in_flight.again_at.is_some_and(|again_at| again_at <= now);
+        let due = state.in_flight.iter().filter(|(_, awaited)| due(awaited)).map(|(tag, _)| *tag);
+        let due = due.collect::<Vec<_>>();
+        for tag in due {
+            state.transmit(tag, now);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.stream = None;
+        for (_, awaited) in state.in_flight.drain() {
+            awaited.answer(Err(Error::PipelineClosed));
+        }
+    }
+
+    /// Nothing panics while the lock is held, and the state is whole at every step.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Queues a batch for the stream. When the queue is full or the stream is gone, the driver sends it later.
+    fn transmit(&mut self, tag: u64, now: Instant) {
+        let (Some(stream), Some(awaited)) = (&self.stream, self.in_flight.get_mut(&tag)) else { return };
+        let message = awaited.in_flight.message(tag, now);
+        let sent = stream.try_send(message).is_ok();
+        awaited.in_flight.again_at = if sent { None } else { Some(now) };
+        if sent {
+            awaited.in_flight.failure = None;
+        }
+    }
+}
+
+enum Read {
+    Final(Result<BatchAnswers, Error>),
+    /// To be asked again; with the answers to give when there is no time for that.
+    Transient(Failure, Option<BatchAnswers>),
+}
+
+fn read(results: Option<v1::pipeline_response::Results>, count: usize) -> Read {
+    use v1::pipeline_response::Results;
+    match results {
+        Some(Results::Frame(frame)) => match read_frame(frame, count) {
+            Ok((answers, None)) => Read::Final(Ok(answers)),
+            Ok((answers, Some(failure))) => Read::Transient(failure, Some(answers)),
+            Err(error) => Read::Final(Err(error)),
+        },
+        Some(Results::Error(error)) => {
+            let failure = Failure::from(error);
+            if failure.is_transient() {
+                Read::Transient(failure, None)
+            } else {
+                Read::Final(Err(failure.into()))
+            }
+        }
+        Some(Results::List(_)) | None => {
+            Read::Final(Err(Error::MalformedAnswer { what: "a frame is answered by a frame" }))
+        }
+    }
+}
+
+fn read_frame(frame: Bytes, count: usize) -> Result<(BatchAnswers, Option<Failure>), Error> {
+    let answers = BatchAnswers::parse(frame, count)?;
+    let failure = answers.transient_failure();
+    Ok((answers, failure))
+}
