@@ -119,11 +119,11 @@ impl Completions {
         }
     }
 
-    /// Whether a result of this many bytes can be kept for a client.
-    pub(super) fn has_room(&self, client: &ClientId, bytes: usize) -> bool {
+    /// Whether another result can be kept for a client: those that are kept are within their bounds.
+    pub(super) fn has_room(&self, client: &ClientId) -> bool {
         self.clients.get(client).is_none_or(|client| {
             client.results.len() < COMPLETIONS_PER_CLIENT
-                && client.bytes + bytes as u64 <= COMPLETION_BYTES_PER_CLIENT as u64
+                && client.bytes <= COMPLETION_BYTES_PER_CLIENT as u64
         })
     }
 

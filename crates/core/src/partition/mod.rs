@@ -5,6 +5,7 @@
 
 mod completions;
 mod operation;
+mod part;
 #[allow(clippy::module_inception, reason = "the type is the subject")]
 mod partition;
 mod placement;
@@ -14,8 +15,9 @@ mod tests;
 
 pub use completions::{Admission, Completion, Recorded};
 pub use operation::{
-    Access, Answer, Condition, Effect, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
+    Access, Answer, Condition, Effect, Operation, Outcome, PartRefusal, Previous, Put, Refusal, Remove,
+    TtlChange, TtlChoice,
 };
-pub use partition::Partition;
+pub use partition::{Partition, Statistics};
 pub use placement::{partition_of, placed_part};
 pub use sweep::{ScanEnd, ScanRange, Swept};

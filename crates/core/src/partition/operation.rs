@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::ids::{GridTime, Version};
 use crate::map::MapDescriptor;
+use crate::store::EntryRef;
 
 /// What every operation needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -194,7 +195,66 @@ pub enum Refusal {
         /// Bytes that are left.
         headroom: u64,
     },
+}
+
+/// One operation on one key.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation<'a> {
+    /// Reads the entry.
+    Get {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Writes a value.
+    Put(Put<'a>),
+    /// Removes the entry.
+    Remove(Remove<'a>),
+    /// Adds to an integer.
+    Increment {
+        /// The key.
+        key: &'a [u8],
+        /// What to add.
+        delta: i64,
+    },
+    /// Reads, sets or clears the time to live.
+    Touch {
+        /// The key.
+        key: &'a [u8],
+        /// What to do about it.
+        change: TtlChange,
+    },
+}
+
+impl Operation<'_> {
+    /// Whether it may change something, and so needs a completion record.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::Touch { change: TtlChange::Read, .. } => false,
+            Self::Put(_) | Self::Remove(_) | Self::Increment { .. } | Self::Touch { .. } => true,
+        }
+    }
+}
+
+/// What an operation found or did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<'p> {
+    /// The entry that a read found.
+    Entry(Option<EntryRef<'p>>),
+    /// The answer of an operation that may change something.
+    Answer(Answer),
+}
+
+/// Why a whole request is refused in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PartRefusal {
+    /// It may have run: its result is forgotten.
+    #[error("the result of this request is no longer kept: it may have taken effect")]
+    InDoubt,
     /// The client leaves too many results unacknowledged.
     #[error("this client has too many unacknowledged results in one partition: let oldest_pending rise")]
     TooManyPending,
+    /// The id was used for a request of another shape.
+    #[error("this request id was used for another request")]
+    ReusedId,
 }

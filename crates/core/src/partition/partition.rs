@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 
 use super::completions::{Admission, Completion, Completions};
 use super::operation::{
-    Access, Answer, Condition, Effect, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
+    Access, Answer, Condition, Effect, PartRefusal, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
 };
 use crate::ids::{GridTime, MapId, PartitionId, RequestId, Slot, Version};
 use crate::limits::{CLIENT_ID_LIFE, EVICTIONS_PER_WRITE, EXPIRE_ENTRIES};
@@ -77,12 +77,12 @@ impl Partition {
         self.completions.admit(id)
     }
 
-    /// Whether a result with this many bytes can be kept for the client of a request.
+    /// Whether another result can be kept for the client of a request.
     ///
     /// # Errors
-    /// [`Refusal::TooManyPending`]: the request must not run.
-    pub fn reserve(&self, id: &RequestId, bytes: usize) -> Result<(), Refusal> {
-        if self.completions.has_room(&id.client, bytes) { Ok(()) } else { Err(Refusal::TooManyPending) }
+    /// [`PartRefusal::TooManyPending`]: the request must not run.
+    pub fn reserve(&self, id: &RequestId) -> Result<(), PartRefusal> {
+        if self.completions.has_room(&id.client) { Ok(()) } else { Err(PartRefusal::TooManyPending) }
     }
 
     /// Keeps what a request has done, in the same step as its changes.

@@ -252,12 +252,12 @@ fn a_client_that_never_acknowledges_is_bounded() {
     let mut p = partition();
     let limit = crate::limits::COMPLETIONS_PER_CLIENT as u64;
     for sequence in 1..=limit {
-        assert_eq!(p.reserve(&request(sequence, 1), 0), Ok(()));
+        assert_eq!(p.reserve(&request(sequence, 1)), Ok(()));
         p.complete(&request(sequence, 1), done(sequence));
     }
-    assert_eq!(p.reserve(&request(limit + 1, 1), 0), Err(Refusal::TooManyPending));
+    assert_eq!(p.reserve(&request(limit + 1, 1)), Err(PartRefusal::TooManyPending));
     assert_eq!(p.admit(&request(limit + 1, 2)), Admission::Fresh);
-    assert_eq!(p.reserve(&request(limit + 1, 2), 0), Ok(()));
+    assert_eq!(p.reserve(&request(limit + 1, 2)), Ok(()));
     p.check_invariants();
 }
 
@@ -348,4 +348,68 @@ proptest! {
         }
         prop_assert_eq!(p.sweep(&at(&m, now), ScanRange { next: Slot(0), end: Slot(u32::MAX) }).slots.len(), model.len());
     }
+}
+
+fn results(
+    p: &mut Partition,
+    id: RequestId,
+    operations: &[(Access<'_>, Operation<'_>)],
+) -> Result<Vec<String>, PartRefusal> {
+    let mut results = Vec::new();
+    p.run_part(Some(&id), operations.iter().copied(), |_, result| results.push(format!("{result:?}")))?;
+    Ok(results)
+}
+
+#[test]
+fn a_retry_gets_the_first_results_and_changes_nothing() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let part = [
+        (at, Operation::Increment { key: b"n", delta: 2 }),
+        (at, Operation::Put(Put { condition: Condition::IfAbsent, ..put(b"n", b"0") })),
+        (at, Operation::Put(Put { previous: Previous::Return, ..put(b"k", b"v") })),
+        (at, Operation::Remove(Remove { key: b"none", if_version: None, previous: Previous::Ignore })),
+    ];
+    let first = results(&mut p, request(1, 1), &part).unwrap();
+    assert!(first[0].contains("value: 2") && first[1].contains("AlreadyExists"), "{first:?}");
+    let position = p.position();
+    p.put(&at, &put(b"k", b"another client's")).unwrap();
+    assert_eq!(results(&mut p, request(1, 1), &part).unwrap(), first);
+    assert_eq!(p.position(), position.next(), "only the other client's write came in between");
+    assert_eq!(value(&mut p, &at, b"k").as_deref(), Some(&b"another client's"[..]));
+    assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
+fn an_id_is_for_one_request() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let increment = (at, Operation::Increment { key: b"n", delta: 1 });
+    results(&mut p, request(1, 1), &[increment]).unwrap();
+    let other = (at, Operation::Put(put(b"n", b"9")));
+    assert_eq!(results(&mut p, request(1, 1), &[other]), Err(PartRefusal::ReusedId));
+    assert_eq!(results(&mut p, request(1, 1), &[increment, increment]), Err(PartRefusal::ReusedId));
+    assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn what_was_refused_alone_may_run_again() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    p.put(&at, &put(b"k", b"v")).unwrap();
+    let absent = [(at, Operation::Put(Put { condition: Condition::IfAbsent, ..put(b"k", b"w") }))];
+    assert!(results(&mut p, request(1, 1), &absent).unwrap()[0].contains("AlreadyExists"));
+    p.remove(&at, &Remove { key: b"k", if_version: None, previous: Previous::Ignore }).unwrap();
+    assert!(results(&mut p, request(1, 1), &absent).unwrap()[0].contains("Version(3)"));
+}
+
+#[test]
+fn a_forgotten_request_never_runs() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let increment = [(at, Operation::Increment { key: b"n", delta: 1 })];
+    results(&mut p, request(1, 1), &increment).unwrap();
+    results(&mut p, request(2, 2), &increment).unwrap();
+    assert_eq!(results(&mut p, request(1, 1), &increment), Err(PartRefusal::InDoubt));
+    assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"2"[..]));
 }
