@@ -31,6 +31,10 @@ pub const MAPS: usize = 4096;
 pub const FUNCTIONS: usize = 4096;
 /// Uploaded versions that a function keeps; the oldest inactive one makes room for a new one.
 pub const FUNCTION_VERSIONS: usize = 32;
+/// Control commands that the journal keeps before it takes a snapshot of the state instead.
+pub const JOURNAL_COMMANDS: u64 = 256;
+/// Pages of the journal that are held in memory, in bytes.
+pub const JOURNAL_CACHE_BYTES: usize = 4 * MIB;
 
 /// Partitions of a replication class, unless the grid is created with another number.
 pub const PARTITIONS: u16 = 271;

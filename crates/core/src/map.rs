@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::MapId;
 use crate::limits::TTL_MAX;
@@ -53,13 +53,21 @@ pub struct MapOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OptionsChange {
     /// The new time to live.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "named")]
     pub ttl: Option<Option<Duration>>,
     /// The new longest idle time.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "named")]
     pub max_idle: Option<Option<Duration>>,
     /// The new limit in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "named")]
     pub max_bytes: Option<Option<u64>>,
     /// The new policy.
     pub eviction: Option<EvictionPolicy>,
+}
+
+/// A field that is there names a change, be it to none: formats with one null would read that as "stays".
+fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Why options are refused.

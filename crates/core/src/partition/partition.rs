@@ -110,7 +110,7 @@ impl Partition {
     /// A condition that does not hold, or no room.
     pub fn put(&mut self, at: &Access<'_>, put: &Put<'_>) -> Result<Answer, Refusal> {
         let located = self.locate(at, put.key);
-        let (found, previous) = match located.slot.and_then(|slot| self.maps.get(&at.map.id)?.view(slot)) {
+        let (found, previous) = match located.slot().and_then(|slot| self.maps.get(&at.map.id)?.view(slot)) {
             Some(entry) => (entry.version, (put.previous == Previous::Return).then(|| entry.value.into())),
             None => (Version::NONE, None),
         };
@@ -150,7 +150,7 @@ impl Partition {
     /// The value is no integer, the sum is none, or no room.
     pub fn increment(&mut self, at: &Access<'_>, key: &[u8], delta: i64) -> Result<Answer, Refusal> {
         let located = self.locate(at, key);
-        let entry = located.slot.and_then(|slot| self.maps.get(&at.map.id)?.view(slot));
+        let entry = located.slot().and_then(|slot| self.maps.get(&at.map.id)?.view(slot));
         let binary = at.map.options.content_type == ContentType::MessagePack;
         let (old, ttl) = match entry {
             None => (0, TtlChoice::OfMap),
@@ -204,6 +204,23 @@ impl Partition {
                     self.erase(at.map.id, slot, ChangeKind::Removed);
                 }
                 Ok(self.position)
+            }
+        }
+    }
+
+    /// Applies what an entry processor asked for to the entry in a slot, which was looked up in the same step.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn apply_at(&mut self, at: &Access<'_>, slot: Slot, effect: Effect<'_>) -> Result<(), Refusal> {
+        match effect {
+            Effect::Keep => Ok(()),
+            Effect::Put { value, ttl } => {
+                self.write(at, Located::At(slot), &[], NewValue { bytes: value, ttl }).map(drop)
+            }
+            Effect::Remove => {
+                self.erase(at.map.id, slot, ChangeKind::Removed);
+                Ok(())
             }
         }
     }
@@ -327,15 +344,15 @@ impl Partition {
 
     fn locate(&mut self, at: &Access<'_>, key: &[u8]) -> Located {
         let located = self.store(at).locate(key);
-        match located.slot {
-            Some(slot) if self.expire_if_due(at, slot) => self.store(at).locate(key),
-            Some(_) | None => located,
+        match located {
+            Located::At(slot) if self.expire_if_due(at, slot) => self.store(at).locate(key),
+            Located::At(_) | Located::Nowhere(_) => located,
         }
     }
 
     /// The slot of a key that has a live entry. An expired one is removed, as a change of its own, before it counts as absent.
     fn live_slot(&mut self, at: &Access<'_>, key: &[u8]) -> Option<Slot> {
-        let slot = self.maps.get(&at.map.id)?.locate(key).slot?;
+        let slot = self.maps.get(&at.map.id)?.locate(key).slot()?;
         (!self.expire_if_due(at, slot)).then_some(slot)
     }
 
@@ -355,7 +372,7 @@ impl Partition {
         self.store_bytes = self.store_bytes - before + store.bytes();
     }
 
-    /// Makes room and writes. Evictions that are not enough stay done: they were due.
+    /// Makes room and writes; the key is that of an entry to be created. Evictions that are not enough stay done: they were due.
     fn write(
         &mut self,
         at: &Access<'_>,
@@ -363,26 +380,33 @@ impl Partition {
         key: &[u8],
         new: NewValue<'_>,
     ) -> Result<Version, Refusal> {
-        let NewValue { bytes: value, ttl } = new;
         let share = at.map.options.max_bytes.map(|bytes| bytes / u64::from(self.siblings));
         let position = &mut self.position;
-        let store = self.maps.get_mut(&at.map.id).expect("locate has made the store");
-        let needed = store.growth(located.slot, key, value);
+        let store = self.maps.get_mut(&at.map.id).expect("who located an entry has made the store");
         let before = store.bytes();
-        if needed > at.headroom {
-            return Err(Refusal::NodeFull { needed, headroom: at.headroom });
+        let growth = match located {
+            Located::At(slot) => store.growth(slot, new.bytes),
+            Located::Nowhere(_) => entry_cost(key, new.bytes),
+        };
+        if growth > at.headroom {
+            return Err(Refusal::NodeFull { needed: growth, headroom: at.headroom });
         }
-        if let Some(share) = share.filter(|_| needed > 0) {
-            let full = Refusal::MapFull { share };
-            if entry_cost(key, value) > share {
-                return Err(full);
+        if let Some(share) = share.filter(|_| growth > 0) {
+            let target = share.checked_sub(growth);
+            let room = target
+                .ok_or(NoRoom)
+                .and_then(|target| make_room(store, position, at, (located.slot(), target)));
+            if let Err(NoRoom) = room {
+                self.store_bytes = self.store_bytes - before + store.bytes();
+                return Err(Refusal::MapFull { share });
             }
-            make_room(store, position, at, (located.slot, share.saturating_sub(needed)))
-                .map_err(|NoRoom| full)?;
         }
         *position = position.next();
-        let deadline = deadline(at, ttl);
-        store.write(located, &Write { key, value, version: *position, deadline }, at.now);
+        let write = Write { value: new.bytes, version: *position, deadline: deadline(at, new.ttl) };
+        match located {
+            Located::At(slot) => store.replace(slot, &write, at.now),
+            Located::Nowhere(vacant) => drop(store.create(vacant, key, &write, at.now)),
+        }
         self.store_bytes = self.store_bytes - before + store.bytes();
         Ok(*position)
     }

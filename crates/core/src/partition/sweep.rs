@@ -2,7 +2,7 @@
 
 use super::operation::Access;
 use super::partition::Partition;
-use crate::ids::{Slot, Version};
+use crate::ids::Slot;
 use crate::limits::{SCAN_BYTES, SCAN_ENTRIES};
 use crate::store::EntryRef;
 
@@ -75,13 +75,14 @@ impl Partition {
         end
     }
 
-    /// The live entries of the next turn of a whole-map call.
-    pub fn sweep(&mut self, at: &Access<'_>, range: ScanRange) -> Swept {
-        let (mut slots, mut expired) = (Vec::with_capacity(SCAN_ENTRIES), Vec::new());
+    /// The live entries of the next turn of a whole-map call, at most `limit`.
+    pub fn sweep(&mut self, at: &Access<'_>, range: ScanRange, limit: usize) -> Swept {
+        let limit = limit.clamp(1, SCAN_ENTRIES);
+        let (mut slots, mut expired) = (Vec::with_capacity(limit), Vec::new());
         let Some(store) = self.maps.get(&at.map.id) else { return Swept { slots, end: ScanEnd::Complete } };
         let (mut bytes, mut end) = (0, ScanEnd::Complete);
         for (slot, entry) in store.slots_from(range.next).take_while(|(slot, _)| *slot < range.end) {
-            if slots.len() + expired.len() >= SCAN_ENTRIES || bytes >= SCAN_BYTES {
+            if slots.len() + expired.len() >= limit || bytes >= SCAN_BYTES {
                 end = ScanEnd::More(ScanRange { next: slot, end: range.end });
                 break;
             }
@@ -102,11 +103,5 @@ impl Partition {
     #[must_use]
     pub fn entry_at(&self, at: &Access<'_>, slot: Slot) -> Option<EntryRef<'_>> {
         self.maps.get(&at.map.id)?.view(slot)
-    }
-
-    /// The version of the entry in a slot, [`Version::NONE`] if there is none.
-    #[must_use]
-    pub fn version_at(&self, at: &Access<'_>, slot: Slot) -> Version {
-        self.entry_at(at, slot).map_or(Version::NONE, |entry| entry.version)
     }
 }

@@ -346,7 +346,7 @@ proptest! {
         for (key, (value, _)) in &model {
             prop_assert_eq!(p.get(&at(&m, now), key).map(|entry| entry.value.to_vec()), Some(value.clone()));
         }
-        prop_assert_eq!(p.sweep(&at(&m, now), ScanRange { next: Slot(0), end: Slot(u32::MAX) }).slots.len(), model.len());
+        prop_assert_eq!(p.sweep(&at(&m, now), ScanRange { next: Slot(0), end: Slot(u32::MAX) }, 256).slots.len(), model.len());
     }
 }
 

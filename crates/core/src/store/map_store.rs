@@ -32,11 +32,28 @@ pub(crate) struct MapStore {
     pub(crate) expirations: u64,
 }
 
-/// Where a key is, or would be.
+/// Where a key is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Located {
+pub(crate) enum Located {
+    /// Its entry is in this slot.
+    At(Slot),
+    /// It has no entry.
+    Nowhere(Vacant),
+}
+
+/// Where an entry would go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vacant {
     hash: u64,
-    pub(crate) slot: Option<Slot>,
+}
+
+impl Located {
+    pub(crate) fn slot(self) -> Option<Slot> {
+        match self {
+            Self::At(slot) => Some(slot),
+            Self::Nowhere(_) => None,
+        }
+    }
 }
 
 /// Entries that are gone for everybody and wait to be freed.
@@ -118,7 +135,7 @@ impl MapStore {
         let hash = hash_of(&self.hash, key);
         let found =
             self.index.find(hash, |&slot| self.slots[slot as usize].as_ref().is_some_and(|e| e.key() == key));
-        Located { hash, slot: found.map(|&slot| Slot(slot)) }
+        found.map_or(Located::Nowhere(Vacant { hash }), |&slot| Located::At(Slot(slot)))
     }
 
     pub(super) fn slot(&self, slot: Slot) -> Option<&Entry> {
@@ -171,23 +188,28 @@ impl MapStore {
         None
     }
 
-    /// The memory that a write would add, in bytes.
-    pub(crate) fn growth(&self, slot: Option<Slot>, key: &[u8], value: &[u8]) -> u64 {
-        let old = slot.and_then(|slot| self.slot(slot)).map_or(0, Entry::cost);
-        entry_cost(key, value).saturating_sub(old)
+    /// The memory that a write into a slot would add, in bytes.
+    pub(crate) fn growth(&self, slot: Slot, value: &[u8]) -> u64 {
+        let grown = |entry: &Entry| entry_cost(entry.key(), value).saturating_sub(entry.cost());
+        self.slot(slot).map_or(0, grown)
     }
 
-    /// Writes an entry into the slot where its key is, or into a free one, and returns the slot.
-    pub(crate) fn write(&mut self, at: Located, write: &Write<'_>, now: GridTime) -> Slot {
-        let slot = match at.slot {
-            Some(slot) => {
-                let entry = self.slots[slot.0 as usize].as_mut().expect("a located slot holds its entry");
-                self.bytes -= entry.cost();
-                entry.set_value(write.value);
-                slot
-            }
-            None => self.insert(at.hash, Entry::new(write.key, write.value, now)),
-        };
+    /// Gives the entry in a slot another value.
+    pub(crate) fn replace(&mut self, slot: Slot, write: &Write<'_>, now: GridTime) {
+        let entry = self.slots[slot.0 as usize].as_mut().expect("only slots with entries are written");
+        self.bytes -= entry.cost();
+        entry.set_value(write.value);
+        self.settle(slot, write, now);
+    }
+
+    /// Writes the entry of a key that has none, and returns its slot.
+    pub(crate) fn create(&mut self, at: Vacant, key: &[u8], write: &Write<'_>, now: GridTime) -> Slot {
+        let slot = self.insert(at.hash, Entry::new(key, write.value, now));
+        self.settle(slot, write, now);
+        slot
+    }
+
+    fn settle(&mut self, slot: Slot, write: &Write<'_>, now: GridTime) {
         let chance = if self.options.eviction == EvictionPolicy::Lfu { self.next_random() } else { 1 };
         let entry = self.slots[slot.0 as usize].as_mut().expect("written just now");
         entry.touch(now, chance);
@@ -198,8 +220,7 @@ impl MapStore {
         if let Some(max_idle) = self.options.max_idle {
             self.expiry.check_idle(slot, entry.idle_deadline(now, max_idle));
         }
-        self.record(ChangeKind::Put, write.key, write.value, write.version);
-        slot
+        push(&mut self.tail, ChangeKind::Put, entry.key(), write.value, write.version);
     }
 
     fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
@@ -314,7 +335,7 @@ impl MapStore {
         let deadlines = self.slots.iter().flatten().filter(|entry| entry.deadline().is_some()).count();
         assert_eq!(deadlines, self.expiry.deadlines(), "every deadline is in the order once");
         for (slot, entry) in self.slots_from(Slot(0)) {
-            assert_eq!(self.locate(entry.key).slot, Some(slot), "every entry is found where it is");
+            assert_eq!(self.locate(entry.key).slot(), Some(slot), "every entry is found where it is");
         }
     }
 }
@@ -322,7 +343,6 @@ impl MapStore {
 /// What to write into an entry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Write<'a> {
-    pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
     pub(crate) version: Version,
     pub(crate) deadline: Option<GridTime>,
