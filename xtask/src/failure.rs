@@ -27,6 +27,24 @@ pub(crate) enum Failure {
         what: &'static str,
         advice: String,
     },
+    /// A server that does not answer in time, with what it wrote.
+    NodeDidNotStart {
+        log: String,
+    },
+    /// A file of the system in a form that is not known.
+    Unreadable {
+        path: PathBuf,
+        text: String,
+    },
+    /// A program succeeded and printed something else than it should.
+    Unexpected {
+        command: String,
+        printed: String,
+    },
+    /// Figures of the demo that are not what they should be.
+    Figures {
+        count: usize,
+    },
     Violations {
         count: usize,
     },
@@ -53,6 +71,10 @@ impl fmt::Display for Failure {
             Self::Exited { command, status } => write!(out, "`{command}` failed: {status}"),
             Self::File { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Missing { what, advice } => write!(out, "{what} is missing: {advice}"),
+            Self::NodeDidNotStart { log } => write!(out, "the server did not start:\n{log}"),
+            Self::Unreadable { path, text } => write!(out, "{}: not understood:\n{text}", path.display()),
+            Self::Unexpected { command, printed } => write!(out, "`{command}` printed:\n{printed}"),
+            Self::Figures { count } => write!(out, "{count} figures are wrong, marked above"),
             Self::Violations { count } => write!(out, "{count} violations of the style rules, listed above"),
             Self::Skips { differences } => {
                 write!(out, "tests/skips.txt and the run differ in {differences} places, listed above")

@@ -6,6 +6,12 @@ use crate::prerequisites::{self, GUEST_TARGET};
 use crate::test_log::TestLog;
 use std::path::PathBuf;
 
+/// The module of a guest in Rust, below the root, after a build.
+pub(crate) fn module(package: &str) -> PathBuf {
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    ["target", GUEST_TARGET, "guest", &file].iter().collect()
+}
+
 /// The package names of the guests in Rust.
 pub(crate) fn crates() -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();

@@ -3,9 +3,13 @@
 //! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
 //! would call by hand (cargo, git, python3) and says what it calls.
 
+mod bench;
 mod command;
+mod demo;
 mod failure;
 mod guests;
+mod json;
+mod node;
 mod prerequisites;
 mod skips;
 mod steps;
@@ -20,7 +24,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
-  tidy            only the rules of style and layering that a machine can check";
+  tidy            only the rules of style and layering that a machine can check
+  demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
+  bench           benchmarks and the load generator, next to Redis: a table of figures";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -45,6 +51,8 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
             Ok(())
         }
         ["test"] => test::run_all(),
+        ["demo", options @ ..] => demo::run_all(demo::Options::parse(options)?),
+        ["bench"] => bench::run_all(),
         ["tidy"] => tidy::run(),
         [word, ..] => Err(Failure::Usage { word: (*word).to_owned() }),
     }

@@ -3,13 +3,13 @@
 //! The order is: what answers fast first, guests before the tests that upload them. Nothing is built twice: lints and
 //! documentation share one kind of build, tests and the demo another; only the loom tests of the strand need their own.
 
-use crate::command::{cargo, root, run, run_watched};
+use crate::command::{cargo, program, root, run, run_watched};
 use crate::failure::Failure;
 use crate::prerequisites::{self, GUEST_TARGET};
 use crate::skips::{self, Machine};
 use crate::steps::Steps;
 use crate::test_log::TestLog;
-use crate::{guests, tidy};
+use crate::{demo, guests, tidy};
 
 pub(crate) fn run_all() -> Result<(), Failure> {
     let mut steps = Steps::default();
@@ -27,6 +27,8 @@ pub(crate) fn run_all() -> Result<(), Failure> {
         run_watched(&mut tests, |line| log.read_line(line))
     });
     let modelled = steps.run("loom", || run_watched(&mut loom(), |line| log.read_line(line)));
+    steps.run("the demo's figures", figures);
+    steps.run("demo", || demo::run_all(demo::Options { keep: false, dev: true }));
     if tested && modelled {
         steps.run("skipped tests", || compare_skips(&log));
     }
@@ -67,6 +69,11 @@ fn loom() -> std::process::Command {
     let mut test = cargo(&["test", "--package", "wattle-strand", "--test", "loom", "--release", "--locked"]);
     test.args(["--color", "never"]).arg("--target-dir").arg(target).env("RUSTFLAGS", "--cfg wattle_loom");
     test
+}
+
+/// The figures that the demo must reach are those that the committed script computes from the data.
+fn figures() -> Result<(), Failure> {
+    run(&mut program("python3", &["examples/data/expected.py", "--check"]))
 }
 
 fn compare_skips(log: &TestLog) -> Result<(), Failure> {

@@ -1,0 +1,128 @@
+//! A node of its own for one run: started on a free port of the loopback interface with a data directory that is
+//! removed at the end, and stopped when this goes out of scope, however the run ends.
+
+use crate::command::{output, program, shown, works};
+use crate::failure::Failure;
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    child: Child,
+    binary: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    keep: bool,
+    pub(crate) started_in: Duration,
+}
+
+impl Node {
+    pub(crate) fn start(binary: &Path) -> Result<Self, Failure> {
+        let folder = std::env::temp_dir().join(format!("wattle-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
+        let log_path = folder.join("node.log");
+        let log = File::create(&log_path).map_err(Failure::file(&log_path))?;
+        let port = free_port().map_err(Failure::file("a free port"))?;
+        let mut command = program(&binary.to_string_lossy(), &["serve", "--listen"]);
+        command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(folder.join("data"));
+        command.stdout(log.try_clone().map_err(Failure::file(&log_path))?).stderr(log);
+        let start = Instant::now();
+        let child =
+            command.spawn().map_err(|source| Failure::CannotStart { command: shown(&command), source })?;
+        let binary = binary.to_owned();
+        let mut node = Self { child, binary, folder, port, keep: false, started_in: Duration::ZERO };
+        node.wait_until_it_listens(start)?;
+        node.started_in = start.elapsed();
+        Ok(node)
+    }
+
+    fn wait_until_it_listens(&mut self, start: Instant) -> Result<(), Failure> {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            if has_ended || start.elapsed() > START_DEADLINE {
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                return Err(Failure::NodeDidNotStart { log });
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Leaves it running, with its folder.
+    pub(crate) fn keep(mut self) {
+        self.keep = true;
+    }
+
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("node.log")
+    }
+
+    /// The node's own binary as its client, answering in JSON.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.binary.to_string_lossy(), arguments);
+        command.args(["--output", "json"]).env("WATTLE_ENDPOINT", self.endpoint());
+        command
+    }
+
+    /// What a call of the client prints.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
+        output(&mut self.client(arguments))
+    }
+
+    /// Asks it to drain and end, as an operator would; ends it by force past a deadline.
+    fn stop(&mut self) {
+        let asked = works(&mut program("kill", &["-TERM", &self.child.id().to_string()]));
+        let start = Instant::now();
+        while asked && start.elapsed() < STOP_DEADLINE {
+            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+        println!("the node did not stop within {STOP_DEADLINE:?}: ending it by force");
+        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+            eprintln!("process {} could not be ended", self.child.id());
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        self.stop();
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!("{} could not be removed: {error}", self.folder.display());
+        }
+    }
+}
+
+/// The port is free at this moment; another program could take it before the node does, which then says so.
+pub(crate) fn free_port() -> std::io::Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr().map(|address| address.port())
+}
