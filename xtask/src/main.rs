@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod guests;
 mod json;
+mod new_function;
 mod node;
 mod prerequisites;
 mod skips;

@@ -11,7 +11,7 @@ use crate::node::Node;
 pub(crate) const FUNCTION_CRATE: &str = "example-counter";
 const FUNCTION: &str = "add";
 
-/// Uploads the function and writes every key once.
+/// Uploads the function. The load generator itself writes every key before it measures.
 pub(crate) fn prepare(node: &Node) -> Result<(), Failure> {
     let module = root().join(guests::module(FUNCTION_CRATE));
     node.ask(&["function", "upload", FUNCTION, &module.to_string_lossy(), "--export", FUNCTION])?;

@@ -104,12 +104,20 @@ fn build(options: Options, story: &mut Story) -> Result<PathBuf, Failure> {
 
 impl Demo {
     /// Says the command, runs it, says how long it took.
-    fn ask(&self, arguments: &[&str]) -> Result<Json, Failure> {
+    fn tell(&self, arguments: &[&str]) -> Result<Vec<Json>, Failure> {
         self.story.command(&typed(arguments));
         let start = Instant::now();
-        let printed = self.node.ask(arguments)?;
+        let answers = self.ask(arguments)?;
         self.story.took("done in", start.elapsed());
-        Json::parse(&printed).map_err(|_| Failure::Unexpected { command: typed(arguments), printed })
+        Ok(answers)
+    }
+
+    /// What a command prints: one value on each line.
+    fn ask(&self, arguments: &[&str]) -> Result<Vec<Json>, Failure> {
+        let printed = self.node.ask(arguments)?;
+        let values = printed.lines().map(|line| Json::parse(line).ok());
+        let values = values.collect::<Option<Vec<Json>>>();
+        values.ok_or_else(|| Failure::Unexpected { command: typed(arguments), printed })
     }
 
     fn import(&mut self) -> Result<(), Failure> {
@@ -117,9 +125,8 @@ impl Demo {
             "Load real data",
             "The flights that left New York in January 2013. Each row becomes an entry: a JSON object under a key.",
         );
-        self.ask(&["map", "create", MAP, "--content-type", "json"])?;
         let key = "time_hour,carrier,flight";
-        self.ask(&["map", "import", MAP, DATA, "--key", key, "--null", "NA", "--null="])?;
+        self.tell(&["map", "import", MAP, DATA, "--key", key, "--null", "NA", "--null="])?;
         let flights = self.stored()?;
         let sum =
             |column: &str| flights.iter().filter_map(|flight| flight.get(column)?.number()).sum::<f64>();
@@ -138,13 +145,13 @@ impl Demo {
     fn upload(&mut self, package: &str, title: &str, text: &str) -> Result<(), Failure> {
         self.story.chapter(title, text);
         let module = guests::module(package);
-        self.ask(&["function", "upload", FUNCTION, &module.to_string_lossy()])?;
+        self.tell(&["function", "upload", FUNCTION, &module.to_string_lossy()])?;
         Ok(())
     }
 
     fn run_on_all(&mut self, version: usize, title: &str, text: &str) -> Result<(), Failure> {
         self.story.chapter(title, text);
-        let answer = self.ask(&["invoke", FUNCTION, "--map", MAP, "--all"])?;
+        let answer = self.tell(&["invoke", FUNCTION, "--map", MAP, "--all", "--responses"])?;
         let Summary { classes, minutes } = self.expected.versions[version].clone();
         let (answered, late) = answers(&answer);
         self.story.check("what the function answered", &classes, &answered);
@@ -158,9 +165,8 @@ impl Demo {
         self.story.chapter("Look at single flights", "Anyone can read what the function wrote, by key.");
         for index in 0..self.expected.samples.len() {
             let key = self.expected.samples[index].key.clone();
-            let printed = self.node.ask(&["map", "get", MAP, &key])?;
-            let entry = Json::parse(&printed).ok();
-            let class = entry.as_ref().and_then(|entry| entry.get("value")?.get("delay")?.text());
+            let entry = self.ask(&["map", "get", MAP, &key])?;
+            let class = entry.first().and_then(|entry| entry.get("value")?.get("delay")?.text());
             let expected = &self.expected.samples[index].classes[version];
             self.story.check(&typed(&["map", "get", MAP, &key]), expected, class.unwrap_or("no class"));
         }
@@ -169,7 +175,7 @@ impl Demo {
 
     fn roll_back(&mut self) -> Result<(), Failure> {
         self.story.chapter("Roll back", "The old code is still there: one command, at once.");
-        self.ask(&["function", "rollback", FUNCTION])?;
+        self.tell(&["function", "rollback", FUNCTION])?;
         Ok(())
     }
 
@@ -199,13 +205,8 @@ impl Demo {
 }
 
 /// The answers of all entries: how many there are of each class, and the sum of their minutes.
-fn answers(invoked: &Json) -> (String, String) {
-    let responses: Vec<&Json> = invoked
-        .get("responses")
-        .map_or(&[][..], Json::items)
-        .iter()
-        .filter_map(|entry| entry.get("response"))
-        .collect();
+fn answers(printed: &[Json]) -> (String, String) {
+    let responses: Vec<&Json> = printed.iter().filter_map(|line| line.get("response")).collect();
     let minutes: f64 = responses.iter().filter_map(|response| response.get("minutes")?.number()).sum();
     (tally(responses.into_iter()), minutes.to_string())
 }
@@ -235,12 +236,14 @@ mod tests {
 
     #[test]
     fn answers_are_counted_and_added_up() {
-        let text = r#"{"responses": [
-            {"key": "a", "response": {"delay": "late", "minutes": 20}},
-            {"key": "b", "response": {"delay": "on-time", "minutes": 3}},
-            {"key": "c", "response": {"delay": "late", "minutes": 40}}]}"#;
-        let invoked = Json::parse(text).expect("valid");
-        assert_eq!(answers(&invoked), ("late 2, on-time 1".to_owned(), "63".to_owned()));
+        let printed = [
+            r#"{"key": "a", "response": {"delay": "late", "minutes": 20}}"#,
+            r#"{"key": "b", "response": {"delay": "on-time", "minutes": 3}}"#,
+            r#"{"key": "c", "response": {"delay": "late", "minutes": 40}}"#,
+            r#"{"processed": 3, "failed": 0}"#,
+        ];
+        let printed = printed.map(|line| Json::parse(line).expect("valid"));
+        assert_eq!(answers(&printed), ("late 2, on-time 1".to_owned(), "63".to_owned()));
     }
 
     #[test]
