@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use wattle_frame::guest::{EntryView, ReplyWriter, Request};
+use wattle_frame::guest::{Change, EntryView, ReplyWriter, Request};
 
 use crate::context::{Context, GridTime};
 use crate::entry::{Entry, Left};
@@ -52,6 +52,12 @@ impl Answers<'_> {
             sink.truncate(start);
         }
         Ok(())
+    }
+
+    /// Ends the answer of a function that only reads.
+    #[inline]
+    pub fn keep(&mut self) -> Result<(), Failure> {
+        Ok(self.reply.end(Change::Keep)?)
     }
 
     /// Writes what the function left in the entry, and ends the answer.

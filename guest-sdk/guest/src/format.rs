@@ -30,11 +30,6 @@ pub trait Format: Copy {
 }
 
 /// Reads a `T`, which may borrow from the bytes.
-#[diagnostic::on_unimplemented(
-    message = "`{T}` cannot be read in the format `{Self}`",
-    note = "for `Json`, `MessagePack` and `Postcard`, derive `serde::Deserialize`; `Raw` reads `&[u8]`, `Vec<u8>`, \
-            `Cow<[u8]>`, `[u8; N]`, `&str`, `String` and `()`"
-)]
 pub trait Decode<'a, T>: Format {
     /// Why bytes are not a `T`.
     type Error: Display;
@@ -47,10 +42,6 @@ pub trait Decode<'a, T>: Format {
 }
 
 /// Writes a `T`.
-#[diagnostic::on_unimplemented(
-    message = "`{T}` cannot be written in the format `{Self}`",
-    note = "for `Json`, `MessagePack` and `Postcard`, derive `serde::Serialize`; `Raw` writes bytes, text and `()`"
-)]
 pub trait Encode<T: ?Sized>: Format {
     /// Why a `T` cannot be written.
     type Error: Display;

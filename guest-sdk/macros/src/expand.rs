@@ -63,13 +63,18 @@ fn body(signature: &Signature, function: &ItemFn, format: &TokenStream) -> Token
         Returns::Response(span) => (invocation, span),
         Returns::Result(span) => (quote! { #invocation? }, span),
     };
+    let conclude = if signature.read_only {
+        quote! { answers.keep() }
+    } else {
+        quote! { answers.conclude::<#format, _>(&entry) }
+    };
     let respond = quote_spanned! { span=> answers.respond::<#format, _>(&response)?; };
     quote! {
         #entry
         #[allow(clippy::let_unit_value, reason = "a function may answer nothing")]
         let response = #response;
         #respond
-        answers.conclude::<#format, _>(&entry)
+        #conclude
     }
 }
 

@@ -40,6 +40,10 @@ impl fmt::Display for RawError {
 impl std::error::Error for RawError {}
 
 /// A type that [`Raw`] reads.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from raw bytes",
+    note = "take bytes or text, or another format: `#[entry_processor(format = \"json\")]`"
+)]
 pub trait FromRaw<'a>: Sized {
     /// Takes the bytes.
     ///
@@ -49,6 +53,10 @@ pub trait FromRaw<'a>: Sized {
 }
 
 /// A type that [`Raw`] writes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be written as raw bytes",
+    note = "give bytes or text, or take another format: `#[entry_processor(format = \"json\")]`"
+)]
 pub trait ToRaw {
     /// The bytes.
     fn as_raw(&self) -> &[u8];

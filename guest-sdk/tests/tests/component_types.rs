@@ -1,5 +1,5 @@
 //! The committed component types say what `wit/wattle.wit` says. After a change of the WIT, write them again with
-//! `WATTLE_BLESS=1 cargo test -p wattle-guest --test component_types`.
+//! `WATTLE_BLESS=1 cargo test -p wattle-guest-tests --test component_types`.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ fn check(world: &str) {
     let expected =
         metadata::encode(&resolve, id, StringEncoding::UTF8, None).expect("the world can be encoded");
 
-    let committed: PathBuf = crate_root.join("component-types").join(format!("{world}.bin"));
+    let committed: PathBuf = crate_root.join("../guest/component-types").join(format!("{world}.bin"));
     if env::var_os("WATTLE_BLESS").is_some() {
         fs::write(&committed, &expected).expect("the file can be written");
     }
