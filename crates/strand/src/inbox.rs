@@ -299,12 +299,14 @@ impl<P, W> Inbox<P, W> {
         self.urgent.is_empty() && self.keyed.is_empty()
     }
 
-    /// I2, to be asked whenever the lock is given back.
+    /// To be asked whenever the lock is given back; free in release builds.
     pub(crate) fn check_invariants(&self) {
-        debug_assert!(self.short_is_empty() || self.running || self.posted, "short work is forgotten (I2)");
-        debug_assert!(self.slow.is_empty() || self.slow_posted, "slow work is forgotten (I2)");
-        debug_assert!(!self.worker_waits || self.running, "nobody hands over an idle strand (I1)");
-        debug_assert!(self.keyed_load.fits(self.bounds.keyed) && self.slow_load.fits(self.bounds.slow));
+        if cfg!(any(debug_assertions, wattle_loom)) {
+            assert!(self.short_is_empty() || self.running || self.posted, "short work is forgotten (I2)");
+            assert!(self.slow.is_empty() || self.slow_posted, "slow work is forgotten (I2)");
+            assert!(!self.worker_waits || self.running, "nobody hands over an idle strand (I1)");
+            assert!(self.keyed_load.fits(self.bounds.keyed) && self.slow_load.fits(self.bounds.slow));
+        }
     }
 }
 

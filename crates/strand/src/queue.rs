@@ -118,7 +118,7 @@ impl<P, W> Queue<P, W> {
             if posts.closed {
                 return None;
             }
-            posts = self.arrived.wait(posts);
+            self.arrived.wait(&mut posts);
         }
     }
 

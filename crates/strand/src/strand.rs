@@ -219,7 +219,9 @@ impl<P: Send + 'static, W: 'static> Strand<P, W> {
         inbox.check_invariants();
         drop(inbox);
         match release {
-            Release::HandedOver => self.handed_over.notify_one(),
+            Release::HandedOver => {
+                self.handed_over.notify_one();
+            }
             Release::Idle => {}
             Release::Post => {
                 if let Err(strand) = self.queue.post_short(Arc::clone(self)) {
@@ -235,7 +237,7 @@ impl<P: Send + 'static, W: 'static> Strand<P, W> {
         let mut inbox = self.inbox.lock();
         inbox.claim_or_book();
         while inbox.worker_waits() {
-            inbox = self.handed_over.wait(inbox);
+            self.handed_over.wait(&mut inbox);
         }
         drop(inbox);
         self.claimed_state()

@@ -83,13 +83,14 @@ fn of(log: &Log, submitter: u8) -> Vec<u8> {
     log.iter().filter(|ticket| ticket.0 == submitter).map(|ticket| ticket.1).collect()
 }
 
-/// I1, I2, and the order of one submitter. A run's share is one operation here, so that the pool takes part.
+/// I1, I2, and the order of one submitter. A run's share is one operation here, so that the pool takes part, and
+/// with three operations one of them can find work left over that it must not overtake.
 #[test]
 fn two_submitters_lose_and_repeat_nothing() {
-    check(3, || {
+    check(4, || {
         let pool = pool(1);
         let strand = pool.strand(Log::new(), ROOMY);
-        let latch = Latch::new(4);
+        let latch = Latch::new(5);
         let other = {
             let (strand, latch) = (Arc::clone(&strand), Arc::clone(&latch));
             thread::spawn(move || {
@@ -97,20 +98,21 @@ fn two_submitters_lose_and_repeat_nothing() {
                 keyed(&strand, (1, 1), &latch);
             })
         };
-        keyed(&strand, (0, 0), &latch);
-        keyed(&strand, (0, 1), &latch);
+        for number in 0..3 {
+            keyed(&strand, (0, number), &latch);
+        }
         other.join().expect("no panic");
         latch.wait();
         pool.shutdown();
         let log = log(&strand);
-        assert_eq!((of(&log, 0), of(&log, 1)), (vec![0, 1], vec![0, 1]));
+        assert_eq!((of(&log, 0), of(&log, 1)), (vec![0, 1, 2], vec![0, 1]));
     });
 }
 
 /// I1 and I2 of the slow lane, with the hand-over to a compute thread that finds the strand running.
 #[test]
 fn slow_turns_and_short_work_take_turns() {
-    check(3, || {
+    check(4, || {
         let pool = pool(1);
         let strand = pool.strand(Log::new(), ROOMY);
         let latch = Latch::new(3);
@@ -140,7 +142,7 @@ fn slow_turns_and_short_work_take_turns() {
 /// I2 of the slow lane: the last item ends while the next one comes.
 #[test]
 fn slow_work_of_two_submitters_is_posted_once_each_time() {
-    check(3, || {
+    check(4, || {
         let pool = pool(1);
         let strand = pool.strand(Log::new(), ROOMY);
         let latch = Latch::new(2);
@@ -180,7 +182,7 @@ fn alone<T>(step: impl FnOnce() -> T) -> T {
 /// I3: strands whose steps submit to each other do not nest, and lose nothing.
 #[test]
 fn strands_that_submit_to_each_other_do_not_nest() {
-    check(3, || {
+    check(4, || {
         let pool = pool(1);
         let strands = [pool.strand(Log::new(), ROOMY), pool.strand(Log::new(), ROOMY)];
         let latch = Latch::new(4);
@@ -213,7 +215,7 @@ fn strands_that_submit_to_each_other_do_not_nest() {
 /// One place for the group: two strands never have their turns at once, and both get theirs.
 #[test]
 fn group_keeps_to_its_places() {
-    check(2, || {
+    check(3, || {
         let pool = pool(2);
         let strands = [pool.strand(Log::new(), ROOMY), pool.strand(Log::new(), ROOMY)];
         let latch = Latch::new(2);
@@ -238,7 +240,7 @@ fn group_keeps_to_its_places() {
 /// Shutting down while work comes: slow work runs, is dropped or refused; short work always runs.
 #[test]
 fn shutdown_loses_no_short_work_and_keeps_no_slow_work() {
-    check(2, || {
+    check(3, || {
         let pool = pool(1);
         let strand = pool.strand(Log::new(), ROOMY);
         let latch = Latch::new(3);

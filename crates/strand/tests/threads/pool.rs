@@ -120,6 +120,28 @@ fn short_work_goes_between_two_turns_of_slow_work() {
     assert_eq!(inspect(&strand, |log| log.clone()), expected);
 }
 
+/// It would otherwise wait behind the slow turns of other strands.
+#[test]
+fn short_work_that_came_during_a_turn_runs_before_the_thread_turns_to_other_strands() {
+    let pool = pool(1);
+    let (first, second) = (pool.strand(Log::new(), ROOMY), pool.strand(Log::new(), ROOMY));
+    let (began, begun) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    let (sender, order) = mpsc::channel();
+    let note = move |name: &'static str| sender.send(name).expect("received below");
+    first.submit_slow(Group(1), ONE, blocked(&began, wait), drop).expect("room");
+    receive(&begun);
+    let (short, slow) = (note.clone(), note);
+    let turn = move |(): &mut (), _: &mut Log| {
+        slow("slow work of the second");
+        Turn::Done(())
+    };
+    second.submit_slow(Group(2), ONE, turn, drop).expect("room");
+    first.submit(ONE, move |_| short("short work of the first"), drop).expect("room");
+    go.send(()).expect("the turn waits");
+    assert_eq!([receive(&order), receive(&order)], ["short work of the first", "slow work of the second"]);
+}
+
 #[test]
 fn slow_lane_refuses_one_past_its_bound_counting_the_turn_in_progress() {
     let pool = pool(1);

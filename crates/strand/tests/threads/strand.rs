@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use wattle_strand::{Cost, DEFERRED_STRANDS, Depth, Full, Lane, RUN_OPERATIONS, Strand};
+use wattle_strand::{Cost, DEFERRED_STRANDS, Depth, Full, Group, Lane, RUN_OPERATIONS, Strand, Turn};
 
 use crate::harness::{DEADLINE, Log, ONE, ROOMY, bounds, hold, inspect, pool, receive, thread_name};
 
@@ -244,6 +244,32 @@ fn run_ends_after_its_share_and_the_pool_does_the_rest() {
     assert!(names[..RUN_OPERATIONS].iter().all(|name| name == "holder"), "{names:?}");
     assert!(names[RUN_OPERATIONS..].iter().all(|name| name == "compute-0"), "{names:?}");
     assert_eq!(inspect(&strand, |log| log.clone()), (0..3 * RUN_OPERATIONS as u64).collect::<Log>());
+}
+
+#[test]
+fn work_left_over_is_not_overtaken() {
+    let pool = pool(1);
+    let (began, begun) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    let turn = move |(): &mut (), _: &mut Log| {
+        began.send(()).expect("the test waits");
+        receive(&wait);
+        Turn::Done(())
+    };
+    pool.strand(Log::new(), ROOMY).submit_slow(Group(1), ONE, turn, drop).expect("room");
+    receive(&begun);
+    let strand = pool.strand(Log::new(), ROOMY);
+    let held = hold(&strand);
+    let all = RUN_OPERATIONS as u64 + 2;
+    for number in 0..all - 1 {
+        strand.submit(ONE, push(number), drop).expect("room");
+    }
+    held.let_go();
+    assert_eq!(strand.depth().keyed, ONE, "the pool is busy and has not run what is left");
+    let Err(step) = strand.try_run(push(all - 1)) else { panic!("one step is before this") };
+    strand.submit(ONE, step, drop).expect("room");
+    assert_eq!(strand.try_run(|log| log.clone()).map_err(drop), Ok((0..all).collect::<Log>()));
+    go.send(()).expect("the turn waits");
 }
 
 #[test]
