@@ -92,14 +92,18 @@ fn unwritable(part: &str, format: &str, error: &dyn Display) -> Failure {
     Failure::new(Failure::UNWRITABLE_ANSWER, format!("the {part} cannot be written as {format}: {error}"))
 }
 
+#[cold]
+#[inline(never)]
+fn no_such_function(place: u32) -> Failure {
+    Failure::new(Failure::PROTOCOL, format!("the module has no function {place}"))
+}
+
 /// Runs one of the functions on every entry of a request. A failure of one entry is that entry's answer; an error
 /// is one of the whole batch.
 pub(crate) fn process(functions: &[Function], frame: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
     let request = Request::parse(frame)?;
-    let Some(function) = functions.get(request.function() as usize) else {
-        let message = format!("the module has no function {}", request.function());
-        return Err(Failure::new(Failure::PROTOCOL, message));
-    };
+    let function =
+        functions.get(request.function() as usize).ok_or_else(|| no_such_function(request.function()))?;
     let context = Context { map: request.map(), now: GridTime::from_millis(request.now_ms()) };
     let mut answers = Answers { reply: ReplyWriter::new(reply, request.len())? };
     for view in request.entries() {

@@ -59,6 +59,8 @@ impl Error for Failure {}
 /// The message leaves out what the error knows beyond its kind: a frame that the grid wrote is damaged only when the
 /// two are of different versions, and the text for every kind would make every module a tenth larger.
 impl From<FrameError> for Failure {
+    #[cold]
+    #[inline(never)]
     fn from(error: FrameError) -> Self {
         let message = match error {
             FrameError::Format { .. } => {

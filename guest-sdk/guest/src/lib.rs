@@ -79,6 +79,34 @@ pub use function::{Function, Processor};
 ///   feature of this crate (`json` is on by default); `raw` takes bytes and text as they are ([`format::Raw`]).
 /// - `name = "…"`: what the grid calls the function. By default its name in Rust.
 /// - `deterministic`: the same entry, argument and time always give the same answer.
+///
+/// # What to know
+///
+/// - A value, an argument or a response that the format cannot read or write is a [`Failure`] of that entry, with a
+///   code of this crate, and changes nothing.
+/// - serde leaves out fields that a type doesn't have, so they would be lost when the value is written again. Say
+///   `#[serde(deny_unknown_fields)]`, or keep them in a `#[serde(flatten)]` map.
+/// - Types may borrow from the frame, which saves copies: `Entry<Note<'_>>`, an argument of type `&str`.
+/// - The grid may run the function on many entries in one call, in an instance that earlier calls have used: a static
+///   keeps its value from call to call, but nobody knows whose calls, and for how long.
+/// - A panic stops the function for the whole batch; its message and place are in the log of the node. It counts
+///   against the function, which is suspended after too many. To refuse an entry, return a failure.
+///
+/// # A crate of functions
+///
+/// `wattle function new` writes one. By hand, `Cargo.toml` needs no more than this, and `cargo build --release
+/// --target wasm32-unknown-unknown` makes the module:
+///
+/// ```toml
+/// [lib]
+/// crate-type = ["cdylib"]
+///
+/// [profile.release]
+/// lto = true
+/// codegen-units = 1
+/// panic = "abort"
+/// strip = true
+/// ```
 pub use wattle_guest_macros::entry_processor;
 
 /// Lists the functions that a module offers, once per crate.

@@ -50,8 +50,9 @@ impl Arena {
 
     /// Where in the block the next allocation would end.
     fn end(&self, align: usize, size: usize) -> usize {
-        let free = self.block.as_ptr().wrapping_add(self.used);
-        self.used.saturating_add(free.align_offset(align)).saturating_add(size)
+        let free = self.block.as_ptr().addr() + self.used;
+        let padding = free.wrapping_neg() & (align - 1);
+        self.used.saturating_add(padding).saturating_add(size)
     }
 }
 
