@@ -4,6 +4,7 @@
 
 mod commits;
 mod dependencies;
+mod documents;
 mod layers;
 mod shape;
 mod source;
@@ -54,6 +55,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| rule(source))).collect();
     violations.extend(words::shared_mutexes_are_rare(&sources));
     violations.extend(dependencies::all_are_used(&sources));
+    violations.extend(documents::named_paths_exist(&sources));
     violations.extend(layers::check()?);
     violations.extend(commits::check()?);
     for violation in &violations {

@@ -19,7 +19,7 @@ impl Source {
 
     /// Rust that stands for itself: not what a test shows to the compiler, nor what the CLI writes for users.
     pub(crate) fn is_own_rust(&self) -> bool {
-        self.is_rust() && !self.path.contains("/ui/") && !self.path.contains("/template/")
+        self.is_rust() && !self.path.contains("/refused/") && !self.path.contains("/template/")
     }
 
     /// The folder and the file's name.
