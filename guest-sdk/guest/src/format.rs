@@ -1,6 +1,6 @@
 //! How values, arguments and responses are written as bytes: one unit type per format.
 //!
-//! In [`Json`] and [`MessagePack`] an argument of no bytes is read as `null`, and a response that would be `null` is
+//! In JSON and MessagePack an argument of no bytes is read as `null`, and a response that would be `null` is
 //! sent as no bytes: so `()` and `None` cost nothing, and callers without an argument need not write one.
 
 #[cfg(feature = "json")]
