@@ -10,7 +10,7 @@ use crate::inspect::{ModuleError, World};
 mod child;
 mod compiler;
 
-pub use child::child_main;
+pub use child::{child_main, compile_here};
 pub use compiler::{CompileLimits, Compiler};
 
 const DIGEST_BYTES: usize = 32;

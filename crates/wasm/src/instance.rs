@@ -9,17 +9,31 @@ use wattle_frame::guest::{Effect, Reply, Request};
 use crate::budget::Budget;
 use crate::guest_state::GuestState;
 use crate::inspect::World;
-use crate::limits::{LOAD_BUDGET, REPLY_BYTES, RESPONSE_BYTES, VALUE_BYTES};
+use crate::limits::{DEFAULT_MEMORY_BYTES, LOAD_BUDGET, REPLY_BYTES, RESPONSE_BYTES, VALUE_BYTES};
 use crate::module::Module;
 use crate::packed;
 use crate::simple::{self, SimpleError};
 use crate::stop::{RequestError, Stop};
+
+/// Whether a call may use an instance that another call has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// It may.
+    #[default]
+    Warm,
+    /// Each call has an instance of its own.
+    Fresh,
+}
 
 /// What a call may take, and what its reply may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     /// For all entries together: what one entry may take, for a batch that is over it is run again one by one.
     pub budget: Budget,
+    /// Linear memory of the instance.
+    pub memory_bytes: usize,
+    /// Whether the instance may be one that other calls have used.
+    pub isolation: Isolation,
     /// Bytes of a value that it puts.
     pub value_bytes: usize,
     /// Bytes of a response to one entry.
@@ -28,7 +42,13 @@ pub struct Call {
 
 impl Default for Call {
     fn default() -> Self {
-        Self { budget: Budget::default(), value_bytes: VALUE_BYTES, response_bytes: RESPONSE_BYTES }
+        Self {
+            budget: Budget::default(),
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            isolation: Isolation::default(),
+            value_bytes: VALUE_BYTES,
+            response_bytes: RESPONSE_BYTES,
+        }
     }
 }
 
@@ -39,6 +59,8 @@ pub struct Instance {
     store: Store<GuestState>,
     function: Func,
     calls: u64,
+    /// Linear memory that the module counts for this instance.
+    counted_bytes: usize,
     /// A reply that had to be copied or put together.
     copied: Vec<u8>,
 }
@@ -65,7 +87,12 @@ impl Instance {
         let function = started.map(|instance| instance.get_func(&mut store, export));
         match function {
             Ok(Some(function)) => {
-                Ok(Self { module: Arc::clone(module), store, function, calls: 0, copied: Vec::new() })
+                let module = Arc::clone(module);
+                module.live().started();
+                let mut instance =
+                    Self { module, store, function, calls: 0, counted_bytes: 0, copied: Vec::new() };
+                instance.count_memory();
+                Ok(instance)
             }
             Ok(None) => Err(Stop::Interface { message: format!("the export {export} is gone") }),
             Err(error) => Err(stop_of(&store, &error)),
@@ -98,7 +125,9 @@ impl Instance {
         };
         let reply = Reply::parse(bytes, request.len()).map_err(Stop::BadFrame)?;
         check(&reply, call, read_only)?;
-        Ok(read(&reply))
+        let read = read(&reply);
+        self.count_memory();
+        Ok(read)
     }
 
     /// Calls so far.
@@ -119,6 +148,14 @@ impl Instance {
     /// The module that it is an instance of.
     pub fn module(&self) -> &Arc<Module> {
         &self.module
+    }
+
+    fn count_memory(&mut self) {
+        let bytes = self.memory_bytes();
+        if bytes != self.counted_bytes {
+            self.module.live().grew(bytes - self.counted_bytes);
+            self.counted_bytes = bytes;
+        }
     }
 
     fn run(&mut self, frame: &[u8], request: &Request<'_>) -> Result<Bytes<'_>, Stop> {
@@ -156,6 +193,12 @@ impl Instance {
             }
             stop => stop,
         })
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.module.live().ended(self.counted_bytes);
     }
 }
 

@@ -8,7 +8,7 @@ pub const MODULE_BYTES: usize = 16 << 20;
 /// Linear memory of one instance, when its function does not say otherwise.
 pub const DEFAULT_MEMORY_BYTES: usize = 16 << 20;
 /// Linear memory of one instance, at most. Address space alone is reserved for it.
-pub const MAX_MEMORY_BYTES: usize = 256 << 20;
+pub const MAX_MEMORY_BYTES: usize = 64 << 20;
 /// CPU time for one entry, when its function does not say otherwise.
 pub const DEFAULT_CPU_BUDGET: Duration = Duration::from_millis(10);
 /// CPU time for one entry, at most.

@@ -1,6 +1,7 @@
 //! A module that is ready to run: its machine code, linked to what it imports, and what it says it offers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use wasmtime::component::{
@@ -37,6 +38,29 @@ pub struct Module {
     frees_replies: bool,
     functions: Vec<FunctionFacts>,
     log: Arc<GuestLog>,
+    live: Live,
+}
+
+/// The instances of a module that exist now, on all threads.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    instances: AtomicU64,
+    memory_bytes: AtomicU64,
+}
+
+impl Live {
+    pub(crate) fn started(&self) {
+        self.instances.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn grew(&self, bytes: usize) {
+        self.memory_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended(&self, bytes: usize) {
+        self.instances.fetch_sub(1, Ordering::Relaxed);
+        self.memory_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Module {
@@ -128,6 +152,7 @@ impl Module {
             frees_replies: artifact.frees_replies,
             functions: Vec::new(),
             log: Arc::new(GuestLog::new(Instant::now())),
+            live: Live::default(),
         };
         module.functions = module.read_manifest(memory_limit)?;
         module.log.name_functions(module.functions.iter().map(|facts| facts.name.clone()).collect());
@@ -147,6 +172,20 @@ impl Module {
     /// Log lines of its instances that were dropped because there were too many.
     pub fn dropped_log_lines(&self) -> u64 {
         self.log.dropped()
+    }
+
+    /// Instances that exist now, on all threads.
+    pub fn live_instances(&self) -> u64 {
+        self.live.instances.load(Ordering::Relaxed)
+    }
+
+    /// Linear memory of the instances that exist now, in bytes.
+    pub fn live_memory_bytes(&self) -> u64 {
+        self.live.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use wattle_frame::guest::Reply;
 
-use crate::instance::{Call, Instance};
+use crate::instance::{Call, Instance, Isolation};
 use crate::module::Module;
 use crate::stop::Stop;
 
 /// How many instances a thread keeps, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WarmLimits {
-    /// Instances kept. The one unused for longest makes room.
+    /// Instances kept, one at least. The one unused for longest makes room.
     pub instances: usize,
     /// Calls that an instance serves.
     pub calls: u64,
@@ -25,16 +25,6 @@ impl Default for WarmLimits {
     fn default() -> Self {
         Self { instances: 16, calls: 1_000_000, memory_bytes: 8 << 20 }
     }
-}
-
-/// Whether a call may use an instance that another call has used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isolation {
-    /// It may.
-    #[default]
-    Warm,
-    /// Each call has an instance of its own.
-    Fresh,
 }
 
 /// What happened on this thread so far.
@@ -67,17 +57,17 @@ impl Warm {
         Self { limits, instances: Vec::new(), counters: Counters::default() }
     }
 
-    /// Runs a request on an instance of the module with at most `memory_limit` bytes, and hands the checked reply
-    /// to `read`. An instance that was stopped is gone when this returns.
+    /// Runs a request on an instance of the module, and hands the checked reply to `read`. An instance that was
+    /// stopped is gone when this returns.
     pub fn process<Read>(
         &mut self,
-        (module, memory_limit, isolation): (&Arc<Module>, usize, Isolation),
+        module: &Arc<Module>,
         frame: &[u8],
         call: &Call,
         read: impl FnOnce(&Reply<'_>) -> Read,
     ) -> Result<Read, Stop> {
-        let kept = match isolation {
-            Isolation::Warm => self.take(module, memory_limit),
+        let kept = match call.isolation {
+            Isolation::Warm => self.take(module, call.memory_bytes),
             Isolation::Fresh => None,
         };
         let mut instance = match kept {
@@ -87,8 +77,8 @@ impl Warm {
             }
             None => {
                 self.counters.cold += 1;
-                self.make_room(1);
-                Instance::new(module, memory_limit).inspect_err(|_| self.counters.stops += 1)?
+                self.make_room();
+                Instance::new(module, call.memory_bytes).inspect_err(|_| self.counters.stops += 1)?
             }
         };
         let outcome = instance.process(frame, call, read);
@@ -99,15 +89,15 @@ impl Warm {
                 stop.leaves_instance_sound()
             }
         };
-        if sound && isolation == Isolation::Warm {
+        if sound && call.isolation == Isolation::Warm {
             self.keep(instance);
         }
         outcome
     }
 
-    /// Drops the instances of a module whose name moved on.
-    pub fn retire(&mut self, module: &Arc<Module>) {
-        self.instances.retain(|instance| !Arc::ptr_eq(instance.module(), module));
+    /// Drops the instances of modules whose names moved on.
+    pub fn retain(&mut self, is_used: impl Fn(&Arc<Module>) -> bool) {
+        self.instances.retain(|instance| is_used(instance.module()));
     }
 
     /// What happened so far.
@@ -144,14 +134,13 @@ impl Warm {
             self.counters.worn_out += 1;
             return;
         }
-        self.make_room(1);
-        if self.instances.len() < self.limits.instances {
-            self.instances.push(instance);
-        }
+        self.make_room();
+        self.instances.push(instance);
     }
 
-    fn make_room(&mut self, wanted: usize) {
-        while !self.instances.is_empty() && self.instances.len() + wanted > self.limits.instances {
+    /// Room for one more, in the list and in the engine's pool.
+    fn make_room(&mut self) {
+        while !self.instances.is_empty() && self.instances.len() >= self.limits.instances {
             self.instances.remove(0);
             self.counters.evicted += 1;
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
 
 use super::compiler::CompileLimits;
-use super::{Artifact, Verdict};
+use super::{Artifact, CompileError, Verdict};
 use crate::engine::compiling_engine;
 use crate::inspect::inspect;
 use crate::limits::MODULE_BYTES;
@@ -38,7 +38,12 @@ fn limit_and_compile(input: &mut impl Read) -> io::Result<Verdict> {
     let mut module = Vec::new();
     // One byte more than allowed, so that the inspection sees that it is too large.
     input.take(MODULE_BYTES as u64 + 1).read_to_end(&mut module)?;
-    Ok(compile(&module))
+    match compile_here(&module) {
+        Ok(artifact) => Ok(Verdict::Compiled(artifact)),
+        Err(CompileError::Refused(refusal)) => Ok(Verdict::Refused(refusal)),
+        Err(CompileError::Failed { message }) => Ok(Verdict::Failed { message }),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 fn restrict(limits: CompileLimits) -> io::Result<()> {
@@ -52,19 +57,12 @@ fn restrict(limits: CompileLimits) -> io::Result<()> {
     Ok(())
 }
 
-fn compile(module: &[u8]) -> Verdict {
-    let inspected = match inspect(module) {
-        Ok(inspected) => inspected,
-        Err(refusal) => return Verdict::Refused(refusal),
-    };
-    let machine_code =
-        compiling_engine().and_then(|engine| engine.precompile_component(&inspected.component));
-    match machine_code {
-        Ok(machine_code) => Verdict::Compiled(Artifact {
-            world: inspected.world,
-            frees_replies: inspected.frees_replies,
-            machine_code,
-        }),
-        Err(error) => Verdict::Failed { message: format!("{error:#}") },
-    }
+/// Inspects and compiles a module in this very process, with nothing to stop it: for modules that are trusted, as
+/// those of tests and benchmarks, and for the child.
+pub fn compile_here(module: &[u8]) -> Result<Artifact, CompileError> {
+    let inspected = inspect(module)?;
+    let machine_code = compiling_engine()
+        .and_then(|engine| engine.precompile_component(&inspected.component))
+        .map_err(|error| CompileError::Failed { message: format!("{error:#}") })?;
+    Ok(Artifact { world: inspected.world, frees_replies: inspected.frees_replies, machine_code })
 }

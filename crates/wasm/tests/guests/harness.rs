@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use wattle_frame::guest::{Effect, EntrySlot, RequestHeader, RequestWriter};
 use wattle_wasm::compile::{CompileError, CompileLimits, Compiler};
 use wattle_wasm::limits::DEFAULT_MEMORY_BYTES;
-use wattle_wasm::{Call, Isolation, LoadError, Module, Runtime, Stop, Warm, WarmLimits};
+use wattle_wasm::{Call, LoadError, Module, Runtime, Stop, Warm, WarmLimits};
 
 use crate::guest::Guest;
 
@@ -68,7 +68,7 @@ pub(crate) fn run_with(
     frame: &[u8],
     call: &Call,
 ) -> Result<Vec<Outcome>, Stop> {
-    warm.process((module, DEFAULT_MEMORY_BYTES, Isolation::Warm), frame, call, |reply| {
+    warm.process(module, frame, call, |reply| {
         let mut outcomes = Vec::new();
         for answer in reply.answers() {
             let response = answer.response.to_vec();

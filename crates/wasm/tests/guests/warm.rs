@@ -1,6 +1,7 @@
 //! What a compute thread keeps.
 
-use wattle_wasm::limits::DEFAULT_MEMORY_BYTES;
+use std::sync::Arc;
+
 use wattle_wasm::{Call, Isolation, Stop, Warm, WarmLimits};
 
 use crate::guest::Guest;
@@ -20,12 +21,13 @@ fn remembering() -> Guest {
     )
 }
 
-fn remembered(warm: &mut Warm, module: &std::sync::Arc<wattle_wasm::Module>, isolation: Isolation) -> u64 {
+fn remembered(warm: &mut Warm, module: &Arc<wattle_wasm::Module>, isolation: Isolation) -> u64 {
     let frame = request(&[None]);
     let read = |reply: &wattle_frame::guest::Reply<'_>| {
         u64::from_le_bytes(reply.answer(0).response.try_into().unwrap())
     };
-    warm.process((module, DEFAULT_MEMORY_BYTES, isolation), &frame, &Call::default(), read).unwrap()
+    let call = Call { isolation, ..Call::default() };
+    warm.process(module, &frame, &call, read).unwrap()
 }
 
 #[test]
@@ -36,7 +38,10 @@ fn a_warm_instance_is_used_again_and_a_fresh_one_never() {
     assert_eq!(remembered(&mut warm, &module, Isolation::Fresh), 1);
     assert_eq!(remembered(&mut warm, &module, Isolation::Warm), 2);
     assert_eq!((warm.counters().cold, warm.counters().warm, warm.len()), (2, 1, 1));
-    assert_eq!(warm.memory_bytes(), 32 << 16);
+    assert_eq!((warm.memory_bytes(), module.live_memory_bytes()), (32 << 16, 32 << 16));
+    assert_eq!(module.live_instances(), 1);
+    drop(warm);
+    assert_eq!((module.live_instances(), module.live_memory_bytes()), (0, 0));
 }
 
 #[test]
@@ -45,7 +50,7 @@ fn a_retired_modules_instances_are_dropped() {
     let mut warm = Warm::new(WarmLimits::default());
     remembered(&mut warm, &module, Isolation::Warm);
     remembered(&mut warm, &other, Isolation::Warm);
-    warm.retire(&module);
+    warm.retain(|used| !Arc::ptr_eq(used, &module));
     assert_eq!(remembered(&mut warm, &module, Isolation::Warm), 1);
     assert_eq!(remembered(&mut warm, &other, Isolation::Warm), 2);
 }
