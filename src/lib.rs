@@ -1,1 +1,15 @@
+//! A node of Wattle: what the binary `wattle serve` runs, as a library so that tests can run it too.
 
+pub mod config;
+mod content;
+mod control;
+mod failure;
+mod functions;
+mod grid;
+mod grid_clock;
+mod maps;
+pub mod node;
+pub mod observability;
+mod partition;
+mod rpc;
+mod server;

@@ -87,7 +87,7 @@ pub enum Applied {
     /// The function as it is now, and the number of the version that the command was about.
     Function(Name, u32),
     /// The function is gone.
-    FunctionDeleted,
+    FunctionDeleted(Name),
     /// Nothing: the state was so already.
     Unchanged,
 }

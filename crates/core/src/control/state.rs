@@ -74,7 +74,7 @@ impl ControlState {
                 Ok(Applied::Function(name.clone(), previous))
             }
             Command::DeleteFunction { name } => match self.functions.remove(name) {
-                Some(_) => Ok(Applied::FunctionDeleted),
+                Some(_) => Ok(Applied::FunctionDeleted(name.clone())),
                 None => Err(Refusal::FunctionNotFound { name: name.clone() }),
             },
             Command::Suspend { name, version, because } => {

@@ -1,0 +1,31 @@
+//! `wattle function new`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::output;
+use crate::cli::template::write_new_function;
+
+#[derive(Debug, Args)]
+pub(super) struct New {
+    /// The crate's name
+    name: String,
+    /// Where to write it; a folder of that name by default
+    #[arg(long)]
+    path: Option<PathBuf>,
+}
+
+impl New {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(&self.name));
+        write_new_function(&folder, &self.name)?;
+        let module = format!("target/wasm32-unknown-unknown/release/{}.wasm", self.name.replace('-', "_"));
+        output::line(&format!("wrote {}; now:\n", folder.display()))?;
+        output::line(&format!("  cd {}", folder.display()))?;
+        output::line("  cargo test")?;
+        output::line("  cargo build --release --target wasm32-unknown-unknown")?;
+        output::line(&format!("  wattle function upload {} {module}", self.name))?;
+        Ok(())
+    }
+}

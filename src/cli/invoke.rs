@@ -1,0 +1,211 @@
+//! `wattle invoke`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use wattle_client::{Client, ContentType, EntryAnswer, InvokeStream, InvokeSummary, RawMap, Responses};
+
+use super::exit::EntriesFailed;
+use super::map::content_type;
+use super::progress::Progress;
+use super::remote::{Format, Remote};
+use super::{output, shown};
+
+#[derive(Debug, Args)]
+pub(super) struct Invoke {
+    #[command(flatten)]
+    remote: Remote,
+    /// Its name in the grid
+    function: String,
+    #[arg(long)]
+    map: String,
+    #[command(flatten)]
+    target: Target,
+    /// What the function is given, as the function reads it: JSON for most. In maps of MessagePack it is packed first
+    #[arg(long, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    argument: String,
+    /// With --all, print the responses of entries too, not only counts
+    #[arg(long, conflicts_with = "key")]
+    responses: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// Run it on this key, whether or not it has an entry
+    #[arg(long)]
+    key: Option<String>,
+    /// Run it on each key of a file, one on a line; - for the standard input
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Run it on every entry
+    #[arg(long)]
+    all: bool,
+}
+
+impl Invoke {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        self.remote.block_on(self.invoke())
+    }
+
+    async fn invoke(&self) -> anyhow::Result<()> {
+        let client = self.remote.connect().await?;
+        let map = client.raw_map(&self.map);
+        let argument = self.argument(&client).await?;
+        if let Some(key) = &self.target.key {
+            return self.on_key(&map, key, argument).await;
+        }
+        let Some(file) = &self.target.keys else {
+            let responses = if self.responses { Responses::Collect } else { Responses::Discard };
+            let parts = map.invoke_all(&self.function, argument, responses).await?;
+            return self.follow(parts).await;
+        };
+        let keys = keys_of(file)?;
+        if keys.is_empty() {
+            bail!("{} has no keys", file.display());
+        }
+        self.follow(map.invoke_keys(&self.function, keys, argument).await?).await
+    }
+
+    /// Only MessagePack needs to know the map.
+    async fn argument(&self, client: &Client) -> anyhow::Result<Vec<u8>> {
+        let as_it_is = || self.argument.clone().into_bytes();
+        if self.argument.is_empty() {
+            return Ok(as_it_is());
+        }
+        match content_type(client, &self.map).await {
+            Ok(ContentType::MessagePack) => shown::typed(ContentType::MessagePack, &self.argument),
+            // Whether the map has to exist is for the call itself to say.
+            Ok(_) | Err(_) => Ok(as_it_is()),
+        }
+    }
+
+    async fn on_key(&self, map: &RawMap, key: &str, argument: Vec<u8>) -> anyhow::Result<()> {
+        let invoked = map.invoke(&self.function, key.to_owned(), argument).await?;
+        let response = shown::response_as_json(&invoked.response);
+        match self.remote.output {
+            Format::Json => {
+                output::json(&json!({ "key": key, "response": response, "module": invoked.module }))?
+            }
+            Format::Table if invoked.response.is_empty() => {}
+            Format::Table => output::line(&as_text(&response))?,
+        }
+        Ok(())
+    }
+
+    async fn follow(&self, mut parts: InvokeStream) -> anyhow::Result<()> {
+        let mut progress = None;
+        let mut summary = InvokeSummary::default();
+        while let Some(mut part) = parts.next().await? {
+            let partitions = u64::from(part.partitions);
+            let progress = progress.get_or_insert_with(|| Progress::begin(Some(partitions), "entries"));
+            let entries = std::mem::take(&mut part.entries);
+            summary.add(part);
+            progress.advance(u64::from(summary.complete), summary.processed);
+            for entry in entries {
+                self.print(&entry)?;
+            }
+        }
+        if let Some(progress) = progress {
+            progress.end();
+        }
+        self.print_summary(&summary)?;
+        judge(&summary)
+    }
+
+    fn print(&self, entry: &EntryAnswer) -> std::io::Result<()> {
+        let key = shown::as_json(ContentType::Text, &entry.key);
+        let (response, error) = match &entry.response {
+            Ok(response) => (shown::response_as_json(response), None),
+            Err(error) => (Value::Null, Some(error.to_string())),
+        };
+        match (self.remote.output, error) {
+            (Format::Json, Some(error)) => output::json(&json!({ "key": key, "error": error })),
+            (Format::Json, None) => output::json(&json!({ "key": key, "response": response })),
+            (Format::Table, Some(error)) => output::line(&format!("{}\terror: {error}", as_text(&key))),
+            (Format::Table, None) => output::line(&format!("{}\t{}", as_text(&key), as_text(&response))),
+        }
+    }
+
+    fn print_summary(&self, summary: &InvokeSummary) -> std::io::Result<()> {
+        match self.remote.output {
+            Format::Json => {
+                let error = |(partition, error): &(u32, wattle_client::Error)| json!({ "partition": partition, "error": error.to_string() });
+                output::json(&json!({
+                    "processed": summary.processed,
+                    "failed": summary.failed,
+                    "partitions": summary.partitions,
+                    "complete": summary.complete,
+                    "errors": summary.errors.iter().map(error).collect::<Vec<_>>(),
+                }))
+            }
+            Format::Table => {
+                let (processed, complete) = (summary.processed, summary.complete);
+                output::line(&format!(
+                    "{processed} entries processed, {complete} of {} partitions complete",
+                    summary.partitions
+                ))
+            }
+        }
+    }
+}
+
+/// A text by itself needs no quotes on a terminal.
+fn as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn keys_of(file: &Path) -> anyhow::Result<Vec<String>> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    read.with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+fn judge(summary: &InvokeSummary) -> anyhow::Result<()> {
+    if let Some((partition, error)) = summary.errors.first() {
+        let others = summary.errors.len() - 1;
+        bail!(
+            "partition {partition} was not processed to its end: {error}; {others} other partitions neither"
+        );
+    }
+    if summary.complete < summary.partitions {
+        bail!(
+            "{} of {} partitions did not complete",
+            summary.partitions - summary.complete,
+            summary.partitions
+        );
+    }
+    if summary.failed > 0 {
+        return Err(EntriesFailed { failed: summary.failed, processed: summary.processed }.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(failed: u64, complete: u32) -> InvokeSummary {
+        InvokeSummary { processed: 9, failed, complete, partitions: 3, errors: Vec::new() }
+    }
+
+    #[test]
+    fn a_part_that_failed_never_hides_behind_a_success() {
+        assert!(judge(&summary(0, 3)).is_ok());
+        assert_eq!(judge(&summary(0, 2)).unwrap_err().to_string(), "1 of 3 partitions did not complete");
+        let failed = judge(&summary(2, 3)).unwrap_err();
+        assert_eq!(failed.downcast_ref::<EntriesFailed>().map(|failed| failed.failed), Some(2));
+        let mut broken = summary(0, 3);
+        broken.errors.push((1, wattle_client::Error::PipelineClosed));
+        let broken = judge(&broken).unwrap_err().to_string();
+        assert!(broken.starts_with("partition 1 was not processed to its end"), "{broken}");
+    }
+}

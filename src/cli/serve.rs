@@ -1,0 +1,72 @@
+//! `wattle serve`: runs a node until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use wattle::config::{Config, LogFormat, RawConfig};
+use wattle::node::Node;
+use wattle::observability::start_logs;
+
+/// Flags go before the file of `--config`.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where the gRPC API listens [default: 127.0.0.1:7117]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where metrics and probes listen, if not on the API's port
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<SocketAddr>,
+    /// Where modules, functions and map definitions are kept; entries live in memory only
+    #[arg(long, value_name = "DIR", env = "WATTLE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// A TOML file with the same settings, and those without a flag: memory_bytes, value_bytes, partitions
+    #[arg(long, value_name = "FILE", env = "WATTLE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Listen beyond loopback although nobody is asked who they are
+    #[arg(long)]
+    insecure: bool,
+    /// How log lines look [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// What is logged, such as `info` or `wattle=debug` [default: info]
+    #[arg(long, value_name = "FILTER", env = "WATTLE_LOG")]
+    log_filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let file = match &self.config {
+            None => RawConfig::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                toml::from_str(&text).with_context(|| format!("{} is no configuration", path.display()))?
+            }
+        };
+        let flags = RawConfig {
+            listen: self.listen,
+            http_listen: self.http_listen,
+            data_dir: self.data_dir,
+            insecure: self.insecure.then_some(true),
+            log_format: self.log_format.map(|format| match format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            }),
+            log_filter: self.log_filter,
+            ..RawConfig::default()
+        };
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let config = Config::new(flags.or(file), program)?;
+        start_logs(&config).context("--log-filter")?;
+        Node::start(&config)?.run_until_signal()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! A node's configuration: as it is written ([`RawConfig`]), and as it is known to make sense ([`Config`]).
+
+mod memory;
+mod raw;
+mod validated;
+
+pub use raw::{LogFormat, RawConfig};
+pub use validated::{Config, ConfigError};

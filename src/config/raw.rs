@@ -1,0 +1,59 @@
+//! The configuration as files and flags give it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What may be configured; what is absent has a default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// Where the gRPC API listens. 127.0.0.1:7117 by default.
+    pub listen: Option<SocketAddr>,
+    /// Where metrics and probes listen, if not on the API's port.
+    pub http_listen: Option<SocketAddr>,
+    /// Where modules, functions and map definitions are kept. Without it they are forgotten when the node stops.
+    pub data_dir: Option<PathBuf>,
+    /// Whether to listen beyond loopback although nobody is asked who they are.
+    pub insecure: Option<bool>,
+    /// What entries may take of the memory, in bytes. 70 % of the machine's or the cgroup's by default.
+    pub memory_bytes: Option<u64>,
+    /// The longest value, in bytes. 1 MiB by default, 4 MiB at most.
+    pub value_bytes: Option<usize>,
+    /// The number of partitions, 271 by default.
+    pub partitions: Option<u16>,
+    /// How log lines look. `text` by default.
+    pub log_format: Option<LogFormat>,
+    /// What is logged, as a directive of tracing's `EnvFilter`, such as `info` or `wattle=debug`. `info` by default.
+    pub log_filter: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl RawConfig {
+    /// This configuration, and where it says nothing, the other.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            http_listen: self.http_listen.or(other.http_listen),
+            data_dir: self.data_dir.or(other.data_dir),
+            insecure: self.insecure.or(other.insecure),
+            memory_bytes: self.memory_bytes.or(other.memory_bytes),
+            value_bytes: self.value_bytes.or(other.value_bytes),
+            partitions: self.partitions.or(other.partitions),
+            log_format: self.log_format.or(other.log_format),
+            log_filter: self.log_filter.or(other.log_filter),
+        }
+    }
+}

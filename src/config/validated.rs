@@ -1,0 +1,146 @@
+//! [`Config`]: a configuration that makes sense.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use wattle_core::limits::{PARTITIONS, PARTITIONS_MAX, VALUE_BYTES, VALUE_BYTES_MAX};
+
+use super::memory;
+use super::raw::{LogFormat, RawConfig};
+
+/// Where the API listens if nothing else is said.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7117);
+/// Entries get this share of the memory: the rest is for requests, guests and what allocators keep.
+const MEMORY_PERCENT: u64 = 70;
+/// Less than this holds nothing worth a grid.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+/// How a node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) http_listen: Option<SocketAddr>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) value_bytes: usize,
+    pub(crate) partitions: u16,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_filter: String,
+    /// The program that compiles modules when it is called with `compile-module`: this one.
+    pub(crate) compiler: PathBuf,
+}
+
+/// Why a configuration makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Everybody who reaches the address could do anything.
+    #[error(
+        "{address} is reachable from other machines, and nobody is asked who they are: listen on loopback, or say --insecure if the network is trusted"
+    )]
+    BeyondLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A number is out of its range.
+    #[error("{field} must be between {min} and {max}, not {found}")]
+    OutOfRange {
+        /// Which.
+        field: &'static str,
+        /// At least.
+        min: u64,
+        /// At most.
+        max: u64,
+        /// As configured.
+        found: u64,
+    },
+    /// The memory of the machine is not known.
+    #[error("the system does not tell how much memory there is: say memory_bytes")]
+    UnknownMemory,
+}
+
+impl Config {
+    /// Checks a configuration and fills in what it leaves open. `program` is the path of this program.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what to change.
+    pub fn new(raw: RawConfig, program: PathBuf) -> Result<Self, ConfigError> {
+        let listen = raw.listen.unwrap_or(LISTEN);
+        if !raw.insecure.unwrap_or(false) {
+            let exposed =
+                [Some(listen), raw.http_listen].into_iter().flatten().find(|a| !a.ip().is_loopback());
+            if let Some(address) = exposed {
+                return Err(ConfigError::BeyondLoopback { address });
+            }
+        }
+        let memory = || memory::available().map(|bytes| bytes / 100 * MEMORY_PERCENT);
+        let memory_bytes = raw.memory_bytes.or_else(memory).ok_or(ConfigError::UnknownMemory)?;
+        let value_bytes = raw.value_bytes.unwrap_or(VALUE_BYTES);
+        let partitions = raw.partitions.unwrap_or(PARTITIONS);
+        in_range("memory_bytes", memory_bytes, MEMORY_BYTES_MIN, u64::MAX)?;
+        in_range("value_bytes", value_bytes as u64, 1, VALUE_BYTES_MAX as u64)?;
+        in_range("partitions", partitions.into(), 1, PARTITIONS_MAX.into())?;
+        Ok(Self {
+            listen,
+            http_listen: raw.http_listen,
+            data_dir: raw.data_dir,
+            memory_bytes,
+            value_bytes,
+            partitions,
+            log_format: raw.log_format.unwrap_or_default(),
+            log_filter: raw.log_filter.unwrap_or_else(|| "info".to_owned()),
+            compiler: program,
+        })
+    }
+}
+
+fn in_range(field: &'static str, found: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&found) {
+        Ok(())
+    } else {
+        Err(ConfigError::OutOfRange { field, min, max, found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(raw: RawConfig) -> Result<Config, ConfigError> {
+        Config::new(raw, PathBuf::from("wattle"))
+    }
+
+    #[test]
+    fn listening_beyond_loopback_needs_a_word() {
+        let any: SocketAddr = "0.0.0.0:7117".parse().unwrap();
+        for raw in [
+            RawConfig { listen: Some(any), ..RawConfig::default() },
+            RawConfig { http_listen: Some(any), ..RawConfig::default() },
+        ] {
+            let refused = config(raw.clone());
+            assert!(matches!(refused, Err(ConfigError::BeyondLoopback { address }) if address == any));
+            assert!(config(RawConfig { insecure: Some(true), ..raw }).is_ok());
+        }
+        assert!(config(RawConfig { listen: "[::1]:1".parse().ok(), ..RawConfig::default() }).is_ok());
+    }
+
+    #[test]
+    fn numbers_have_ranges() {
+        let value =
+            |value_bytes| config(RawConfig { value_bytes: Some(value_bytes), ..RawConfig::default() });
+        assert_eq!(value(4 << 20).unwrap().value_bytes, 4 << 20);
+        assert!(matches!(value((4 << 20) + 1), Err(ConfigError::OutOfRange { field: "value_bytes", .. })));
+        let none = config(RawConfig { partitions: Some(0), ..RawConfig::default() });
+        assert!(matches!(none, Err(ConfigError::OutOfRange { field: "partitions", .. })));
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_and_flags_go_before_files() {
+        assert!(toml::from_str::<RawConfig>("lisen = '127.0.0.1:1'").is_err());
+        let file: RawConfig = toml::from_str("listen = '127.0.0.1:1'\nlog_format = 'json'").unwrap();
+        let flags = RawConfig { listen: "127.0.0.1:2".parse().ok(), ..RawConfig::default() };
+        let both = flags.or(file);
+        assert_eq!((both.listen, both.log_format), ("127.0.0.1:2".parse().ok(), Some(LogFormat::Json)));
+    }
+}

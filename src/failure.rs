@@ -1,0 +1,249 @@
+//! Why a call of the public API failed: one enum for all services, with the facts that its answer carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Code;
+use wattle_core::limits::CALL_TIMEOUT;
+use wattle_core::map::ContentType;
+use wattle_core::name::InvalidName;
+use wattle_core::{control, partition};
+use wattle_frame::FrameError;
+use wattle_proto::v1;
+use wattle_strand::Refused;
+
+use crate::control::ProposeError;
+use crate::functions::{NotCallable, UploadError};
+use crate::partition::NotRun;
+
+/// Why a call, or one operation of it, failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("there is no map {name}; a write creates it, or `wattle map create {name}`")]
+    MapNotFound { name: String },
+    #[error(transparent)]
+    Function(#[from] NotCallable),
+    #[error("the function failed with code {code}: {message}")]
+    FunctionFailed { code: u32, message: String },
+    #[error("{0}")]
+    FunctionStopped(wattle_wasm::Stop),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error("{what} has {size} bytes, at most {limit} are allowed")]
+    TooLarge { what: &'static str, size: usize, limit: usize },
+    #[error("the value is not {expected}: {problem}")]
+    Value { expected: ContentTypeName, problem: String },
+    #[error("{field}: {problem}")]
+    Argument { field: &'static str, problem: &'static str },
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Operation(#[from] partition::Refusal),
+    #[error(transparent)]
+    Part(#[from] partition::PartRefusal),
+    #[error("{0}")]
+    NotRun(NotRunReason),
+    #[error(transparent)]
+    Control(#[from] ProposeError),
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// One failure of several operations.
+    #[error("{0}")]
+    Shared(Arc<Failure>),
+    #[error("the cursor is not one of a scan of this map")]
+    Cursor,
+    #[error("the token is not one of a watch of this map")]
+    Token,
+    #[error("this node serves {limit} watches already")]
+    TooManyWatches { limit: usize },
+    #[error("the answer did not come in time")]
+    TimedOut,
+    #[error("internal error: {what}")]
+    Internal { what: &'static str },
+}
+
+/// Work that never ran, in words.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRunReason {
+    #[error("the partition has more work than it may queue: {0}")]
+    Refused(Refused),
+    #[error("the call did not get its turn within {CALL_TIMEOUT:?}")]
+    NotStarted,
+}
+
+impl From<wattle_wasm::Stop> for Failure {
+    fn from(stop: wattle_wasm::Stop) -> Self {
+        match stop {
+            wattle_wasm::Stop::GuestFailure { code, message } => Self::FunctionFailed { code, message },
+            stop => Self::FunctionStopped(stop),
+        }
+    }
+}
+
+impl From<NotRun> for Failure {
+    fn from(reason: NotRun) -> Self {
+        Self::NotRun(match reason {
+            NotRun::Refused(refused) => NotRunReason::Refused(refused),
+            NotRun::NotStarted => NotRunReason::NotStarted,
+        })
+    }
+}
+
+/// A content type as people read it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ContentTypeName(pub(crate) ContentType);
+
+impl std::fmt::Display for ContentTypeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            ContentType::Bytes => "bytes",
+            ContentType::Text => "text (UTF-8)",
+            ContentType::Json => "JSON",
+            ContentType::MessagePack => "MessagePack",
+        })
+    }
+}
+
+/// What the answer says beside the message.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) code: Code,
+    /// Stable, for programs.
+    pub(crate) reason: &'static str,
+    pub(crate) outcome: v1::Outcome,
+    pub(crate) metadata: Vec<(&'static str, String)>,
+    pub(crate) retry_after: Option<Duration>,
+    /// The request's field that is wrong.
+    pub(crate) field: Option<&'static str>,
+}
+
+impl Facts {
+    fn new(code: Code, reason: &'static str) -> Self {
+        let outcome = v1::Outcome::NotApplied;
+        Self { code, reason, outcome, metadata: Vec::new(), retry_after: None, field: None }
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    fn field(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self
+    }
+}
+
+impl Failure {
+    /// The facts of the answer.
+    pub(crate) fn facts(&self) -> Facts {
+        match self {
+            Self::MapNotFound { name } => Facts::new(Code::NotFound, "MAP_NOT_FOUND").with("map", name),
+            Self::Function(problem) => function_facts(problem),
+            Self::Shared(failure) => failure.facts(),
+            Self::FunctionFailed { code, message } => Facts::new(Code::FailedPrecondition, "FUNCTION_FAILED")
+                .with("function_code", code)
+                .with("function_message", message),
+            Self::FunctionStopped(wattle_wasm::Stop::NoInstance) => overloaded(),
+            Self::FunctionStopped(stop) => {
+                Facts::new(Code::Aborted, "FUNCTION_STOPPED").with("stop", stop.kind())
+            }
+            Self::Name(_) => Facts::new(Code::InvalidArgument, "INVALID_NAME").field("name"),
+            Self::TooLarge { what, limit, .. } => {
+                Facts::new(Code::InvalidArgument, "TOO_LARGE").with("limit", limit).field(what)
+            }
+            Self::Value { .. } => Facts::new(Code::InvalidArgument, "INVALID_VALUE").field("value"),
+            Self::Argument { field, .. } => {
+                Facts::new(Code::InvalidArgument, "INVALID_ARGUMENT").field(field)
+            }
+            Self::Frame(_) => Facts::new(Code::InvalidArgument, "BAD_FRAME").field("frame"),
+            Self::Operation(refusal) => operation_facts(refusal),
+            Self::Part(refusal) => part_facts(*refusal),
+            Self::NotRun(reason) => not_run_facts(reason),
+            Self::Control(error) => control_facts(error),
+            Self::Upload(error) => Facts::new(error.code(), error.reason()),
+            Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
+            Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
+            Self::TooManyWatches { limit } => overloaded().with("limit", limit),
+            Self::TimedOut => Facts {
+                outcome: v1::Outcome::InDoubt,
+                ..Facts::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+            },
+            Self::Internal { .. } => Facts::new(Code::Internal, "INTERNAL"),
+        }
+    }
+}
+
+fn overloaded() -> Facts {
+    Facts {
+        retry_after: Some(Duration::from_millis(50)),
+        ..Facts::new(Code::ResourceExhausted, "OVERLOADED")
+    }
+}
+
+fn operation_facts(refusal: &partition::Refusal) -> Facts {
+    use partition::Refusal as R;
+    match refusal {
+        R::VersionMismatch { found, .. } => {
+            Facts::new(Code::FailedPrecondition, "VERSION_MISMATCH").with("version", found.0)
+        }
+        R::AlreadyExists { version } => {
+            Facts::new(Code::AlreadyExists, "ALREADY_EXISTS").with("version", version.0)
+        }
+        R::NotAnInteger | R::Overflow { .. } => Facts::new(Code::FailedPrecondition, "NOT_AN_INTEGER"),
+        R::MapFull { share } => Facts::new(Code::ResourceExhausted, "MAP_FULL").with("share", share),
+        R::NodeFull { headroom, .. } => {
+            Facts::new(Code::ResourceExhausted, "NODE_FULL").with("headroom", headroom)
+        }
+    }
+}
+
+fn part_facts(refusal: partition::PartRefusal) -> Facts {
+    use partition::PartRefusal as R;
+    match refusal {
+        R::InDoubt => Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Aborted, "IN_DOUBT") },
+        R::TooManyPending => overloaded(),
+        R::ReusedId => Facts {
+            outcome: v1::Outcome::InDoubt,
+            ..Facts::new(Code::InvalidArgument, "REQUEST_ID_REUSED").field("request_id")
+        },
+    }
+}
+
+fn not_run_facts(reason: &NotRunReason) -> Facts {
+    match reason {
+        NotRunReason::Refused(Refused::Full(full)) => {
+            Facts { retry_after: Some(full.retry_after()), ..overloaded() }
+        }
+        NotRunReason::Refused(Refused::Closed) => Facts::new(Code::Unavailable, "SHUTTING_DOWN"),
+        NotRunReason::NotStarted => Facts::new(Code::DeadlineExceeded, "DEADLINE_BEFORE_START"),
+    }
+}
+
+fn control_facts(error: &ProposeError) -> Facts {
+    use control::Refusal as R;
+    let refusal = match error {
+        ProposeError::Refused(refusal) => refusal,
+        ProposeError::Journal(_) => return Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
+    };
+    match refusal {
+        R::MapExists { name } => Facts::new(Code::AlreadyExists, "MAP_EXISTS").with("map", name),
+        R::MapNotFound { name } => Facts::new(Code::NotFound, "MAP_NOT_FOUND").with("map", name),
+        R::TooManyMaps | R::TooManyFunctions => Facts::new(Code::ResourceExhausted, "TOO_MANY"),
+        R::Options(_) => Facts::new(Code::InvalidArgument, "INVALID_ARGUMENT").field("options"),
+        R::FunctionNotFound { name } => {
+            Facts::new(Code::NotFound, "FUNCTION_NOT_FOUND").with("function", name)
+        }
+        R::VersionNotFound { .. } => Facts::new(Code::NotFound, "VERSION_NOT_FOUND").field("version"),
+        R::NothingToRollBack { .. } => Facts::new(Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK"),
+    }
+}
+
+fn function_facts(problem: &NotCallable) -> Facts {
+    let (code, reason, name) = match problem {
+        NotCallable::NotFound { name } => (Code::NotFound, "FUNCTION_NOT_FOUND", name),
+        NotCallable::Staged { name } => (Code::FailedPrecondition, "FUNCTION_STAGED", name),
+        NotCallable::Suspended { name, .. } => (Code::FailedPrecondition, "FUNCTION_SUSPENDED", name),
+    };
+    Facts::new(code, reason).with("function", name)
+}

@@ -1,0 +1,207 @@
+//! What runs under a name: read on every call, written when the control state has changed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use wattle_core::control::{Function, FunctionOptions, FunctionState};
+use wattle_core::ids::ModuleHash;
+use wattle_core::name::Name;
+use wattle_wasm::{Budget, Call, Isolation, Module};
+
+use super::breaker::Breaker;
+use super::loader::{Loader, PrepareError};
+use super::metrics::{FunctionMetrics, Meters, Statistics};
+
+/// A version of a function, as calls run it. A call holds on to the one that it resolved, with all its parts and
+/// retries, whatever becomes of the name.
+#[derive(Debug)]
+pub(crate) struct ActiveFunction {
+    name: Name,
+    version: u32,
+    hash: ModuleHash,
+    module: Arc<Module>,
+    /// The function's place in the module's manifest: what request frames name it by.
+    export_index: u32,
+    read_only: bool,
+    options: FunctionOptions,
+    pub(super) breaker: Breaker,
+    pub(super) meters: Meters,
+}
+
+/// Why a name cannot be called.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotCallable {
+    #[error("there is no function {name}")]
+    NotFound { name: String },
+    #[error("function {name} has no active version: promote one")]
+    Staged { name: String },
+    #[error("function {name} is suspended: {because}; promote or upload a version to lift this")]
+    Suspended { name: String, because: String },
+}
+
+/// All functions by their names.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    names: DashMap<Name, Binding>,
+    /// Rises whenever a name moves on, so that threads look at what they keep.
+    generation: AtomicU64,
+    metrics: FunctionMetrics,
+}
+
+#[derive(Debug, Clone)]
+enum Binding {
+    Staged,
+    Active(Arc<ActiveFunction>),
+    Suspended { because: String },
+}
+
+impl Catalog {
+    /// No functions yet.
+    pub(crate) fn new(metrics: FunctionMetrics) -> Self {
+        Self { names: DashMap::new(), generation: AtomicU64::new(0), metrics }
+    }
+
+    /// What runs under a name now.
+    pub(crate) fn resolve(&self, name: &str) -> Result<Arc<ActiveFunction>, NotCallable> {
+        let owned = || name.to_owned();
+        match self.names.get(name).as_deref() {
+            Some(Binding::Active(function)) if function.breaker.is_open() => {
+                Err(NotCallable::Suspended { name: owned(), because: "it was stopped too often".to_owned() })
+            }
+            Some(Binding::Active(function)) => Ok(Arc::clone(function)),
+            Some(Binding::Staged) => Err(NotCallable::Staged { name: owned() }),
+            Some(Binding::Suspended { because }) => {
+                Err(NotCallable::Suspended { name: owned(), because: because.clone() })
+            }
+            None => Err(NotCallable::NotFound { name: owned() }),
+        }
+    }
+
+    /// Follows the control state: this is what the function is now. Blocks when its module must be loaded.
+    pub(crate) fn follow(
+        &self,
+        name: &Name,
+        function: &Function,
+        loader: &Loader,
+    ) -> Result<(), PrepareError> {
+        let binding = match &function.state {
+            FunctionState::Staged => Binding::Staged,
+            FunctionState::Suspended { because, .. } => Binding::Suspended { because: because.clone() },
+            FunctionState::Active(version) => match self.current(name) {
+                // A breaker that is open stays with what tripped it; a version promoted again gets a new one.
+                Some(current) if current.version == *version && !current.breaker.is_open() => return Ok(()),
+                Some(_) | None => self.activate(name, function, *version, loader)?,
+            },
+        };
+        self.names.insert(name.clone(), binding);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// What was counted about a function.
+    pub(crate) fn statistics(&self, name: &Name) -> Statistics {
+        let instances = self.current(name).map_or(0, |function| function.module.live_instances());
+        self.metrics.of(name).statistics(instances)
+    }
+
+    /// The function is gone.
+    pub(crate) fn remove(&self, name: &str) {
+        self.names.remove(name);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Functions that can be called.
+    pub(crate) fn active(&self) -> Vec<Arc<ActiveFunction>> {
+        let mut active = Vec::new();
+        for binding in &self.names {
+            if let Binding::Active(function) = binding.value() {
+                active.push(Arc::clone(function));
+            }
+        }
+        active
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn current(&self, name: &Name) -> Option<Arc<ActiveFunction>> {
+        match self.names.get(name).as_deref() {
+            Some(Binding::Active(function)) => Some(Arc::clone(function)),
+            Some(Binding::Staged | Binding::Suspended { .. }) | None => None,
+        }
+    }
+
+    fn activate(
+        &self,
+        name: &Name,
+        function: &Function,
+        number: u32,
+        loader: &Loader,
+    ) -> Result<Binding, PrepareError> {
+        let version = function.version(number).expect("the active version is one of the function's");
+        Ok(Binding::Active(Arc::new(ActiveFunction {
+            name: name.clone(),
+            version: number,
+            hash: version.module,
+            module: loader.ready(&version.module)?,
+            export_index: version.export_index,
+            read_only: version.read_only,
+            options: version.options.clone(),
+            breaker: Breaker::default(),
+            meters: self.metrics.of(name),
+        })))
+    }
+}
+
+impl ActiveFunction {
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The hash of the module as uploaded.
+    pub(crate) fn module_hash(&self) -> &ModuleHash {
+        &self.hash
+    }
+
+    /// Why it must not run any more, if so: calls that resolved it before it was suspended ask again.
+    pub(crate) fn refusal(&self) -> Option<NotCallable> {
+        self.breaker.is_open().then(|| NotCallable::Suspended {
+            name: self.name.to_string(),
+            because: "it was stopped too often".to_owned(),
+        })
+    }
+
+    pub(crate) fn module(&self) -> &Arc<Module> {
+        &self.module
+    }
+
+    /// What request frames name the function by.
+    pub(crate) fn export_index(&self) -> u32 {
+        self.export_index
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// How it is called, where values have at most this many bytes.
+    pub(super) fn call(&self, value_bytes: usize) -> Call {
+        Call {
+            budget: Budget::of_cpu(self.options.cpu_budget),
+            memory_bytes: usize::try_from(self.options.memory_bytes).unwrap_or(usize::MAX),
+            isolation: if self.options.fresh_instances { Isolation::Fresh } else { Isolation::Warm },
+            value_bytes,
+            ..Call::default()
+        }
+    }
+}

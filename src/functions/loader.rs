@@ -1,0 +1,188 @@
+//! Modules that are ready to run, by their hash: compiled once, kept in memory, and on disk when there is a data
+//! directory. Its methods block; services call them where blocking is allowed.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tonic::Code;
+use wattle_core::ids::ModuleHash;
+use wattle_core::limits;
+use wattle_wasm::compile::{Artifact, CompileError, Compiler};
+use wattle_wasm::{Instance, LoadError, Module, ModuleError, Runtime, Stop};
+
+use super::files::{FileError, ModuleFiles};
+use super::upload::UploadedModule;
+
+const _: () = assert!(limits::MODULE_BYTES == wattle_wasm::limits::MODULE_BYTES);
+const _: () = assert!(limits::NAME_BYTES == wattle_wasm::limits::NAME_BYTES);
+const _: () = assert!(limits::GUEST_MEMORY_BYTES_MAX == wattle_wasm::limits::MAX_MEMORY_BYTES);
+const _: () = assert!(limits::VALUE_BYTES_MAX + limits::RESPONSE_BYTES <= wattle_wasm::limits::REPLY_BYTES);
+
+/// Makes modules ready to run, and keeps them.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    runtime: Arc<Runtime>,
+    compiler: Compiler,
+    files: Option<ModuleFiles>,
+    modules: DashMap<ModuleHash, Arc<Module>>,
+}
+
+/// Why a module is not ready to run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the module does not start within its function's memory: {0}")]
+    Start(Stop),
+    #[error("the module cannot be stored: {0}")]
+    File(#[from] FileError),
+    #[error("module {hash} is neither in memory nor stored")]
+    Missing { hash: ModuleHash },
+}
+
+impl PrepareError {
+    /// Whose fault it is, in gRPC's words.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Compile(CompileError::Child(_) | CompileError::Answer(_))
+            | Self::Load(LoadError::Artifact { .. })
+            | Self::File(_) => Code::Internal,
+            Self::Start(Stop::NoInstance) | Self::Load(LoadError::Start(Stop::NoInstance)) => {
+                Code::ResourceExhausted
+            }
+            Self::Compile(_) | Self::Load(_) | Self::Start(_) => Code::InvalidArgument,
+            Self::Missing { .. } => Code::FailedPrecondition,
+        }
+    }
+
+    /// A stable word, for programs.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Compile(error) => compile_reason(error),
+            Self::Load(error) => load_reason(error),
+            Self::Start(Stop::NoInstance) => "OVERLOADED",
+            Self::Start(_) => "MODULE_DOES_NOT_START",
+            Self::File(_) => "STORAGE",
+            Self::Missing { .. } => "MODULE_MISSING",
+        }
+    }
+}
+
+fn compile_reason(error: &CompileError) -> &'static str {
+    match error {
+        CompileError::Refused(refusal) => module_reason(refusal),
+        CompileError::Failed { .. } => "MODULE_DOES_NOT_COMPILE",
+        CompileError::Time { .. } => "MODULE_COMPILE_TIME",
+        CompileError::Memory { .. } => "MODULE_COMPILE_MEMORY",
+        CompileError::Crash { .. } => "MODULE_COMPILER_CRASHED",
+        CompileError::Child(_) | CompileError::Answer(_) => "COMPILER_UNAVAILABLE",
+    }
+}
+
+fn module_reason(error: &ModuleError) -> &'static str {
+    match error {
+        ModuleError::TooLarge { .. } => "TOO_LARGE",
+        ModuleError::NotWasm => "MODULE_NOT_WASM",
+        ModuleError::Malformed { .. } => "MODULE_MALFORMED",
+        ModuleError::TooMuch { .. } => "MODULE_TOO_COMPLEX",
+        ModuleError::NoComponentType => "MODULE_WITHOUT_COMPONENT_TYPE",
+        ModuleError::NotItsType { .. } => "MODULE_TYPE_MISMATCH",
+        ModuleError::UnknownImport { .. } => "MODULE_UNKNOWN_IMPORT",
+        ModuleError::NoKnownWorld { .. } => "MODULE_UNKNOWN_WORLD",
+        ModuleError::OwnResources => "MODULE_OWN_RESOURCES",
+    }
+}
+
+fn load_reason(error: &LoadError) -> &'static str {
+    match error {
+        LoadError::Artifact { .. } => "COMPILER_UNAVAILABLE",
+        LoadError::Imports { .. } => "MODULE_UNKNOWN_IMPORT",
+        LoadError::ExportType { .. } => "MODULE_TYPE_MISMATCH",
+        LoadError::Start(Stop::NoInstance) => "OVERLOADED",
+        LoadError::Start(_) => "MODULE_DOES_NOT_START",
+        LoadError::FunctionCount { .. }
+        | LoadError::FunctionName { .. }
+        | LoadError::DuplicateName { .. } => "MODULE_BAD_MANIFEST",
+    }
+}
+
+impl Loader {
+    /// With `files`, modules survive a restart.
+    pub(crate) fn new(runtime: Arc<Runtime>, compiler: Compiler, files: Option<ModuleFiles>) -> Self {
+        Self { runtime, compiler, files, modules: DashMap::new() }
+    }
+
+    /// Makes an uploaded module ready, stores it, and tries that it starts with this much memory. The caller holds
+    /// on to it until a function refers to it, or it may be removed as unused.
+    pub(crate) fn prepare(
+        &self,
+        uploaded: &UploadedModule,
+        memory_bytes: u64,
+    ) -> Result<Arc<Module>, PrepareError> {
+        let module = match self.get(&uploaded.hash) {
+            Some(module) => module,
+            None => self.load(&uploaded.hash, || Ok(&uploaded.bytes))?,
+        };
+        let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        Instance::new(&module, memory_bytes).map_err(PrepareError::Start)?;
+        // First here, then on disk: what is here and held by someone is not removed.
+        self.modules.insert(uploaded.hash, Arc::clone(&module));
+        if let Some(files) = &self.files {
+            files.save_module(&uploaded.hash, &uploaded.bytes)?;
+        }
+        Ok(module)
+    }
+
+    /// A module of a function that exists: from memory, or as it was stored.
+    pub(crate) fn ready(&self, hash: &ModuleHash) -> Result<Arc<Module>, PrepareError> {
+        if let Some(module) = self.get(hash) {
+            return Ok(module);
+        }
+        let Some(files) = &self.files else { return Err(PrepareError::Missing { hash: *hash }) };
+        let module = self.load(hash, || files.load_module(hash))?;
+        self.modules.insert(*hash, Arc::clone(&module));
+        Ok(module)
+    }
+
+    /// Forgets modules that no function refers to, here and on disk.
+    pub(crate) fn remove_unused(&self, is_used: impl Fn(&ModuleHash) -> bool) -> Result<(), FileError> {
+        self.modules.retain(|hash, module| is_used(hash) || Arc::strong_count(module) > 1);
+        let is_kept = |hash: &ModuleHash| is_used(hash) || self.modules.contains_key(hash);
+        self.files.as_ref().map_or(Ok(()), |files| files.remove_unused(is_kept))
+    }
+
+    fn get(&self, hash: &ModuleHash) -> Option<Arc<Module>> {
+        self.modules.get(hash).map(|module| Arc::clone(&module))
+    }
+
+    fn load<Bytes: AsRef<[u8]>>(
+        &self,
+        hash: &ModuleHash,
+        bytes: impl FnOnce() -> Result<Bytes, FileError>,
+    ) -> Result<Arc<Module>, PrepareError> {
+        let stored = self.files.as_ref().and_then(|files| files.load_artifact(hash));
+        if let Some(artifact) = stored {
+            match self.load_artifact(&artifact) {
+                Ok(module) => return Ok(module),
+                // It may be an artifact of a processor with other features: make another.
+                Err(error @ LoadError::Artifact { .. }) => {
+                    tracing::warn!(module = %hash, %error, "artifact dropped");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let artifact = self.compiler.compile(bytes()?.as_ref())?;
+        let module = self.load_artifact(&artifact)?;
+        if let Some(files) = &self.files {
+            files.save_artifact(hash, &artifact)?;
+        }
+        Ok(module)
+    }
+
+    /// The manifest may take as much memory as any function may; what this one may is tried by itself.
+    fn load_artifact(&self, artifact: &Artifact) -> Result<Arc<Module>, LoadError> {
+        Module::load(&self.runtime, artifact, limits::GUEST_MEMORY_BYTES_MAX)
+    }
+}

@@ -1,0 +1,232 @@
+//! Loader, catalog and thread together, with a guest that is a component from the start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use sha2::{Digest, Sha256};
+use wattle_core::control::{Applied, Command, ControlState, FunctionOptions, Promote};
+use wattle_core::ids::ModuleHash;
+use wattle_core::limits::{BREAKER_STOPS, VALUE_BYTES};
+use wattle_core::name::Name;
+use wattle_frame::guest::{EntrySlot, RequestHeader, RequestWriter};
+use wattle_wasm::compile::{CompileLimits, Compiler, compile_here};
+use wattle_wasm::{Runtime, WarmLimits};
+
+use super::loader::PrepareError;
+use super::*;
+use crate::control::DataDirectory;
+
+/// Answers a call with one entry with one byte, which the guest was made with; traps when the grid time is 0.
+fn guest(response: char) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+          (core module $m
+            (memory (export "memory") 2)
+            (data (i32.const 1024) "answer")
+            (data (i32.const 2048) "\01\00\00\00\01\00\00\00\31\00\00\00\00\00\00\00")
+            (data (i32.const 2064) "\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\30\00\00\00\01\00\00\00\00\00\00\00\00\00\00\00")
+            (data (i32.const 2096) "{response}")
+            (data (i32.const 3072) "\08\0c\00\00\01\00\00\00\00\04\00\00\06\00\00\00\01\00\00\00")
+            (data (i32.const 4096) "\00\00\00\00\00\08\00\00\31\00\00\00")
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+            (func (export "manifest") (result i32) (i32.const 3072))
+            (func (export "process") (param $frame i32) (param i32) (result i32)
+              (if (i64.eqz (i64.load offset=16 (local.get $frame))) (then (unreachable)))
+              (i32.const 4096)))
+          (core instance $i (instantiate $m))
+          (type $info-type (record (field "name" string) (field "read-only" bool) (field "deterministic" bool)))
+          (export $info "function-info" (type $info-type))
+          (type $failure-type (record (field "code" u32) (field "message" string)))
+          (export $failure "failure" (type $failure-type))
+          (func $manifest (result (list $info))
+            (canon lift (core func $i "manifest") (memory $i "memory")))
+          (export "manifest" (func $manifest))
+          (func $process (param "frame" (list u8)) (result (result (list u8) (error $failure)))
+            (canon lift (core func $i "process") (memory $i "memory") (realloc (func $i "cabi_realloc"))))
+          (export "process" (func $process)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// Grid times that the guest answers at, and traps at.
+const GOOD: u64 = 1;
+const BAD: u64 = 0;
+
+struct Node {
+    state: ControlState,
+    runtime: Arc<Runtime>,
+    loader: Loader,
+    catalog: Arc<Catalog>,
+    thread: GuestThread,
+    data: DataDirectory,
+    directory: Arc<tempfile::TempDir>,
+}
+
+impl Node {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(directory.path()).unwrap();
+        Self::start_in(Arc::new(directory), data, ControlState::default())
+    }
+
+    fn start_in(directory: Arc<tempfile::TempDir>, data: DataDirectory, state: ControlState) -> Self {
+        let runtime = Arc::new(Runtime::new(8).unwrap());
+        let files = ModuleFiles::open(&data, runtime.engine_key()).unwrap();
+        // Nothing is compiled in a child here: artifacts are put where the loader finds them.
+        let nobody = PathBuf::from("/nonexistent");
+        let compiler = Compiler::new(nobody, Vec::new(), 1, CompileLimits::default());
+        let metrics = FunctionMetrics::register(&mut Registry::default());
+        let catalog = Arc::new(Catalog::new(metrics));
+        let thread = GuestThread::new(Arc::clone(&catalog), WarmLimits::default());
+        let loader = Loader::new(Arc::clone(&runtime), compiler, Some(files));
+        Self { state, runtime, loader, catalog, thread, data, directory: directory }
+    }
+
+    fn restart(self) -> Self {
+        let node = Self::start_in(self.directory, self.data, self.state);
+        for (name, function) in node.state.functions() {
+            node.catalog.follow(name, function, &node.loader).unwrap();
+        }
+        node
+    }
+
+    fn upload(&mut self, module: &[u8]) -> u32 {
+        let hash = ModuleHash(Sha256::digest(module).into());
+        let files = ModuleFiles::open(&self.data, self.runtime.engine_key()).unwrap();
+        files.save_artifact(&hash, &compile_here(module).unwrap()).unwrap();
+        let mut upload = Upload::new(Some(hash));
+        upload.push(module).unwrap();
+        let uploaded = upload.finish().unwrap();
+        let options = FunctionOptions::default();
+        let module = self.loader.prepare(&uploaded, options.memory_bytes).unwrap();
+        let wanted = Wanted { export: "", options: &options, uploaded_ms: 7 };
+        let version = Box::new(version_of(&uploaded, &module, wanted).unwrap());
+        self.command(&Command::AddVersion { name: name(), version, promote: Promote::AtOnce })
+    }
+
+    fn command(&mut self, command: &Command) -> u32 {
+        let Applied::Function(name, number) = self.state.apply(command).unwrap() else { panic!() };
+        let function = self.state.function(name.as_str()).unwrap();
+        self.catalog.follow(&name, function, &self.loader).unwrap();
+        number
+    }
+
+    fn call(&mut self) -> char {
+        let function = self.catalog.resolve("f").unwrap();
+        self.run(&function, GOOD, 1).unwrap()
+    }
+
+    fn trap(&mut self, entries: usize) -> Stopped {
+        let function = self.catalog.resolve("f").unwrap();
+        self.run(&function, BAD, entries).unwrap_err()
+    }
+
+    fn run(&mut self, function: &ActiveFunction, now_ms: u64, entries: usize) -> Result<char, Stopped> {
+        let mut buffer = Vec::new();
+        let header = RequestHeader {
+            function: function.export_index(),
+            now_ms,
+            map: "m",
+            argument: b"",
+            capacity: entries,
+        };
+        let mut writer = RequestWriter::new(&mut buffer, &header).unwrap();
+        for _ in 0..entries {
+            let entry = EntrySlot { key: b"k", value: None, version: 0, ttl_ms: None, argument: None };
+            writer.push(&entry).unwrap();
+        }
+        let frame = writer.finish();
+        self.thread.run(function, frame, VALUE_BYTES, |reply| char::from(reply.answer(0).response[0]))
+    }
+}
+
+fn name() -> Name {
+    Name::new("f").unwrap()
+}
+
+#[test]
+fn a_name_flips_to_a_new_module_and_back_while_a_call_keeps_what_it_resolved() {
+    let mut node = Node::start();
+    assert_eq!(node.upload(&guest('a')), 1);
+    assert_eq!(node.call(), 'a');
+    let resolved = node.catalog.resolve("f").unwrap();
+    assert_eq!(node.upload(&guest('b')), 2);
+    assert_eq!(node.call(), 'b');
+    assert_eq!(node.run(&resolved, GOOD, 1).unwrap(), 'a');
+    node.command(&Command::Rollback { name: name() });
+    assert_eq!(node.call(), 'a');
+}
+
+#[test]
+fn functions_survive_a_restart_by_their_files() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    node.upload(&guest('b'));
+    let mut node = node.restart();
+    assert_eq!(node.call(), 'b');
+    node.command(&Command::Rollback { name: name() });
+    assert_eq!(node.call(), 'a');
+}
+
+#[test]
+fn a_function_that_keeps_being_stopped_is_suspended_until_it_is_promoted_again() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    for stop in 1..=BREAKER_STOPS {
+        let stopped = node.trap(1);
+        assert_eq!((stopped.stop.kind(), stopped.suspend), ("unreachable", stop == BREAKER_STOPS));
+    }
+    let refused = |node: &Node| node.catalog.resolve("f").unwrap_err();
+    assert!(matches!(refused(&node), NotCallable::Suspended { .. }), "at once, before anything is committed");
+    let because = "trapped".to_owned();
+    node.command(&Command::Suspend { name: name(), version: 1, because: because.clone() });
+    assert_eq!(refused(&node), NotCallable::Suspended { name: "f".to_owned(), because });
+    node.command(&Command::Promote { name: name(), version: Some(1) });
+    assert_eq!(node.call(), 'a');
+}
+
+#[test]
+fn a_batch_that_is_stopped_does_not_count_until_its_entries_are_run_one_by_one() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    for _ in 0..2 * BREAKER_STOPS {
+        let stopped = node.trap(2);
+        assert!(stopped.may_be_one_entry() && !stopped.suspend);
+    }
+    assert_eq!(node.call(), 'a');
+}
+
+#[test]
+fn instances_of_a_replaced_module_are_dropped() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    node.call();
+    let old = node.catalog.resolve("f").unwrap();
+    assert_eq!(old.module().live_instances(), 1);
+    node.upload(&guest('b'));
+    node.call();
+    assert_eq!(old.module().live_instances(), 0);
+}
+
+#[test]
+fn a_module_in_use_is_not_removed_and_one_that_nobody_uses_is() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    let used = node.catalog.resolve("f").unwrap();
+    node.catalog.remove("f");
+    node.loader.remove_unused(|_| false).unwrap();
+    assert_eq!(node.run(&used, GOOD, 1).unwrap(), 'a');
+    let hash = ModuleHash(Sha256::digest(guest('a')).into());
+    assert!(node.loader.ready(&hash).is_ok());
+    drop(used);
+    node.thread = GuestThread::new(Arc::clone(&node.catalog), WarmLimits::default());
+    node.loader.remove_unused(|_| false).unwrap();
+    assert!(matches!(node.loader.ready(&hash), Err(PrepareError::File(_))));
+}
+
+#[test]
+fn a_name_that_leads_nowhere_says_so() {
+    let node = Node::start();
+    assert_eq!(node.catalog.resolve("g").unwrap_err(), NotCallable::NotFound { name: "g".to_owned() });
+}

@@ -1,0 +1,289 @@
+//! A node: every part built from the configuration, started, and stopped in order. Nothing else knows all parts.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tracing::{error, info};
+use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
+use wattle_proto::v1;
+use wattle_wasm::compile::{CompileLimits, Compiler};
+use wattle_wasm::{Runtime, RuntimeError};
+
+use crate::config::Config;
+use crate::control::{Control, DataDirectory, DataDirectoryError, JournalError};
+use crate::functions::{Catalog, FileError, Loader, ModuleFiles};
+use crate::grid::Grid;
+use crate::maps::Maps;
+use crate::observability::{Metrics, router};
+use crate::partition::{Memory, Partitions, tick_partitions};
+use crate::rpc::{Compute, Functions, GridInfo, MapCalls, Watches};
+use crate::server::IoThreads;
+
+/// Modules that are compiled at the same time.
+const COMPILERS: u32 = 1;
+/// The hidden subcommand that compiles a module.
+pub const COMPILE_MODULE: &str = "compile-module";
+/// Instances of guests in the whole node.
+const INSTANCES: u32 = 256;
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system refuses threads, sockets or randomness.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDirectory(Box<dyn std::error::Error + Send + Sync>),
+    /// The engine for guests does not start.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+impl From<DataDirectoryError> for NodeError {
+    fn from(error: DataDirectoryError) -> Self {
+        Self::DataDirectory(error.into())
+    }
+}
+
+impl From<JournalError> for NodeError {
+    fn from(error: JournalError) -> Self {
+        Self::DataDirectory(error.into())
+    }
+}
+
+impl From<FileError> for NodeError {
+    fn from(error: FileError) -> Self {
+        Self::DataDirectory(error.into())
+    }
+}
+
+fn refused(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::System { what, source }
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    http_address: SocketAddr,
+    stop: CancellationToken,
+    control: JoinHandle<()>,
+    /// Kept to the end: the directory is this node's as long as it runs.
+    _directory: Option<DataDirectory>,
+}
+
+impl Node {
+    /// Starts a node; it serves when this returns.
+    ///
+    /// # Errors
+    /// [`NodeError`] says what is in the way.
+    pub fn start(config: &Config) -> Result<Self, NodeError> {
+        let started = Instant::now();
+        let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?;
+        let metrics = Arc::new(Metrics::new());
+        let grid = Arc::new(grid(config, directory.as_ref(), &metrics)?);
+        load_functions(&grid);
+        let (listener, address) = listen(config.listen)?;
+        let http = config.http_listen.map(listen).transpose()?;
+        let http_address = http.as_ref().map_or(address, |(_, address)| *address);
+        let stop = CancellationToken::new();
+        let info =
+            GridInfo { grid: Arc::clone(&grid), name: host_name(), address: address.to_string(), started };
+        let mut routes = routes(&grid, info, Watches::new(random()?), &stop);
+        let probes = router(Arc::clone(&grid), metrics);
+        let http = match http {
+            Some((listener, _)) => Some((listener, probes)),
+            None => {
+                let router = routes.axum_router_mut();
+                *router = std::mem::take(router).merge(probes);
+                None
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let io = IoThreads::start(cores, &routes, &stop).map_err(refused("a thread"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(refused("a runtime"))?;
+        let until = stop.clone();
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let control = move || control_thread(&runtime, (io, listener), http, &grid.partitions, &until);
+        let control = thread.spawn(control).map_err(refused("a thread"))?;
+        info!(%address, http = %http_address, took = ?started.elapsed(), "serving");
+        Ok(Self { address, http_address, stop, control, _directory: directory })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics and probes listen.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Takes no more calls, finishes those in flight, and returns when that is done.
+    pub fn stop(self) {
+        self.stop.cancel();
+        if self.control.join().is_err() {
+            error!("the control thread panicked");
+        }
+    }
+
+    /// Runs until the process is told to end by SIGINT or SIGTERM, and stops then. A second signal ends the process at once.
+    ///
+    /// # Errors
+    /// Signals cannot be listened to.
+    pub fn run_until_signal(self) -> Result<(), NodeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(refused("a runtime"))?.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("signals"))?;
+            let mut terminate = signal(SignalKind::terminate()).map_err(refused("signals"))?;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            info!("stopping: calls in flight are finished; a second signal ends at once");
+            let stopped = tokio::task::spawn_blocking(|| self.stop());
+            tokio::select! {
+                stopped = stopped => if stopped.is_err() { error!("stopping panicked") },
+                _ = interrupt.recv() => std::process::exit(SECOND_SIGNAL),
+                _ = terminate.recv() => std::process::exit(SECOND_SIGNAL),
+            }
+            info!("stopped");
+            Ok(())
+        })
+    }
+}
+
+/// The exit code of a node that a second signal has cut short.
+const SECOND_SIGNAL: i32 = 130;
+
+fn control_thread(
+    runtime: &tokio::runtime::Runtime,
+    (io, listener): (IoThreads, TcpListener),
+    http: Option<(TcpListener, axum::Router)>,
+    partitions: &Arc<Partitions>,
+    stop: &CancellationToken,
+) {
+    runtime.block_on(async {
+        let ticker = tokio::spawn(tick_partitions(Arc::clone(partitions)));
+        let http = http.map(|(listener, router)| tokio::spawn(serve_http(listener, router, stop.clone())));
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => io.accept(listener, stop).await,
+            Err(error) => error!(%error, "the listener cannot be used"),
+        }
+        ticker.abort();
+        if let Some(http) = http
+            && http.await.is_err()
+        {
+            error!("the HTTP server panicked");
+        }
+    });
+    io.join();
+}
+
+async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        error!(%error, "the HTTP server failed");
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bind().map_err(|source| NodeError::Listen { address, source })
+}
+
+fn random() -> Result<u64, NodeError> {
+    getrandom::u64()
+        .map_err(|error| NodeError::System { what: "randomness", source: io::Error::other(error) })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn grid(config: &Config, directory: Option<&DataDirectory>, metrics: &Metrics) -> Result<Grid, NodeError> {
+    let control = directory.map_or_else(|| Ok(Control::in_memory()), Control::open)?;
+    let runtime = Arc::new(Runtime::new(INSTANCES)?);
+    let files = directory.map(|directory| ModuleFiles::open(directory, runtime.engine_key())).transpose()?;
+    let arguments = vec![COMPILE_MODULE.into()];
+    let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, CompileLimits::default());
+    let catalog = Arc::new(Catalog::new(metrics.functions()));
+    let memory = Arc::new(Memory::new(config.memory_bytes));
+    let partitions = Partitions::new(config.partitions, Arc::clone(&catalog), memory, random()?);
+    Ok(Grid {
+        maps: control.read(|state| Maps::new(state.maps())),
+        catalog,
+        loader: Loader::new(runtime, compiler, files),
+        partitions: Arc::new(partitions.map_err(refused("a thread"))?),
+        control,
+        value_bytes: config.value_bytes,
+    })
+}
+
+/// Loads what is active. A function whose module cannot be loaded is told of and left out: the others serve.
+fn load_functions(grid: &Grid) {
+    grid.control.read(|state| {
+        for (name, function) in state.functions() {
+            if let Err(error) = grid.catalog.follow(name, function, &grid.loader) {
+                error!(function = %name, %error, "the function cannot be loaded: upload it again");
+            }
+        }
+    });
+}
+
+fn routes(grid: &Arc<Grid>, info: GridInfo, watches: Watches, stop: &CancellationToken) -> Routes {
+    let maps = MapCalls { grid: Arc::clone(grid), watches: Arc::new(watches), stop: stop.clone() };
+    let maps = v1::map_service_server::MapServiceServer::new(maps).max_decoding_message_size(MESSAGE_BYTES);
+    let compute = v1::compute_service_server::ComputeServiceServer::new(Compute { grid: Arc::clone(grid) });
+    let functions =
+        v1::function_service_server::FunctionServiceServer::new(Functions { grid: Arc::clone(grid) });
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wattle_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(maps)
+        .add_service(compute.max_decoding_message_size(MESSAGE_BYTES))
+        .add_service(functions.max_decoding_message_size(MODULE_BYTES + (1 << 20)))
+        .add_service(v1::grid_service_server::GridServiceServer::new(info))
+        .add_service(health_service)
+        .add_service(reflection().build_v1().expect("the descriptors were generated with the services"))
+        .add_service(reflection().build_v1alpha().expect("the descriptors were generated with the services"));
+    // The reporter goes: a node that answers serves, and what does not serve does not answer.
+    drop(health);
+    routes
+}

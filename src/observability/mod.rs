@@ -1,0 +1,9 @@
+//! What a node tells about itself: logs, metrics, probes.
+
+mod http;
+mod logs;
+mod metrics;
+
+pub(crate) use http::router;
+pub use logs::start_logs;
+pub(crate) use metrics::Metrics;

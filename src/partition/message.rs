@@ -1,0 +1,195 @@
+//! A request with operations on keys, as the strands see it: shared by its parts, decoded where it is used.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wattle_core::ids::{RequestId, Version};
+use wattle_core::partition::{Condition, Operation, Previous, Put, Remove, TtlChange, TtlChoice};
+use wattle_frame::pipeline::{self, Operations};
+
+use crate::functions::ActiveFunction;
+use crate::maps::Map;
+
+/// The operations of a request, as they arrived.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A packed frame, known to be well-formed.
+    Packed(Bytes),
+    /// Decoded messages.
+    Steps(Vec<Step>),
+}
+
+/// One operation that owns its bytes. `map` and `function` are places in the request's names.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) map: u16,
+    pub(crate) key: Bytes,
+    pub(crate) kind: StepKind,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub(crate) enum StepKind {
+    Get,
+    Put { value: Bytes, ttl: TtlChoice, condition: Condition, previous: Previous },
+    Remove { if_version: Option<Version>, previous: Previous },
+    Increment { delta: i64 },
+    Touch { change: TtlChange },
+    Invoke { function: u16, argument: Bytes },
+}
+
+/// One operation, borrowed from its message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Action<'a> {
+    Keyed(Operation<'a>),
+    Invoke { key: &'a [u8], argument: &'a [u8] },
+}
+
+/// An operation and the names it uses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) map: u16,
+    pub(crate) function: Option<u16>,
+    pub(crate) key: &'a [u8],
+    pub(crate) action: Action<'a>,
+}
+
+/// The operations of a message, readable by place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Decoded<'a> {
+    Packed(Operations<'a>),
+    Steps(&'a [Step]),
+}
+
+impl Source {
+    /// Fails only for a packed frame whose header is wrong.
+    pub(crate) fn decode(&self) -> Result<Decoded<'_>, wattle_frame::FrameError> {
+        match self {
+            Self::Packed(frame) => Operations::parse(frame).map(Decoded::Packed),
+            Self::Steps(steps) => Ok(Decoded::Steps(steps)),
+        }
+    }
+}
+
+impl<'a> Decoded<'a> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Packed(operations) => operations.len(),
+            Self::Steps(steps) => steps.len(),
+        }
+    }
+
+    pub(crate) fn view(&self, place: usize) -> Result<View<'a>, wattle_frame::FrameError> {
+        match self {
+            Self::Packed(operations) => operations.operation(place).map(packed_view),
+            Self::Steps(steps) => Ok(steps[place].view()),
+        }
+    }
+}
+
+impl Step {
+    fn view(&self) -> View<'_> {
+        let key = &self.key[..];
+        let mut used = None;
+        let action = match &self.kind {
+            StepKind::Get => Action::Keyed(Operation::Get { key }),
+            StepKind::Put { value, ttl, condition, previous } => Action::Keyed(Operation::Put(Put {
+                key,
+                value,
+                ttl: *ttl,
+                condition: *condition,
+                previous: *previous,
+            })),
+            StepKind::Remove { if_version, previous } => {
+                Action::Keyed(Operation::Remove(Remove { key, if_version: *if_version, previous: *previous }))
+            }
+            StepKind::Increment { delta } => Action::Keyed(Operation::Increment { key, delta: *delta }),
+            StepKind::Touch { change } => Action::Keyed(Operation::Touch { key, change: *change }),
+            StepKind::Invoke { function, argument } => {
+                used = Some(*function);
+                Action::Invoke { key, argument }
+            }
+        };
+        View { map: self.map, function: used, key, action }
+    }
+}
+
+fn packed_view(operation: pipeline::Operation<'_>) -> View<'_> {
+    use pipeline::Operation as P;
+    let (map, key) = (operation.map().0, operation.key());
+    let function = operation.function().map(|function| function.0);
+    let previous = |wanted| if wanted { Previous::Return } else { Previous::Ignore };
+    let millis = std::time::Duration::from_millis;
+    let action = match operation {
+        P::Get { .. } => Action::Keyed(Operation::Get { key }),
+        P::Put { value, ttl_ms, condition, return_previous, .. } => Action::Keyed(Operation::Put(Put {
+            key,
+            value,
+            ttl: match ttl_ms {
+                None => TtlChoice::OfMap,
+                Some(0) => TtlChoice::ForEver,
+                Some(ttl) => TtlChoice::Of(millis(ttl)),
+            },
+            condition: match condition {
+                pipeline::Condition::Always => Condition::Always,
+                pipeline::Condition::IfAbsent => Condition::IfAbsent,
+                pipeline::Condition::IfVersion(version) => Condition::IfVersion(Version(version)),
+            },
+            previous: previous(return_previous),
+        })),
+        P::Remove { if_version, return_previous, .. } => Action::Keyed(Operation::Remove(Remove {
+            key,
+            if_version: if_version.map(Version),
+            previous: previous(return_previous),
+        })),
+        P::Increment { delta, .. } => Action::Keyed(Operation::Increment { key, delta }),
+        P::Touch { change, .. } => Action::Keyed(Operation::Touch {
+            key,
+            change: match change {
+                pipeline::TtlChange::Read => TtlChange::Read,
+                pipeline::TtlChange::Set(ttl) => TtlChange::Set(millis(ttl)),
+                pipeline::TtlChange::Clear => TtlChange::Clear,
+            },
+        }),
+        P::Invoke { argument, .. } => Action::Invoke { key, argument },
+    };
+    View { map, function, key, action }
+}
+
+/// A request whose names are resolved and whose operations are checked.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) source: Source,
+    pub(crate) id: Option<RequestId>,
+    /// By the places of names; only those that operations use as maps are there.
+    pub(crate) maps: Vec<Option<Arc<Map>>>,
+    /// By the places of names; only those that operations use as functions are there.
+    pub(crate) functions: Vec<Option<Arc<ActiveFunction>>>,
+    /// The longest value that may be written, in bytes.
+    pub(crate) value_bytes: usize,
+}
+
+impl Message {
+    /// The map of an operation that was checked.
+    pub(crate) fn map(&self, view: &View<'_>) -> &Map {
+        self.maps[usize::from(view.map)].as_deref().expect("operations without their map are not run")
+    }
+
+    /// The function of an invocation that was checked.
+    pub(crate) fn function(&self, view: &View<'_>) -> &Arc<ActiveFunction> {
+        let function = view.function.and_then(|function| self.functions[usize::from(function)].as_ref());
+        function.expect("invocations without their function are not run")
+    }
+
+    /// The operations, which were decoded before.
+    pub(crate) fn decoded(&self) -> Decoded<'_> {
+        self.source.decode().expect("the frame was read before, and its bytes do not change")
+    }
+}
+
+impl<'a> Decoded<'a> {
+    /// An operation that was read before.
+    pub(crate) fn checked(&self, place: u32) -> View<'a> {
+        self.view(place as usize).expect("the operation was read before, and its bytes do not change")
+    }
+}

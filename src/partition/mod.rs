@@ -1,0 +1,22 @@
+//! The partitions of this node as strands: short work runs where it arrives, long work on the compute pool.
+//!
+//! Owns the strands, the pool and the memory they are charged to. What an operation does is decided in `wattle_core`.
+
+mod memory;
+mod message;
+mod partitions;
+mod positions;
+mod processor;
+mod short;
+mod slow;
+mod sweep;
+mod ticker;
+mod ticket;
+
+pub(crate) use memory::Memory;
+pub(crate) use message::{Action, Decoded, Message, Source, Step, StepKind, View};
+pub(crate) use partitions::{NotRun, Partitions, Shard};
+pub(crate) use short::{OwnedResult, run_short};
+pub(crate) use slow::{SlowPart, SlowReply};
+pub(crate) use sweep::{Sweep, SweepProgress, SweepTurns};
+pub(crate) use ticker::tick_partitions;

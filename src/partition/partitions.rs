@@ -1,0 +1,207 @@
+//! [`Partitions`]: strands, the pool, and how work gets to them.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use wattle_core::ids::{PartitionId, ReplicationClass};
+use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS};
+use wattle_core::map::MapDescriptor;
+use wattle_core::partition::{Access, Partition, partition_of};
+use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
+use wattle_wasm::WarmLimits;
+
+use super::memory::Memory;
+use super::positions::Positions;
+use super::ticket::{NotStarted, ticket};
+use crate::functions::{Catalog, GuestThread};
+use crate::grid_clock::GridClock;
+
+/// What a strand guards.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    partition: Partition,
+    clock: GridClock,
+    memory: Arc<Memory>,
+    positions: Arc<Positions>,
+}
+
+impl Shard {
+    /// Works on the partition, and charges what it then holds.
+    pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut Partition, &Moment) -> R) -> R {
+        let (before, position) = (self.partition.bytes(), self.partition.position());
+        let moment = Moment { now: self.clock.now(), headroom: self.memory.headroom() };
+        let result = work(&mut self.partition, &moment);
+        self.memory.settle(before, self.partition.bytes());
+        if self.partition.position() != position {
+            self.positions.moved(self.partition.id().index, self.partition.position());
+        }
+        result
+    }
+}
+
+/// What holds for one step on a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: wattle_core::ids::GridTime,
+    headroom: u64,
+}
+
+impl Moment {
+    /// Access to a map at this moment.
+    pub(crate) fn access<'a>(&self, map: &'a MapDescriptor) -> Access<'a> {
+        Access { map, now: self.now, headroom: self.headroom }
+    }
+}
+
+/// What a compute thread keeps for itself.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) guests: GuestThread,
+    /// The request frame, used again and again.
+    pub(crate) frame: Vec<u8>,
+}
+
+/// Why work was not even queued, or did not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotRun {
+    /// The inbox is full.
+    Refused(Refused),
+    /// Its turn did not come in time.
+    NotStarted,
+}
+
+impl From<NotStarted> for NotRun {
+    fn from(_: NotStarted) -> Self {
+        Self::NotStarted
+    }
+}
+
+/// All partitions of this node.
+#[derive(Debug)]
+pub(crate) struct Partitions {
+    strands: Box<[Arc<Strand<Shard, Worker>>]>,
+    memory: Arc<Memory>,
+    clock: GridClock,
+    positions: Arc<Positions>,
+    // Behind the strands: they are gone before the pool ends.
+    pool: ComputePool<Shard, Worker>,
+}
+
+impl Partitions {
+    /// `count` empty partitions and a pool with a thread for each core. The seed must be random.
+    pub(crate) fn new(count: u16, catalog: Arc<Catalog>, memory: Arc<Memory>, seed: u64) -> io::Result<Self> {
+        let clock = GridClock::start();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let guests = move || GuestThread::new(Arc::clone(&catalog), WarmLimits::default());
+        let worker = move || Worker { guests: guests(), frame: Vec::new() };
+        let positions = Arc::new(Positions::new(count));
+        let pool = ComputePool::new(threads, worker)?;
+        let bound = Cost { operations: INBOX_OPERATIONS, bytes: INBOX_BYTES };
+        let strand = |index| {
+            let id = PartitionId { class: ReplicationClass(0), index };
+            let seed = seed ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93);
+            let partition = Partition::new(id, count, seed);
+            let (memory, positions) = (Arc::clone(&memory), Arc::clone(&positions));
+            let shard = Shard { partition, clock, memory, positions };
+            pool.strand(shard, Bounds { keyed: bound, slow: bound })
+        };
+        let strands = (0..count).map(strand).collect();
+        Ok(Self { strands, memory, clock, positions, pool })
+    }
+
+    pub(crate) fn count(&self) -> u16 {
+        u16::try_from(self.strands.len()).expect("made from a u16")
+    }
+
+    pub(crate) fn of(&self, key: &[u8]) -> u16 {
+        partition_of(key, self.count())
+    }
+
+    pub(crate) fn clock(&self) -> GridClock {
+        self.clock
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    pub(crate) fn strand(&self, index: u16) -> &Arc<Strand<Shard, Worker>> {
+        &self.strands[usize::from(index)]
+    }
+
+    pub(crate) fn strands(&self) -> impl ExactSizeIterator<Item = &Arc<Strand<Shard, Worker>>> {
+        self.strands.iter()
+    }
+
+    /// Partitions that wait for a compute thread.
+    pub(crate) fn waiting_for_pool(&self) -> usize {
+        self.pool.waiting()
+    }
+
+    /// Runs short work on a partition: here if it is idle, else in its turn.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        index: u16,
+        bytes: usize,
+        work: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, NotRun> {
+        match self.strand(index).try_run(work) {
+            Ok(reply) => Ok(reply),
+            Err(work) => self.queue(index, Cost { operations: 1, bytes }, work).await,
+        }
+    }
+
+    /// Queues short work on a partition that is busy.
+    pub(crate) async fn queue<T: Send + 'static>(
+        &self,
+        index: u16,
+        cost: Cost,
+        work: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, NotRun> {
+        let (sender, receiver) = oneshot::channel();
+        let (ticket, start) = ticket();
+        let step = move |shard: &mut Shard| start.start().then(|| work(shard));
+        let deliver = move |reply: Option<T>| {
+            if let Some(reply) = reply {
+                // The caller may have gone: then nobody wants the reply.
+                drop(sender.send(reply));
+            }
+        };
+        self.strand(index).submit(cost, step, deliver).map_err(|full| NotRun::Refused(full.into()))?;
+        Ok(ticket.reply(receiver).await?)
+    }
+
+    /// Queues long work on a partition: the compute pool takes turns at it until it is done.
+    pub(crate) async fn run_slow<T: Send + 'static>(
+        &self,
+        index: u16,
+        (group, bytes): (Group, usize),
+        mut turn: impl FnMut(&mut Worker, &mut Shard) -> Turn<T> + Send + 'static,
+    ) -> Result<T, NotRun> {
+        let (sender, receiver) = oneshot::channel();
+        let (ticket, start) = ticket();
+        let turns = move |worker: &mut Worker, shard: &mut Shard| {
+            if !start.start() {
+                return Turn::Done(None);
+            }
+            match turn(worker, shard) {
+                Turn::Done(reply) => Turn::Done(Some(reply)),
+                Turn::Again => Turn::Again,
+            }
+        };
+        let deliver = move |reply: Option<T>| {
+            if let Some(reply) = reply {
+                // The caller may have gone: then nobody wants the reply.
+                drop(sender.send(reply));
+            }
+        };
+        let cost = Cost { operations: 1, bytes };
+        self.strand(index).submit_slow(group, cost, turns, deliver).map_err(NotRun::Refused)?;
+        Ok(ticket.reply(receiver).await?)
+    }
+}

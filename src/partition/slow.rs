@@ -1,0 +1,225 @@
+//! The part of a message that is long work: invocations, and more keys than a caller's thread should wait for. The compute pool
+//! takes turns at it: one batch of a guest a turn.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use wattle_core::ids::Version;
+use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES};
+use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded};
+use wattle_strand::Turn;
+
+use super::message::{Action, Decoded, Message, View};
+use super::partitions::{Shard, Worker};
+use super::processor::{BatchError, Call, Target, run_batch};
+use super::short::OwnedResult;
+use crate::failure::Failure;
+use crate::functions::ActiveFunction;
+
+/// A part of a message while turns are taken at it.
+#[derive(Debug)]
+pub(crate) struct SlowPart {
+    message: Arc<Message>,
+    /// The operations of this part.
+    places: Vec<u32>,
+    /// One for each place, as they become known.
+    results: Vec<Option<OwnedResult>>,
+    /// The partition's position before the first turn.
+    start: Option<Version>,
+    /// Invocations that run one by one because their batch was stopped.
+    singly: usize,
+    suspend: Option<Arc<ActiveFunction>>,
+}
+
+/// What became of a part.
+#[derive(Debug)]
+pub(crate) struct SlowReply {
+    /// By place.
+    pub(crate) results: Vec<(u32, OwnedResult)>,
+    /// A function that was stopped too often.
+    pub(crate) suspend: Option<Arc<ActiveFunction>>,
+}
+
+/// Whether the part goes on in this turn.
+enum Progress {
+    Here,
+    NextTurn,
+}
+
+impl SlowPart {
+    pub(crate) fn new(message: Arc<Message>, places: Vec<u32>) -> Self {
+        let results = places.iter().map(|_| None).collect();
+        Self { message, places, results, start: None, singly: 0, suspend: None }
+    }
+
+    /// Takes a turn.
+    pub(crate) fn turn(&mut self, worker: &mut Worker, shard: &mut Shard) -> Turn<SlowReply> {
+        let message = Arc::clone(&self.message);
+        let decoded = message.decoded();
+        if self.start.is_none() {
+            self.start = Some(shard.with(|partition, _| partition.position()));
+            if let Err(failure) = self.begin(&decoded, shard) {
+                self.results =
+                    failure.into_iter().map(|failure| Some(OwnedResult::Failed(failure))).collect();
+            }
+        }
+        for _ in 0..SCAN_ENTRIES {
+            let Some(index) = self.results.iter().position(Option::is_none) else { return self.end(shard) };
+            let view = decoded.checked(self.places[index]);
+            let progress = match view.action {
+                Action::Keyed(operation) => {
+                    let result = shard.with(|partition, moment| {
+                        let at = moment.access(&message.map(&view).descriptor);
+                        OwnedResult::new(partition.execute(&at, &operation).map_err(Failure::Operation))
+                    });
+                    self.results[index] = Some(result);
+                    Progress::Here
+                }
+                Action::Invoke { .. } => self.invoke((worker, shard), &decoded, index),
+            };
+            match progress {
+                Progress::Here => {}
+                Progress::NextTurn if self.results.iter().all(Option::is_some) => return self.end(shard),
+                Progress::NextTurn => return Turn::Again,
+            }
+        }
+        Turn::Again
+    }
+
+    /// Looks for results of an earlier run, and whether this one may run. On failure: one for each operation.
+    fn begin(&mut self, decoded: &Decoded<'_>, shard: &mut Shard) -> Result<(), Vec<Failure>> {
+        let all = |failure: &dyn Fn() -> Failure| self.places.iter().map(|_| failure()).collect::<Vec<_>>();
+        let maps = self.places.iter().map(|place| self.message.map(&decoded.checked(*place)));
+        if let Some(map) = maps.into_iter().find(|map| map.is_deleted()) {
+            return Err(all(&|| Failure::MapNotFound { name: map.descriptor.name.to_string() }));
+        }
+        let Some(id) = self.message.id else { return Ok(()) };
+        let known = shard.with(|partition, _| {
+            let known = partition.known_results(&id)?;
+            if known.is_none() {
+                partition.reserve(&id)?;
+            }
+            Ok::<_, PartRefusal>(known)
+        });
+        let known = match known {
+            Ok(None) => return Ok(()),
+            Ok(Some(known)) if known.len() == self.places.len() => known,
+            Ok(Some(_)) => return Err(all(&|| PartRefusal::ReusedId.into())),
+            Err(refusal) => return Err(all(&|| refusal.into())),
+        };
+        for (result, recorded) in self.results.iter_mut().zip(known) {
+            *result = match recorded {
+                Recorded::Applied(answer) => Some(OwnedResult::Answer(answer)),
+                Recorded::Refused(refusal) => Some(OwnedResult::Failed(refusal.into())),
+                Recorded::Again => None,
+            };
+        }
+        Ok(())
+    }
+
+    /// Runs the invocation at `index` and those behind it that go into the same batch.
+    fn invoke(
+        &mut self,
+        (worker, shard): (&mut Worker, &mut Shard),
+        decoded: &Decoded<'_>,
+        index: usize,
+    ) -> Progress {
+        let message = Arc::clone(&self.message);
+        let first = decoded.checked(self.places[index]);
+        let function = message.function(&first);
+        if let Some(refusal) = function.refusal() {
+            self.results[index] = Some(OwnedResult::Failed(refusal.into()));
+            return Progress::Here;
+        }
+        let limit = if self.singly > 0 { 1 } else { SCAN_ENTRIES };
+        let batch = self.batch(decoded, index, &first, limit);
+        let targets: SmallVec<[Target<'_>; 4]> = batch.iter().map(|(_, target)| *target).collect();
+        let call =
+            Call { function, map: message.map(&first), argument: &[], value_bytes: message.value_bytes };
+        let results = &mut self.results;
+        let ran = run_batch(worker, shard, &call, &targets, |processed| {
+            let result = match processed.result {
+                Ok(response) => OwnedResult::Answer(Answer::Processed { response: response.into() }),
+                Err(failure) => OwnedResult::Failed(failure),
+            };
+            results[batch[processed.place].0] = Some(result);
+        });
+        self.singly = self.singly.saturating_sub(1);
+        match ran {
+            Ok(()) => {}
+            Err(BatchError::Stopped(stopped)) if batch.len() > 1 && stopped.may_be_one_entry() => {
+                self.singly = batch.len();
+            }
+            Err(BatchError::Stopped(stopped)) => {
+                if stopped.suspend {
+                    self.suspend = Some(Arc::clone(function));
+                }
+                function.meters().not_applied.inc_by(batch.len() as u64);
+                for (index, _) in &batch {
+                    self.results[*index] = Some(OwnedResult::Failed(stopped.stop.clone().into()));
+                }
+            }
+            Err(BatchError::Host) => {
+                for (index, _) in &batch {
+                    let failure = Failure::Internal { what: "the host failed while it ran the function" };
+                    self.results[*index] = Some(OwnedResult::Failed(failure));
+                }
+            }
+        }
+        Progress::NextTurn
+    }
+
+    /// Invocations from `index` on, of the same function on the same map and no key twice.
+    fn batch<'a>(
+        &self,
+        decoded: &Decoded<'a>,
+        index: usize,
+        first: &View<'a>,
+        limit: usize,
+    ) -> SmallVec<[(usize, Target<'a>); 4]> {
+        let mut batch = SmallVec::new();
+        let mut keys = HashSet::new();
+        let mut bytes = 0;
+        for (index, place) in self.places.iter().enumerate().skip(index) {
+            if self.results[index].is_some() {
+                continue;
+            }
+            let view = decoded.checked(*place);
+            let Action::Invoke { key, argument } = view.action else { break };
+            let same = view.map == first.map && view.function == first.function;
+            if batch.len() == limit || bytes >= SCAN_BYTES || !same || !keys.insert(key) {
+                break;
+            }
+            bytes += key.len() + argument.len();
+            batch.push((index, Target::Key { key, argument }));
+        }
+        batch
+    }
+
+    fn end(&mut self, shard: &mut Shard) -> Turn<SlowReply> {
+        let results =
+            self.results.drain(..).map(|result| result.expect("every operation has its result at the end"));
+        let results: Vec<(u32, OwnedResult)> = self.places.iter().copied().zip(results).collect();
+        if let Some(id) = self.message.id {
+            let recorded: SmallVec<[Recorded; 1]> =
+                results.iter().map(|(_, result)| record(result)).collect();
+            let any = recorded.iter().any(|recorded| matches!(recorded, Recorded::Applied(_)));
+            shard.with(|partition, _| {
+                // In the same turn as the last change: who asks again finds either nothing or all of it.
+                if any && Some(partition.position()) > self.start {
+                    partition.complete(&id, Completion::Results(recorded));
+                }
+            });
+        }
+        Turn::Done(SlowReply { results, suspend: self.suspend.take() })
+    }
+}
+
+fn record(result: &OwnedResult) -> Recorded {
+    match result {
+        OwnedResult::Answer(answer) => Recorded::Applied(answer.clone()),
+        OwnedResult::Failed(Failure::Operation(refusal)) => Recorded::Refused(refusal.clone()),
+        OwnedResult::Entry(_) | OwnedResult::Failed(_) => Recorded::Again,
+    }
+}

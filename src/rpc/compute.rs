@@ -1,0 +1,206 @@
+//! ComputeService.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use tonic::{Request as Call, Response, Status};
+use wattle_core::ids::RequestId;
+use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS};
+use wattle_core::partition::{Answer, Outcome};
+use wattle_proto::v1;
+use wattle_proto::v1::compute_service_server::ComputeService;
+
+use super::convert::request_id;
+use super::status::operation_error;
+use crate::failure::Failure;
+use crate::grid::{Grid, Request, group_of};
+use crate::partition::{Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
+
+type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
+
+/// The places of the names in the requests made here.
+const MAP: u16 = 0;
+const FUNCTION: u16 = 1;
+/// Keys of a list that make one message of answers.
+const KEYS_PER_PART: usize = 1024;
+
+/// ComputeService on this node.
+#[derive(Debug, Clone)]
+pub(crate) struct Compute {
+    pub(crate) grid: Arc<Grid>,
+}
+
+impl Compute {
+    fn id(&self, id: Option<v1::RequestId>) -> Result<Option<RequestId>, Failure> {
+        request_id(id, self.grid.partitions.clock().now())
+    }
+}
+
+#[tonic::async_trait]
+impl ComputeService for Compute {
+    async fn invoke(&self, call: Call<v1::InvokeRequest>) -> Result<Response<v1::InvokeResponse>, Status> {
+        let request = call.into_inner();
+        let id = self.id(request.request_id)?;
+        let module =
+            self.grid.catalog.resolve(&request.function).map_err(Failure::from)?.module_hash().to_string();
+        let kind = StepKind::Invoke { function: FUNCTION, argument: request.argument };
+        let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
+        let names = vec![request.map, request.function];
+        let mut response = Err(Failure::Internal { what: "an invocation had no result" });
+        self.grid
+            .perform(Request { id, names, source }, &mut |_, result| response = result.map(response_of))
+            .await?;
+        let outcome = v1::Outcome::Applied.into();
+        Ok(Response::new(v1::InvokeResponse { response: response?, outcome, module }))
+    }
+
+    type InvokeKeysStream = Parts;
+
+    async fn invoke_keys(&self, call: Call<v1::InvokeKeysRequest>) -> Result<Response<Parts>, Status> {
+        let request = call.into_inner();
+        let id = self.id(request.request_id.clone())?;
+        let count = request.keys.len();
+        if count > BATCH_OPERATIONS {
+            return Err(Failure::TooLarge { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
+        }
+        self.grid.catalog.resolve(&request.function).map_err(Failure::from)?;
+        let parts = invoke_keys(&self.grid, id, request).await?;
+        Ok(Response::new(stream::iter(parts.into_iter().map(Ok)).boxed()))
+    }
+
+    type InvokeAllStream = Parts;
+
+    async fn invoke_all(&self, call: Call<v1::InvokeAllRequest>) -> Result<Response<Parts>, Status> {
+        let request = call.into_inner();
+        let id = self.id(request.request_id)?;
+        if request.argument.len() > ARGUMENT_BYTES {
+            let size = request.argument.len();
+            return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
+        }
+        let sweep = Arc::new(Sweep {
+            function: self.grid.catalog.resolve(&request.function).map_err(Failure::from)?,
+            map: self.grid.map(&request.map)?,
+            argument: request.argument,
+            id,
+            value_bytes: self.grid.value_bytes,
+            responses: !request.discard_responses,
+        });
+        Ok(Response::new(sweep_all(Arc::clone(&self.grid), sweep).boxed()))
+    }
+}
+
+fn response_of(outcome: Outcome<'_>) -> Bytes {
+    match outcome {
+        Outcome::Answer(Answer::Processed { response }) => response.into(),
+        // Nothing else answers an invocation.
+        Outcome::Answer(_) | Outcome::Entry(_) => Bytes::new(),
+    }
+}
+
+async fn invoke_keys(
+    grid: &Arc<Grid>,
+    id: Option<RequestId>,
+    request: v1::InvokeKeysRequest,
+) -> Result<Vec<v1::InvokePart>, Failure> {
+    let step = |key: &Bytes| Step {
+        map: MAP,
+        key: key.clone(),
+        kind: StepKind::Invoke { function: FUNCTION, argument: request.argument.clone() },
+    };
+    let source = Source::Steps(request.keys.iter().map(step).collect());
+    let mut results: Vec<v1::EntryResult> =
+        request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
+    let names = vec![request.map, request.function];
+    grid.perform(Request { id, names, source }, &mut |place, result| match result {
+        Ok(outcome) => results[place].response = response_of(outcome),
+        Err(failure) => results[place].error = Some(operation_error(&failure)),
+    })
+    .await?;
+    results.sort_by_cached_key(|result| grid.partitions.of(&result.key));
+    let of = |result: &v1::EntryResult| grid.partitions.of(&result.key);
+    let mut parts = Vec::new();
+    for group in results.chunk_by(|a, b| of(a) == of(b)) {
+        let partition = u32::from(of(&group[0]));
+        for entries in group.chunks(KEYS_PER_PART) {
+            let failed = entries.iter().filter(|entry| entry.error.is_some()).count() as u64;
+            let (processed, entries) = (entries.len() as u64, entries.to_vec());
+            parts.push(v1::InvokePart { partition, entries, processed, failed, ..Default::default() });
+        }
+        if let Some(last) = parts.last_mut() {
+            last.complete = true;
+        }
+    }
+    let involved = u32::try_from(parts.iter().filter(|part| part.complete).count()).unwrap_or(u32::MAX);
+    parts.iter_mut().for_each(|part| part.partitions = involved);
+    Ok(parts)
+}
+
+/// Partitions of a whole-map call that are worked on at the same time: enough to keep the compute pool busy.
+const PARTITIONS_AT_ONCE: usize = 16;
+
+fn sweep_all(grid: Arc<Grid>, sweep: Arc<Sweep>) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
+    let partitions = grid.partitions.count();
+    let parts = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
+    stream::iter(0..partitions).map(parts).flatten_unordered(PARTITIONS_AT_ONCE)
+}
+
+/// The answers of one partition. The next turn is taken when the last answer is on its way: a slow reader slows the call.
+fn sweep_one(
+    grid: Arc<Grid>,
+    sweep: Arc<Sweep>,
+    index: u16,
+) -> Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>> {
+    let turns = Arc::new(parking_lot::Mutex::new(SweepTurns::new(Arc::clone(&sweep))));
+    let next = move |complete: bool| {
+        let (grid, sweep, turns) = (Arc::clone(&grid), Arc::clone(&sweep), Arc::clone(&turns));
+        async move {
+            if complete {
+                return None;
+            }
+            let progress = take_turns(&grid, &sweep, index, turns).await;
+            let complete = progress.complete;
+            Some((Ok(part(&grid, index, progress)), complete))
+        }
+    };
+    stream::unfold(false, next).boxed()
+}
+
+async fn take_turns(
+    grid: &Arc<Grid>,
+    sweep: &Arc<Sweep>,
+    index: u16,
+    turns: Arc<parking_lot::Mutex<SweepTurns>>,
+) -> SweepProgress {
+    // Never contended: the turns of a partition follow one another. It is here because they outlive each submission.
+    let turn = move |worker: &mut _, shard: &mut _| turns.lock().turn(worker, shard);
+    let group = group_of(&sweep.function);
+    match grid.partitions.run_slow(index, (group, sweep.argument.len()), turn).await {
+        Ok(progress) => {
+            if progress.suspend {
+                grid.suspend(&sweep.function).await;
+            }
+            progress
+        }
+        Err(not_run) => SweepProgress::failed(not_run.into()),
+    }
+}
+
+fn part(grid: &Grid, index: u16, progress: SweepProgress) -> v1::InvokePart {
+    let entry = |(key, result): (Bytes, Result<Bytes, Failure>)| match result {
+        Ok(response) => v1::EntryResult { key, response, error: None },
+        Err(failure) => {
+            v1::EntryResult { key, response: Bytes::new(), error: Some(operation_error(&failure)) }
+        }
+    };
+    v1::InvokePart {
+        partition: index.into(),
+        entries: progress.entries.into_iter().map(entry).collect(),
+        processed: progress.processed,
+        failed: progress.failed,
+        complete: progress.complete,
+        error: progress.failure.as_ref().map(operation_error),
+        partitions: grid.partitions.count().into(),
+    }
+}

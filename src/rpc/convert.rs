@@ -1,0 +1,232 @@
+//! Between the messages of the API and the types of the node.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use wattle_core::ids::{ClientId, GridTime, RequestId, Version};
+use wattle_core::limits::{CLIENT_ID_AHEAD, TTL_MAX};
+use wattle_core::map::{ContentType, EvictionPolicy, MapDescriptor, MapOptions};
+use wattle_core::partition::{Answer, Condition, Outcome, Previous, TtlChange, TtlChoice};
+use wattle_proto::v1;
+use wattle_proto::v1::operation::Operation as Wire;
+use wattle_proto::v1::operation_result::Result as WireResult;
+
+use super::status::operation_error;
+use crate::failure::Failure;
+use crate::partition::{Step, StepKind};
+
+/// A request id that could have been issued by this grid.
+pub(super) fn request_id(id: Option<v1::RequestId>, now: GridTime) -> Result<Option<RequestId>, Failure> {
+    let Some(id) = id else { return Ok(None) };
+    let refuse = |problem| Failure::Argument { field: "request_id", problem };
+    let client: [u8; 16] = id.client_id[..].try_into().map_err(|_| refuse("a client id has 16 bytes"))?;
+    let client = ClientId::from_bytes(client);
+    if client.issued > now.after(CLIENT_ID_AHEAD) {
+        return Err(refuse("the client id was not issued by this grid: it is dated in the future"));
+    }
+    if id.oldest_pending > id.sequence {
+        return Err(refuse("oldest_pending is past the request's own sequence"));
+    }
+    Ok(Some(RequestId { client, sequence: id.sequence, oldest_pending: id.oldest_pending }))
+}
+
+/// A duration that is not negative and not beyond the limits.
+pub(super) fn duration(field: &'static str, duration: prost_types::Duration) -> Result<Duration, Failure> {
+    let duration = Duration::try_from(duration);
+    let problem = "it must not be negative, and at most 100 years";
+    duration.ok().filter(|duration| *duration <= TTL_MAX).ok_or(Failure::Argument { field, problem })
+}
+
+pub(super) fn wire_duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+fn ttl_choice(ttl: Option<prost_types::Duration>) -> Result<TtlChoice, Failure> {
+    let Some(ttl) = ttl else { return Ok(TtlChoice::OfMap) };
+    let ttl = duration("ttl", ttl)?;
+    Ok(if ttl.is_zero() { TtlChoice::ForEver } else { TtlChoice::Of(ttl) })
+}
+
+fn previous(wanted: bool) -> Previous {
+    if wanted { Previous::Return } else { Previous::Ignore }
+}
+
+pub(super) fn put_step(put: v1::PutRequest) -> Result<StepKind, Failure> {
+    let condition = match put.condition {
+        None | Some(v1::put_request::Condition::IfAbsent(false)) => Condition::Always,
+        Some(v1::put_request::Condition::IfAbsent(true)) => Condition::IfAbsent,
+        Some(v1::put_request::Condition::IfVersion(version)) => Condition::IfVersion(Version(version)),
+    };
+    let ttl = ttl_choice(put.ttl)?;
+    Ok(StepKind::Put { value: put.value, ttl, condition, previous: previous(put.return_previous) })
+}
+
+pub(super) fn remove_step(remove: &v1::RemoveRequest) -> StepKind {
+    StepKind::Remove {
+        if_version: remove.if_version.map(Version),
+        previous: previous(remove.return_previous),
+    }
+}
+
+pub(super) fn touch_step(touch: &v1::TouchRequest) -> Result<StepKind, Failure> {
+    use v1::touch_request::Change;
+    let change = match touch.change {
+        None | Some(Change::ClearTtl(false)) => TtlChange::Read,
+        Some(Change::ClearTtl(true)) => TtlChange::Clear,
+        Some(Change::SetTtl(ttl)) => TtlChange::Set(duration("ttl", ttl)?),
+    };
+    Ok(StepKind::Touch { change })
+}
+
+/// Names, each kept once.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<String>);
+
+impl Names {
+    /// The place of a name.
+    pub(super) fn place(&mut self, name: String) -> Result<u16, Failure> {
+        let place = self.0.iter().rposition(|known| *known == name).unwrap_or_else(|| {
+            self.0.push(name);
+            self.0.len() - 1
+        });
+        u16::try_from(place).map_err(|_| Failure::TooLarge {
+            what: "names",
+            size: place,
+            limit: u16::MAX.into(),
+        })
+    }
+
+    pub(super) fn into_inner(self) -> Vec<String> {
+        self.0
+    }
+}
+
+/// An operation of a batch.
+pub(super) fn step(operation: v1::Operation, names: &mut Names) -> Result<Step, Failure> {
+    let problem = "an operation must be one of get, put, remove, increment, touch, invoke";
+    let Some(operation) = operation.operation else {
+        return Err(Failure::Argument { field: "operation", problem });
+    };
+    let (map, key, kind) = match operation {
+        Wire::Get(get) => (get.map, get.key, StepKind::Get),
+        Wire::Put(mut put) => {
+            let (map, key) = (std::mem::take(&mut put.map), std::mem::take(&mut put.key));
+            (map, key, put_step(put)?)
+        }
+        Wire::Remove(remove) => {
+            let kind = remove_step(&remove);
+            (remove.map, remove.key, kind)
+        }
+        Wire::Increment(increment) => {
+            (increment.map, increment.key, StepKind::Increment { delta: increment.delta })
+        }
+        Wire::Touch(touch) => {
+            let kind = touch_step(&touch)?;
+            (touch.map, touch.key, kind)
+        }
+        Wire::Invoke(invoke) => {
+            let function = names.place(invoke.function)?;
+            (invoke.map, invoke.key, StepKind::Invoke { function, argument: invoke.argument })
+        }
+    };
+    Ok(Step { map: names.place(map)?, key, kind })
+}
+
+fn bytes(value: Option<Box<[u8]>>) -> Option<Bytes> {
+    value.map(Bytes::from)
+}
+
+/// The result of an operation of a batch.
+pub(super) fn operation_result(result: Result<Outcome<'_>, Failure>) -> v1::OperationResult {
+    let result = match result {
+        Err(failure) => WireResult::Error(operation_error(&failure)),
+        Ok(Outcome::Entry(None)) => WireResult::Get(v1::GetResponse::default()),
+        Ok(Outcome::Entry(Some(entry))) => {
+            let value = Some(Bytes::copy_from_slice(entry.value));
+            WireResult::Get(v1::GetResponse { value, version: entry.version.0 })
+        }
+        Ok(Outcome::Answer(answer)) => answer_result(answer),
+    };
+    v1::OperationResult { result: Some(result) }
+}
+
+fn answer_result(answer: Answer) -> WireResult {
+    match answer {
+        Answer::Put { version, previous } => {
+            WireResult::Put(v1::PutResponse { version: version.0, previous: bytes(previous) })
+        }
+        Answer::Removed { removed, previous } => {
+            WireResult::Remove(v1::RemoveResponse { removed, previous: bytes(previous) })
+        }
+        Answer::Incremented { value, version } => {
+            WireResult::Increment(v1::IncrementResponse { value, version: version.0 })
+        }
+        Answer::Touched { found, ttl, version } => {
+            WireResult::Touch(v1::TouchResponse { found, ttl: ttl.map(wire_duration), version: version.0 })
+        }
+        Answer::Processed { response } => {
+            WireResult::Invoke(v1::OperationInvokeResult { response: response.into() })
+        }
+        // A clear is not an operation of a batch.
+        Answer::Cleared { removed } => {
+            WireResult::Remove(v1::RemoveResponse { removed: removed > 0, previous: None })
+        }
+    }
+}
+
+pub(super) fn map_options(options: v1::MapOptions) -> Result<MapOptions, Failure> {
+    let lasting = |field, value: Option<prost_types::Duration>| {
+        let value = value.map(|value| duration(field, value)).transpose()?;
+        Ok::<_, Failure>(value.filter(|value| !value.is_zero()))
+    };
+    Ok(MapOptions {
+        content_type: match options.content_type() {
+            v1::ContentType::Unspecified | v1::ContentType::Bytes => ContentType::Bytes,
+            v1::ContentType::Text => ContentType::Text,
+            v1::ContentType::Json => ContentType::Json,
+            v1::ContentType::MessagePack => ContentType::MessagePack,
+        },
+        eviction: eviction(options.eviction()),
+        ttl: lasting("ttl", options.ttl)?,
+        max_idle: lasting("max_idle", options.max_idle)?,
+        max_bytes: (options.max_bytes > 0).then_some(options.max_bytes),
+    })
+}
+
+pub(super) fn eviction(policy: v1::EvictionPolicy) -> EvictionPolicy {
+    match policy {
+        v1::EvictionPolicy::Unspecified | v1::EvictionPolicy::None => EvictionPolicy::None,
+        v1::EvictionPolicy::Lru => EvictionPolicy::Lru,
+        v1::EvictionPolicy::Lfu => EvictionPolicy::Lfu,
+    }
+}
+
+pub(super) fn wire_map(map: &MapDescriptor) -> v1::Map {
+    let options = &map.options;
+    let content_type = match options.content_type {
+        ContentType::Bytes => v1::ContentType::Bytes,
+        ContentType::Text => v1::ContentType::Text,
+        ContentType::Json => v1::ContentType::Json,
+        ContentType::MessagePack => v1::ContentType::MessagePack,
+    };
+    let eviction = match options.eviction {
+        EvictionPolicy::None => v1::EvictionPolicy::None,
+        EvictionPolicy::Lru => v1::EvictionPolicy::Lru,
+        EvictionPolicy::Lfu => v1::EvictionPolicy::Lfu,
+    };
+    v1::Map {
+        name: map.name.to_string(),
+        id: map.id.0,
+        options: Some(v1::MapOptions {
+            content_type: content_type.into(),
+            ttl: options.ttl.map(wire_duration),
+            max_idle: options.max_idle.map(wire_duration),
+            max_bytes: options.max_bytes.unwrap_or(0),
+            eviction: eviction.into(),
+        }),
+        revision: map.revision,
+    }
+}

@@ -1,0 +1,19 @@
+//! The public API: one file per service. Each call is decoded, handed to the grid, and its answer encoded; nothing is decided
+//! here.
+
+mod compute;
+mod convert;
+mod function;
+mod grid;
+mod map;
+mod packed;
+mod pipeline;
+mod scan;
+mod status;
+mod watch;
+
+pub(crate) use compute::Compute;
+pub(crate) use function::Functions;
+pub(crate) use grid::GridInfo;
+pub(crate) use map::MapCalls;
+pub(crate) use watch::Watches;

@@ -1,0 +1,107 @@
+//! The fast path: many messages in flight on one stream, each performed as it arrives and answered when it is done.
+
+use std::sync::Arc;
+
+use futures_util::stream::{Stream, StreamExt};
+use tonic::Status;
+use wattle_core::limits::PIPELINE_MESSAGES;
+use wattle_frame::pipeline::{Operations, ResultsWriter};
+use wattle_proto::v1;
+use wattle_proto::v1::pipeline_request::Operations as Wire;
+use wattle_proto::v1::pipeline_response::Results;
+
+use super::convert::{Names, duration, operation_result, request_id, step};
+use super::packed;
+use super::status::operation_error;
+use crate::failure::Failure;
+use crate::grid::{Grid, Request};
+use crate::partition::Source;
+
+/// The answers to a stream of messages. It ends after the stream has ended and every message is answered.
+pub(super) fn answers(
+    grid: Arc<Grid>,
+    messages: impl Stream<Item = Result<v1::PipelineRequest, Status>>,
+) -> impl Stream<Item = Result<v1::PipelineResponse, Status>> {
+    let answer = move |message: Result<v1::PipelineRequest, Status>| {
+        let grid = Arc::clone(&grid);
+        async move {
+            let message = message?;
+            let tag = message.tag;
+            let results = match perform(&grid, message).await {
+                Ok(results) => results,
+                Err(failure) => Results::Error(operation_error(&failure)),
+            };
+            Ok(v1::PipelineResponse { tag, results: Some(results) })
+        }
+    };
+    messages.map(answer).buffer_unordered(PIPELINE_MESSAGES)
+}
+
+async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Result<Results, Failure> {
+    let id = request_id(message.request_id, grid.partitions.clock().now())?;
+    let patience = message.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
+    let problem = "a message carries a list or a frame";
+    let operations = message.operations.ok_or(Failure::Argument { field: "operations", problem })?;
+    let performed = async {
+        match operations {
+            Wire::List(list) => perform_list(grid, id, list.operations).await.map(Results::List),
+            Wire::Frame(frame) => perform_frame(grid, id, frame).await.map(Results::Frame),
+        }
+    };
+    match patience {
+        None => performed.await,
+        Some(patience) => tokio::time::timeout(patience, performed).await.unwrap_or(Err(Failure::TimedOut)),
+    }
+}
+
+async fn perform_list(
+    grid: &Arc<Grid>,
+    id: Option<wattle_core::ids::RequestId>,
+    operations: Vec<v1::Operation>,
+) -> Result<v1::OperationResultList, Failure> {
+    let mut names = Names::default();
+    let mut steps = Vec::with_capacity(operations.len());
+    for operation in operations {
+        steps.push(step(operation, &mut names)?);
+    }
+    let mut results: Vec<v1::OperationResult> = vec![v1::OperationResult::default(); steps.len()];
+    let request = Request { id, names: names.into_inner(), source: Source::Steps(steps) };
+    grid.perform(request, &mut |place, result| results[place] = operation_result(result)).await?;
+    Ok(v1::OperationResultList { results })
+}
+
+async fn perform_frame(
+    grid: &Arc<Grid>,
+    id: Option<wattle_core::ids::RequestId>,
+    frame: bytes::Bytes,
+) -> Result<bytes::Bytes, Failure> {
+    let (names, count) = {
+        let operations = Operations::parse(&frame)?;
+        let names: Result<Vec<String>, _> = operations.names().map(|name| name.map(str::to_owned)).collect();
+        (names?, operations.len())
+    };
+    let mut buffer = Vec::with_capacity(frame.len().min(64 << 10));
+    let mut writer = ResultsWriter::new(&mut buffer, count)?;
+    let mut problem = None;
+    let request = Request { id, names, source: Source::Packed(frame) };
+    grid.perform(request, &mut |place, result| {
+        if let Err(error) = packed::write(&mut writer, place, &result) {
+            problem = Some(error);
+        }
+    })
+    .await?;
+    match problem {
+        Some(error) => Err(error.into()),
+        None => {
+            writer.finish()?;
+            Ok(buffer.into())
+        }
+    }
+}
+
+/// A batch in one call.
+pub(super) async fn batch(grid: &Arc<Grid>, request: v1::BatchRequest) -> Result<v1::BatchResponse, Failure> {
+    let id = request_id(request.request_id, grid.partitions.clock().now())?;
+    let list = perform_list(grid, id, request.operations).await?;
+    Ok(v1::BatchResponse { results: list.results })
+}

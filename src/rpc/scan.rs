@@ -1,0 +1,217 @@
+//! Calls that go through all partitions of a map: scan, size, clear.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use tonic::Status;
+use wattle_core::ids::{RequestId, Slot};
+use wattle_core::limits::KEY_BYTES;
+use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded, ScanEnd, ScanRange};
+use wattle_proto::v1;
+use wattle_strand::Turn;
+
+use super::convert::wire_duration;
+use crate::failure::Failure;
+use crate::grid::{Grid, SCANS};
+use crate::maps::Map;
+use crate::partition::Shard;
+
+/// Where a scan stands: opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    map: u64,
+    partition: u16,
+    /// `None`: at the partition's beginning.
+    range: Option<ScanRange>,
+}
+
+impl Cursor {
+    fn encode(self) -> Bytes {
+        let mut bytes = Vec::with_capacity(18);
+        bytes.extend(self.map.to_be_bytes());
+        bytes.extend(self.partition.to_be_bytes());
+        if let Some(range) = self.range {
+            bytes.extend(range.next.0.to_be_bytes());
+            bytes.extend(range.end.0.to_be_bytes());
+        }
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (map, rest) = bytes.split_first_chunk()?;
+        let (partition, rest) = rest.split_first_chunk()?;
+        let range = match rest.len() {
+            0 => None,
+            8 => Some(ScanRange {
+                next: Slot(u32::from_be_bytes(*rest.first_chunk()?)),
+                end: Slot(u32::from_be_bytes(*rest.last_chunk()?)),
+            }),
+            _ => return None,
+        };
+        Some(Self { map: u64::from_be_bytes(*map), partition: u16::from_be_bytes(*partition), range })
+    }
+}
+
+struct Scan {
+    grid: Arc<Grid>,
+    map: Arc<Map>,
+    request: v1::ScanRequest,
+    /// `None` when the map has been gone through, or enough was answered.
+    cursor: Option<Cursor>,
+    left: u64,
+}
+
+/// The entries of a map, a turn of a partition a message.
+pub(super) fn entries(
+    grid: Arc<Grid>,
+    request: v1::ScanRequest,
+) -> Result<impl Stream<Item = Result<v1::ScanResponse, Status>>, Failure> {
+    let map = grid.map(&request.map)?;
+    if request.prefix.len() > KEY_BYTES {
+        return Err(Failure::TooLarge { what: "prefix", size: request.prefix.len(), limit: KEY_BYTES });
+    }
+    let cursor = match &request.cursor[..] {
+        [] => Cursor { map: map.descriptor.id.0, partition: 0, range: None },
+        bytes => {
+            let cursor = Cursor::decode(bytes);
+            let ours = |cursor: &Cursor| {
+                cursor.map == map.descriptor.id.0 && cursor.partition < grid.partitions.count()
+            };
+            cursor.filter(ours).ok_or(Failure::Cursor)?
+        }
+    };
+    let left = if request.limit == 0 { u64::MAX } else { request.limit };
+    let scan = Scan { grid, map, request, cursor: Some(cursor), left };
+    Ok(stream::unfold(Some(scan), |scan| async move {
+        let mut scan = scan?;
+        match scan.next().await {
+            Ok(Some(response)) => Some((Ok(response), Some(scan))),
+            Ok(None) => None,
+            // A failed scan ends; its last cursor is still good.
+            Err(failure) => Some((Err(failure.into()), None)),
+        }
+    }))
+}
+
+impl Scan {
+    /// The next message; empty turns are skipped.
+    async fn next(&mut self) -> Result<Option<v1::ScanResponse>, Failure> {
+        while let Some(cursor) = self.cursor {
+            let (entries, end) = self.turn(cursor).await?;
+            let next_partition = cursor.partition + 1;
+            let cursor = match end {
+                ScanEnd::More(range) => Some(Cursor { range: Some(range), ..cursor }),
+                ScanEnd::Complete if next_partition < self.grid.partitions.count() => {
+                    Some(Cursor { partition: next_partition, range: None, ..cursor })
+                }
+                ScanEnd::Complete => None,
+            };
+            self.left = self.left.saturating_sub(entries.len() as u64);
+            self.cursor = cursor.filter(|_| self.left > 0);
+            if !entries.is_empty() || self.cursor.is_none() {
+                let cursor = cursor.map_or_else(Bytes::new, Cursor::encode);
+                return Ok(Some(v1::ScanResponse { entries, cursor }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn turn(&self, cursor: Cursor) -> Result<(Vec<v1::ScannedEntry>, ScanEnd), Failure> {
+        let (map, prefix) = (Arc::clone(&self.map), self.request.prefix.clone());
+        let keys_only = self.request.keys_only;
+        let turn = move |_: &mut _, shard: &mut Shard| {
+            if map.is_deleted() {
+                return Turn::Done(None);
+            }
+            let scanned = shard.with(|partition, moment| {
+                let at = moment.access(&map.descriptor);
+                let range = cursor.range.unwrap_or_else(|| partition.scan_range(&at));
+                let mut entries = Vec::new();
+                let end = partition.scan(&at, range, &prefix, |entry| {
+                    entries.push(v1::ScannedEntry {
+                        key: Bytes::copy_from_slice(entry.key),
+                        value: if keys_only { Bytes::new() } else { Bytes::copy_from_slice(entry.value) },
+                        version: entry.version.0,
+                        ttl: entry.ttl(moment.now).map(wire_duration),
+                    });
+                });
+                (entries, end)
+            });
+            Turn::Done(Some(scanned))
+        };
+        let scanned = self.grid.partitions.run_slow(cursor.partition, (SCANS, 0), turn).await?;
+        scanned.ok_or_else(|| deleted(&self.map))
+    }
+}
+
+pub(super) fn deleted(map: &Map) -> Failure {
+    Failure::MapNotFound { name: map.descriptor.name.to_string() }
+}
+
+/// How many entries a map has. What has expired is removed before it is left out.
+pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
+    let id = map.descriptor.id;
+    let mut sum = 0;
+    for index in 0..grid.partitions.count() {
+        loop {
+            let count = move |shard: &mut Shard| {
+                shard.with(|partition, moment| {
+                    let settled = partition.expire_due(id, moment.now);
+                    settled.then(|| partition.statistics(id).entries)
+                })
+            };
+            if let Some(entries) = grid.partitions.run(index, 0, count).await? {
+                sum += entries;
+                break;
+            }
+        }
+    }
+    Ok(sum)
+}
+
+/// Removes all entries of a map, partition by partition.
+pub(super) async fn clear(grid: &Grid, map: &Map, id: Option<RequestId>) -> Result<u64, Failure> {
+    let map_id = map.descriptor.id;
+    let mut sum = 0;
+    for index in 0..grid.partitions.count() {
+        let clear = move |shard: &mut Shard| {
+            shard.with(|partition, _| {
+                let Some(id) = id else { return Ok(partition.clear(map_id)) };
+                if let Some(known) = partition.known_results(&id)? {
+                    return match &known[..] {
+                        [Recorded::Applied(Answer::Cleared { removed })] => Ok(*removed),
+                        _ => Err(PartRefusal::ReusedId),
+                    };
+                }
+                partition.reserve(&id)?;
+                let before = partition.position();
+                let removed = partition.clear(map_id);
+                if partition.position() > before {
+                    let recorded = Recorded::Applied(Answer::Cleared { removed });
+                    partition.complete(&id, Completion::Results([recorded].into_iter().collect()));
+                }
+                Ok(removed)
+            })
+        };
+        sum += grid.partitions.run(index, 0, clear).await??;
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_survive_the_wire_and_nothing_else_is_one() {
+        let range = ScanRange { next: Slot(7), end: Slot(9) };
+        for range in [None, Some(range)] {
+            let cursor = Cursor { map: 5, partition: 270, range };
+            let bytes = cursor.encode();
+            assert_eq!(Cursor::decode(&bytes), Some(cursor));
+            assert_eq!(Cursor::decode(&bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(Cursor::decode(&[0; 19]), None);
+    }
+}
