@@ -1,5 +1,5 @@
 //! Tests with real threads. They wait for conditions with a deadline, and hold a strand where they need it
-//! busy. Mutants that were tried by hand, each with the tests that caught it, are listed in `tests/loom.rs`.
+//! busy. What each of them catches is listed in `tests/loom.rs`.
 #![cfg(not(wattle_loom))]
 
 mod harness;
