@@ -40,10 +40,10 @@ fn guest(response: char) -> Vec<u8> {
           (type $failure-type (record (field "code" u32) (field "message" string)))
           (export $failure "failure" (type $failure-type))
           (func $manifest (result (list $info))
-            (canon lift (core func $i "manifest") (memory $i "memory")))
+            (canon lift (core func $i "manifest") (memory (core memory $i "memory"))))
           (export "manifest" (func $manifest))
           (func $process (param "frame" (list u8)) (result (result (list u8) (error $failure)))
-            (canon lift (core func $i "process") (memory $i "memory") (realloc (func $i "cabi_realloc"))))
+            (canon lift (core func $i "process") (memory (core memory $i "memory")) (realloc (core func $i "cabi_realloc"))))
           (export "process" (func $process)))"#
     );
     wat::parse_str(text).unwrap()
@@ -80,7 +80,7 @@ impl Node {
         let catalog = Arc::new(Catalog::new(metrics));
         let thread = GuestThread::new(Arc::clone(&catalog), WarmLimits::default());
         let loader = Loader::new(Arc::clone(&runtime), compiler, Some(files));
-        Self { state, runtime, loader, catalog, thread, data, directory: directory }
+        Self { state, runtime, loader, catalog, thread, data, directory }
     }
 
     fn restart(self) -> Self {

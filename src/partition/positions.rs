@@ -76,7 +76,7 @@ mod tests {
         let positions = Positions::new(3);
         let waiter = positions.waiter();
         let start = [Version(0); 3];
-        assert_eq!(waiter.past(&start, Duration::from_secs(1)).await, []);
+        assert_eq!(waiter.past(&start, Duration::from_secs(1)).await, [0_u16; 0]);
         positions.moved(2, Version(1));
         assert_eq!(waiter.past(&start, Duration::from_secs(1)).await, [2]);
         let wait = waiter.past(&[Version(0), Version(0), Version(1)], Duration::from_secs(1));
