@@ -7,7 +7,7 @@ use futures_util::stream::{self, Stream};
 use tonic::Status;
 use wattle_core::ids::{RequestId, Slot};
 use wattle_core::limits::KEY_BYTES;
-use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded, ScanEnd, ScanRange};
+use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded, ScanEnd, ScanRange, Wanted};
 use wattle_proto::v1;
 use wattle_strand::Turn;
 
@@ -119,7 +119,7 @@ impl Scan {
 
     async fn turn(&self, cursor: Cursor) -> Result<(Vec<v1::ScannedEntry>, ScanEnd), Failure> {
         let (map, prefix) = (Arc::clone(&self.map), self.request.prefix.clone());
-        let keys_only = self.request.keys_only;
+        let (keys_only, limit) = (self.request.keys_only, self.left);
         let turn = move |_: &mut _, shard: &mut Shard| {
             if map.is_deleted() {
                 return Turn::Done(None);
@@ -128,7 +128,7 @@ impl Scan {
                 let at = moment.access(&map.descriptor);
                 let range = cursor.range.unwrap_or_else(|| partition.scan_range(&at));
                 let mut entries = Vec::new();
-                let end = partition.scan(&at, range, &prefix, |entry| {
+                let end = partition.scan(&at, range, Wanted { prefix: &prefix, limit }, |entry| {
                     entries.push(v1::ScannedEntry {
                         key: Bytes::copy_from_slice(entry.key),
                         value: if keys_only { Bytes::new() } else { Bytes::copy_from_slice(entry.value) },

@@ -20,4 +20,4 @@ pub use operation::{
 };
 pub use partition::{Partition, Statistics};
 pub use placement::{partition_of, placed_part};
-pub use sweep::{ScanEnd, ScanRange, Swept};
+pub use sweep::{ScanEnd, ScanRange, Swept, Wanted};

@@ -16,6 +16,15 @@ pub struct ScanRange {
     pub end: Slot,
 }
 
+/// What a scan is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Only keys that begin with this.
+    pub prefix: &'a [u8],
+    /// At most this many entries in one turn.
+    pub limit: u64,
+}
+
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanEnd {
@@ -42,30 +51,31 @@ impl Partition {
         ScanRange { next: Slot(0), end }
     }
 
-    /// Visits live entries whose keys begin with `prefix`, until the bound of a turn.
+    /// Visits live entries whose keys begin with the prefix, until the bound of a turn.
     pub fn scan(
         &mut self,
         at: &Access<'_>,
         range: ScanRange,
-        prefix: &[u8],
+        wanted: Wanted<'_>,
         mut visit: impl FnMut(EntryRef<'_>),
     ) -> ScanEnd {
         let mut expired = Vec::new();
         let Some(store) = self.maps.get(&at.map.id) else { return ScanEnd::Complete };
-        let (mut looked_at, mut bytes, mut end) = (0, 0, ScanEnd::Complete);
+        let (mut looked_at, mut visited, mut bytes, mut end) = (0, 0, 0, ScanEnd::Complete);
         for (slot, entry) in store.slots_from(range.next).take_while(|(slot, _)| *slot < range.end) {
-            if looked_at >= SCAN_ENTRIES || bytes >= SCAN_BYTES {
+            if looked_at >= SCAN_ENTRIES || visited >= wanted.limit || bytes >= SCAN_BYTES {
                 end = ScanEnd::More(ScanRange { next: slot, end: range.end });
                 break;
             }
             looked_at += 1;
-            if !entry.key.starts_with(prefix) {
+            if !entry.key.starts_with(wanted.prefix) {
                 continue;
             }
             if store.is_expired(slot, at.now) {
                 expired.push(slot);
                 continue;
             }
+            visited += 1;
             bytes += entry.key.len() + entry.value.len();
             visit(entry);
         }

@@ -13,6 +13,8 @@ use crate::store::ChangeKind;
 
 const NOW: GridTime = GridTime(1_700_000_000_000);
 
+const ALL: Wanted<'_> = Wanted { prefix: b"", limit: u64::MAX };
+
 fn partition() -> Partition {
     Partition::new(PartitionId { class: ReplicationClass(0), index: 3 }, 1, 42)
 }
@@ -172,7 +174,7 @@ fn a_scan_sees_what_is_there_throughout_exactly_once() {
     (0..1000).for_each(|i| drop(p.put(&at, &put(&key(i), b"v")).unwrap()));
     let (mut range, mut seen) = (p.scan_range(&at), Vec::new());
     let mut step = 0;
-    while let ScanEnd::More(rest) = p.scan(&at, range, b"", |entry| seen.push(entry.key.to_vec())) {
+    while let ScanEnd::More(rest) = p.scan(&at, range, ALL, |entry| seen.push(entry.key.to_vec())) {
         range = rest;
         step += 1;
         // Between the turns: every third entry goes, others come in their slots and behind the end.
@@ -195,8 +197,10 @@ fn a_prefix_narrows_a_scan() {
     ["ab", "abc", "b", "a"].iter().for_each(|key| drop(p.put(&at, &put(key.as_bytes(), b"")).unwrap()));
     let mut seen = Vec::new();
     let range = p.scan_range(&at);
-    let end = p.scan(&at, range, b"ab", |entry| seen.push(entry.key.to_vec()));
+    let end = p.scan(&at, range, Wanted { prefix: b"ab", ..ALL }, |entry| seen.push(entry.key.to_vec()));
     assert_eq!((end, seen), (ScanEnd::Complete, vec![b"ab".to_vec(), b"abc".to_vec()]));
+    let end = p.scan(&at, range, Wanted { limit: 3, ..ALL }, |_| ());
+    assert_eq!(end, ScanEnd::More(ScanRange { next: Slot(3), end: Slot(4) }));
 }
 
 #[test]
@@ -338,7 +342,7 @@ proptest! {
         model.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
         let mut found = BTreeMap::new();
         let range = p.scan_range(&at(&m, now));
-        let end = p.scan(&at(&m, now), range, b"", |entry| {
+        let end = p.scan(&at(&m, now), range, ALL, |entry| {
             found.insert(entry.key.to_vec(), (entry.value.to_vec(), entry.deadline));
         });
         prop_assert_eq!(end, ScanEnd::Complete);

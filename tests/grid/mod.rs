@@ -1,0 +1,3 @@
+//! What a grid of one node does.
+
+mod smoke;
