@@ -74,7 +74,7 @@ impl fmt::Display for Failure {
             Self::NodeDidNotStart { log } => write!(out, "the server did not start:\n{log}"),
             Self::Unreadable { path, text } => write!(out, "{}: not understood:\n{text}", path.display()),
             Self::Unexpected { command, printed } => write!(out, "`{command}` printed:\n{printed}"),
-            Self::Figures { count } => write!(out, "{count} figures are wrong, marked above"),
+            Self::Figures { count } => write!(out, "{count} of the figures are wrong, marked above"),
             Self::Violations { count } => write!(out, "{count} violations of the style rules, listed above"),
             Self::Skips { differences } => {
                 write!(out, "tests/skips.txt and the run differ in {differences} places, listed above")

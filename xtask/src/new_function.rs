@@ -17,11 +17,9 @@ pub(crate) fn check() -> Result<(), Failure> {
     let crate_folder = node.folder().join(NAME);
     let mut new = program(&binary.to_string_lossy(), &["function", "new", NAME, "--path"]);
     run(new.arg(&crate_folder))?;
-    // Built below the repository's own target folder, so that the next run finds the dependencies compiled.
-    let target = root().join("target/new-function");
-    build(&crate_folder, &target, &["test"])?;
-    build(&crate_folder, &target, &["build", "--release", "--target", GUEST_TARGET])?;
-    let module = target.join(GUEST_TARGET).join("release").join(MODULE);
+    build(&crate_folder, &["test"])?;
+    build(&crate_folder, &["build", "--release", "--target", GUEST_TARGET])?;
+    let module = crate_folder.join("target").join(GUEST_TARGET).join("release").join(MODULE);
     node.ask(&["function", "upload", NAME, &module.to_string_lossy()])?;
     for reads in [1.0, 2.0] {
         let printed =
@@ -35,7 +33,6 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 /// Offline: the dependencies are those of the workspace, which were fetched for it.
-fn build(folder: &Path, target: &Path, arguments: &[&str]) -> Result<(), Failure> {
-    let mut build = cargo(arguments);
-    run(build.args(["--offline", "--target-dir"]).arg(target).current_dir(folder))
+fn build(folder: &Path, arguments: &[&str]) -> Result<(), Failure> {
+    run(cargo(arguments).arg("--offline").current_dir(folder).env_remove("CARGO_TARGET_DIR"))
 }
