@@ -6,7 +6,7 @@ use wattle::config::{Config, RawConfig};
 use wattle::node::{Node, NodeError};
 use wattle_client::Client;
 
-/// A running node; it stops when it is dropped.
+/// A running node; it is told to stop when it is dropped, and not waited for.
 pub(crate) struct TestNode {
     node: Option<Node>,
 }
@@ -39,10 +39,20 @@ impl TestNode {
     }
 }
 
+impl TestNode {
+    /// Stops it, and waits for that: on a thread of its own, so that clients in this test can say goodbye.
+    pub(crate) async fn stop(mut self) {
+        if let Some(node) = self.node.take() {
+            tokio::task::spawn_blocking(|| node.stop()).await.expect("stopping does not panic");
+        }
+    }
+}
+
 impl Drop for TestNode {
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
-            node.stop();
+            // Waiting here would block the runtime of the clients, which the node waits for.
+            drop(std::thread::spawn(|| node.stop()));
         }
     }
 }
