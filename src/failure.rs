@@ -12,7 +12,7 @@ use wattle_frame::FrameError;
 use wattle_proto::v1;
 use wattle_strand::Refused;
 
-use crate::control::ProposeError;
+use crate::control::{JournalError, ProposeError};
 use crate::functions::{NotCallable, UploadError};
 use crate::partition::NotRun;
 
@@ -47,6 +47,8 @@ pub(crate) enum Failure {
     Control(#[from] ProposeError),
     #[error(transparent)]
     Upload(#[from] UploadError),
+    #[error("the name has moved on, but this node cannot load its module: {0}")]
+    NotLoaded(UploadError),
     /// One failure of several operations.
     #[error("{0}")]
     Shared(Arc<Failure>),
@@ -123,7 +125,7 @@ impl Facts {
         Self { code, reason, outcome, metadata: Vec::new(), retry_after: None, field: None }
     }
 
-    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+    fn with(mut self, key: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         self.metadata.push((key, value.to_string()));
         self
     }
@@ -162,6 +164,9 @@ impl Failure {
             Self::NotRun(reason) => not_run_facts(reason),
             Self::Control(error) => control_facts(error),
             Self::Upload(error) => Facts::new(error.code(), error.reason()),
+            Self::NotLoaded(_) => {
+                Facts { outcome: v1::Outcome::Applied, ..Facts::new(Code::Internal, "MODULE_NOT_LOADED") }
+            }
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
             Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
             Self::TooManyWatches { limit } => overloaded().with("limit", limit),
@@ -185,10 +190,10 @@ fn operation_facts(refusal: &partition::Refusal) -> Facts {
     use partition::Refusal as R;
     match refusal {
         R::VersionMismatch { found, .. } => {
-            Facts::new(Code::FailedPrecondition, "VERSION_MISMATCH").with("version", found.0)
+            Facts::new(Code::FailedPrecondition, "VERSION_MISMATCH").with("version", &found.0)
         }
         R::AlreadyExists { version } => {
-            Facts::new(Code::AlreadyExists, "ALREADY_EXISTS").with("version", version.0)
+            Facts::new(Code::AlreadyExists, "ALREADY_EXISTS").with("version", &version.0)
         }
         R::NotAnInteger | R::Overflow { .. } => Facts::new(Code::FailedPrecondition, "NOT_AN_INTEGER"),
         R::MapFull { share } => Facts::new(Code::ResourceExhausted, "MAP_FULL").with("share", share),
@@ -224,6 +229,10 @@ fn control_facts(error: &ProposeError) -> Facts {
     use control::Refusal as R;
     let refusal = match error {
         ProposeError::Refused(refusal) => refusal,
+        ProposeError::Journal(JournalError::InDoubt { .. }) => {
+            let facts = Facts::new(Code::Unavailable, "DATA_DIRECTORY");
+            return Facts { outcome: v1::Outcome::InDoubt, ..facts };
+        }
         ProposeError::Journal(_) => return Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
     };
     match refusal {

@@ -16,7 +16,7 @@ use wattle_strand::{Cost, Group};
 use crate::content;
 use crate::control::Control;
 use crate::failure::Failure;
-use crate::functions::{ActiveFunction, Catalog, Loader, UploadError};
+use crate::functions::{ActiveFunction, Catalog, Loader};
 use crate::maps::{Map, Maps};
 use crate::partition::{
     Action, Decoded, Message, NotRun, OwnedResult, Partitions, SlowPart, SlowReply, Source, View, run_short,
@@ -99,7 +99,7 @@ impl Grid {
     pub(crate) fn propose_blocking(&self, command: Command) -> Result<Applied, Failure> {
         let mut problem = None;
         let applied = self.control.propose(command, |state, applied| match applied {
-            Applied::Map(map) => self.follow_map(self.maps.publish(map)),
+            Applied::Map(map) => self.follow_map(&self.maps.publish(map)),
             Applied::MapDeleted(map) => self.drop_map(*map),
             Applied::Function(name, _) => {
                 let function = state.function(name.as_str()).expect("the command was about this function");
@@ -110,17 +110,17 @@ impl Grid {
         })?;
         if let Some(error) = problem {
             tracing::error!(%error, "a function's module cannot be loaded");
-            return Err(UploadError::Prepare(error).into());
+            return Err(Failure::NotLoaded(error.into()));
         }
         Ok(applied)
     }
 
-    fn follow_map(&self, map: Arc<Map>) {
+    fn follow_map(&self, map: &Arc<Map>) {
         if map.descriptor.revision == 1 {
             return;
         }
         for strand in self.partitions.strands() {
-            let map = Arc::clone(&map);
+            let map = Arc::clone(map);
             let update = move |shard: &mut crate::partition::Shard| {
                 shard.with(|partition, moment| partition.update_map(&map.descriptor, moment.now));
             };

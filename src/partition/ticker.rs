@@ -22,10 +22,7 @@ pub(crate) async fn tick_partitions(partitions: Arc<Partitions>) {
                 continue;
             }
             // A partition at work is ticked in a later round.
-            busy[index] = match strand.try_run(tick) {
-                Ok(more) => more,
-                Err(_busy) => true,
-            };
+            busy[index] = strand.try_run(tick).unwrap_or(true);
         }
     }
 }

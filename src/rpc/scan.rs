@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tonic::Status;
-use wattle_core::ids::{RequestId, Slot};
+use wattle_core::ids::{GridTime, RequestId, Slot};
 use wattle_core::limits::KEY_BYTES;
 use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded, ScanEnd, ScanRange, Wanted};
+use wattle_core::store::EntryRef;
 use wattle_proto::v1;
 use wattle_strand::Turn;
 
@@ -128,13 +129,9 @@ impl Scan {
                 let at = moment.access(&map.descriptor);
                 let range = cursor.range.unwrap_or_else(|| partition.scan_range(&at));
                 let mut entries = Vec::new();
-                let end = partition.scan(&at, range, Wanted { prefix: &prefix, limit }, |entry| {
-                    entries.push(v1::ScannedEntry {
-                        key: Bytes::copy_from_slice(entry.key),
-                        value: if keys_only { Bytes::new() } else { Bytes::copy_from_slice(entry.value) },
-                        version: entry.version.0,
-                        ttl: entry.ttl(moment.now).map(wire_duration),
-                    });
+                let wanted = Wanted { prefix: &prefix, limit };
+                let end = partition.scan(&at, range, wanted, |entry| {
+                    entries.push(scanned(&entry, moment.now, keys_only));
                 });
                 (entries, end)
             });
@@ -142,6 +139,15 @@ impl Scan {
         };
         let scanned = self.grid.partitions.run_slow(cursor.partition, (SCANS, 0), turn).await?;
         scanned.ok_or_else(|| deleted(&self.map))
+    }
+}
+
+fn scanned(entry: &EntryRef<'_>, now: GridTime, keys_only: bool) -> v1::ScannedEntry {
+    v1::ScannedEntry {
+        key: Bytes::copy_from_slice(entry.key),
+        value: if keys_only { Bytes::new() } else { Bytes::copy_from_slice(entry.value) },
+        version: entry.version.0,
+        ttl: entry.ttl(now).map(wire_duration),
     }
 }
 

@@ -117,25 +117,7 @@ async fn start(grid: &Grid, map: &Arc<Map>) -> Result<Vec<Version>, Failure> {
 impl Watch {
     async fn next(&mut self) -> Result<v1::WatchResponse, Failure> {
         loop {
-            let mut changes = Vec::new();
-            let mut bytes = 0;
-            while let Some(index) = self.unread.pop() {
-                let read = self.read(index).await?;
-                self.positions[usize::from(index)] = read.position;
-                self.missed |= read.missed;
-                if read.more {
-                    self.unread.push(index);
-                }
-                for change in read.changes {
-                    bytes += change.key.len() + change.value.len();
-                    if change.key.starts_with(&self.prefix) || change.kind == ChangeKind::Cleared {
-                        changes.push(wire_change(change));
-                    }
-                }
-                if bytes >= SCAN_BYTES {
-                    break;
-                }
-            }
+            let changes = self.read_some().await?;
             if !changes.is_empty() || self.missed || !self.greeted {
                 self.greeted = true;
                 let token = encode_token(self.map.descriptor.id.0, self.incarnation, &self.positions);
@@ -145,6 +127,25 @@ impl Watch {
                 self.wait().await?;
             }
         }
+    }
+
+    /// Reads partitions that may have changes, until they make a message.
+    async fn read_some(&mut self) -> Result<Vec<v1::Change>, Failure> {
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        while bytes < SCAN_BYTES {
+            let Some(index) = self.unread.pop() else { break };
+            let read = self.read(index).await?;
+            self.positions[usize::from(index)] = read.position;
+            self.missed |= read.missed;
+            if read.more {
+                self.unread.push(index);
+            }
+            bytes += read.changes.iter().map(|change| change.key.len() + change.value.len()).sum::<usize>();
+            let wanted = |change: &Change| change.key.starts_with(&self.prefix) || change.kind == ChangeKind::Cleared;
+            changes.extend(read.changes.into_iter().filter(wanted).map(wire_change));
+        }
+        Ok(changes)
     }
 
     async fn read(&self, index: u16) -> Result<TailRead, Failure> {
