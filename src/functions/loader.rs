@@ -174,7 +174,11 @@ impl Loader {
             }
         }
         let artifact = self.compiler.compile(bytes()?.as_ref())?;
-        let module = self.load_artifact(&artifact)?;
+        let module = self.load_artifact(&artifact).map_err(|error| match error {
+            // What the engine has just compiled and does not take is larger than its instances may be.
+            LoadError::Artifact { message } => PrepareError::Compile(CompileError::Failed { message }),
+            error => PrepareError::Load(error),
+        })?;
         if let Some(files) = &self.files {
             files.save_artifact(hash, &artifact)?;
         }

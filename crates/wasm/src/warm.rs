@@ -77,8 +77,7 @@ impl Warm {
             }
             None => {
                 self.counters.cold += 1;
-                self.make_room();
-                Instance::new(module, call.memory_bytes).inspect_err(|_| self.counters.stops += 1)?
+                self.start(module, call.memory_bytes).inspect_err(|_| self.counters.stops += 1)?
             }
         };
         let outcome = instance.process(frame, call, read);
@@ -129,6 +128,17 @@ impl Warm {
         Some(self.instances.remove(place))
     }
 
+    fn start(&mut self, module: &Arc<Module>, memory_limit: usize) -> Result<Instance, Stop> {
+        self.make_room();
+        let mut started = Instance::new(module, memory_limit);
+        // Other threads may hold all the rest of the engine's pool.
+        while matches!(started, Err(Stop::NoInstance)) && !self.instances.is_empty() {
+            self.evict();
+            started = Instance::new(module, memory_limit);
+        }
+        started
+    }
+
     fn keep(&mut self, instance: Instance) {
         if instance.calls() >= self.limits.calls || instance.memory_bytes() > self.limits.memory_bytes {
             self.counters.worn_out += 1;
@@ -141,8 +151,12 @@ impl Warm {
     /// Room for one more, in the list and in the engine's pool.
     fn make_room(&mut self) {
         while !self.instances.is_empty() && self.instances.len() >= self.limits.instances {
-            self.instances.remove(0);
-            self.counters.evicted += 1;
+            self.evict();
         }
+    }
+
+    fn evict(&mut self) {
+        self.instances.remove(0);
+        self.counters.evicted += 1;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -40,10 +40,9 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 
 /// A WASI context that grants nothing.
 pub(crate) fn nothing_granted(log: &Arc<GuestLog>) -> WasiCtx {
-    let output = |level| LogOutput { log: Arc::clone(log), level, line: Vec::new() };
     WasiCtxBuilder::new()
-        .stdout(output(Level::Info))
-        .stderr(output(Level::Warn))
+        .stdout(LogOutput::new(log, Level::Info))
+        .stderr(LogOutput::new(log, Level::Warn))
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
@@ -93,15 +92,21 @@ fn write(
 struct LogOutput {
     log: Arc<GuestLog>,
     level: Level,
-    line: Vec<u8>,
+    /// The line so far. Programs open the stream anew for each write, so that it must outlive them; the mutex is a
+    /// small leaf that one thread at a time uses.
+    line: Arc<Mutex<Vec<u8>>>,
 }
 
 impl LogOutput {
-    fn take_line(&mut self) {
-        if !self.line.is_empty() {
+    fn new(log: &Arc<GuestLog>, level: Level) -> Self {
+        Self { log: Arc::clone(log), level, line: Arc::default() }
+    }
+
+    fn take_line(&self, line: &mut Vec<u8>) {
+        if !line.is_empty() {
             // Which function runs is not known here; lines of WASI are filed under the first.
-            self.log.write(0, self.level, &String::from_utf8_lossy(&self.line));
-            self.line.clear();
+            self.log.write(0, self.level, &String::from_utf8_lossy(line));
+            line.clear();
         }
     }
 }
@@ -125,12 +130,13 @@ impl StdoutStream for LogOutput {
 
 impl OutputStream for LogOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         for &byte in &bytes {
-            if byte == b'\n' || self.line.len() >= LOG_LINE_BYTES {
-                self.take_line();
+            if byte == b'\n' || line.len() >= LOG_LINE_BYTES {
+                self.take_line(&mut line);
             }
             if byte != b'\n' {
-                self.line.push(byte);
+                line.push(byte);
             }
         }
         Ok(())

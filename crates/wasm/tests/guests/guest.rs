@@ -45,6 +45,8 @@ pub(crate) struct Guest {
     more: String,
     name: String,
     read_only: bool,
+    /// Of 64 KiB, that the memory has from the start.
+    pages: u32,
     world: String,
 }
 
@@ -58,6 +60,7 @@ impl Guest {
             more: String::new(),
             name: "counter".to_owned(),
             read_only: false,
+            pages: 32,
             world: "world w { include wattle:grid/entry-processor@0.1.0; }".to_owned(),
         }
     }
@@ -101,6 +104,10 @@ impl Guest {
         Self { read_only: true, ..self }
     }
 
+    pub(crate) fn of_pages(self, pages: u32) -> Self {
+        Self { pages, ..self }
+    }
+
     pub(crate) fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
@@ -120,12 +127,12 @@ impl Guest {
     }
 
     pub(crate) fn text(&self) -> String {
-        let Self { process, before_allocation, more, name, read_only, .. } = self;
+        let Self { process, before_allocation, more, name, read_only, pages, .. } = self;
         let (read_only, name_length) = (u32::from(*read_only), name.len());
         format!(
             r#"(module
               {more}
-              (memory (export "memory") 32)
+              (memory (export "memory") {pages})
               (global $arena (mut i32) (i32.const 1048576))
               (data (i32.const 1024) "{name}")
               (func $return (param $at i32) (param $length i32) (result i32)

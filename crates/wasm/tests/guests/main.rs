@@ -7,6 +7,7 @@ mod compiling;
 mod good;
 mod guest;
 mod harness;
+mod logging;
 mod refused;
 mod stopped;
 mod warm;

@@ -139,3 +139,9 @@ fn a_manifest_with_a_bad_name_does_not_load() {
     let error = load_error(&Guest::counter().named("count up"));
     assert!(matches!(&error, LoadError::FunctionName { name } if name == "count up"), "{error:?}");
 }
+
+#[test]
+fn a_module_with_more_memory_than_any_instance_gets_does_not_load() {
+    let error = load_error(&Guest::counter().of_pages(1025));
+    assert!(matches!(&error, LoadError::Artifact { message } if message.contains("memory")), "{error:?}");
+}

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use wattle_wasm::{Call, Isolation, Stop, Warm, WarmLimits};
+use wattle_wasm::compile::compile_here;
+use wattle_wasm::limits::DEFAULT_MEMORY_BYTES;
+use wattle_wasm::{Call, Isolation, Module, Runtime, Stop, Warm, WarmLimits};
 
 use crate::guest::Guest;
 use crate::harness::{load, request, run};
@@ -21,7 +23,7 @@ fn remembering() -> Guest {
     )
 }
 
-fn remembered(warm: &mut Warm, module: &Arc<wattle_wasm::Module>, isolation: Isolation) -> u64 {
+fn remembered(warm: &mut Warm, module: &Arc<Module>, isolation: Isolation) -> u64 {
     let frame = request(&[None]);
     let read = |reply: &wattle_frame::guest::Reply<'_>| {
         u64::from_le_bytes(reply.answer(0).response.try_into().unwrap())
@@ -88,4 +90,18 @@ fn a_request_for_a_function_that_is_not_there_harms_nobody() {
     let stop = run(&mut warm, &module, &frame).unwrap_err();
     assert_eq!(stop.to_string(), "the request is not for this module: there is no function 7");
     assert!(matches!(stop, Stop::BadRequest(_)) && warm.len() == 1);
+}
+
+#[test]
+fn a_thread_makes_room_in_the_engines_pool_by_itself() {
+    let runtime = Arc::new(Runtime::new(1).unwrap());
+    let artifact = compile_here(&remembering().module()).unwrap();
+    let modules = [(); 2].map(|()| Module::load(&runtime, &artifact, DEFAULT_MEMORY_BYTES).unwrap());
+    let mut warm = Warm::new(WarmLimits::default());
+    let seen = [0, 0, 1, 0].map(|module: usize| remembered(&mut warm, &modules[module], Isolation::Warm));
+    assert_eq!((seen, warm.counters().evicted), ([1, 2, 1, 1], 2));
+    let mut other = Warm::new(WarmLimits::default());
+    let stop = run(&mut other, &modules[1], &request(&[None])).unwrap_err();
+    assert_eq!(stop, Stop::NoInstance, "this thread has nothing to give back");
+    assert!(!stop.is_fault());
 }
