@@ -1,3 +1,4 @@
+//! Operations of a pipeline message: whatever a client sends.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

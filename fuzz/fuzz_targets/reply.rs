@@ -1,3 +1,4 @@
+//! The reply of an entry processor: whatever a guest answers.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

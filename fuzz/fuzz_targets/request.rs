@@ -1,3 +1,4 @@
+//! The request of an entry processor: what the SDK reads.
 #![no_main]
 
 use std::hint::black_box;

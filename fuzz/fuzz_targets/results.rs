@@ -1,3 +1,4 @@
+//! Results of a pipeline message: whatever a node answers.
 #![no_main]
 
 use std::hint::black_box;

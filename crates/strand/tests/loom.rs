@@ -1,33 +1,33 @@
 //! Models of the crate's invariants: loom runs each under every schedule with a bounded number of preemptions.
 //! `RUSTFLAGS="--cfg wattle_loom" cargo test -p wattle-strand --release --test loom --target-dir target/loom`
-//!
-//! What fails when a line is taken out or turned around, tried by hand (L: here, T: in `tests/threads`):
-//!
-//! | mutant | fails |
-//! |---|---|
-//! | `release`: the state is dropped after the inbox | L all but `group_…` and `slow_work_of…` |
-//! | `Inbox::release`: left-over work is not posted | L `two_submitters…`, `strands_that…` |
-//! | `Inbox::release`: no hand-over, or no notification of it | L `slow_turns…`; T `flood_of_short_work…` |
-//! | `wait_for_turn`: no wait | L `slow_turns…`; T `flood_of_short_work…` |
-//! | `duty`, `claim_posted` ignore `running`; `claim_idle` does not set it | L `two_submitters…` |
-//! | `claim_idle` ignores queued work | L `two_submitters…`; T `work_left_over_is_not_overtaken` |
-//! | `claim_posted`: `posted` stays | L `two_submitters…`, `strands_that…` |
-//! | `Inside::enter` allows nesting | L `strands_that…`; T `work_submitted_…`, `chain_of_strands…` |
-//! | `Inside::leave` drops a strand; knows no limit | L `strands_that…`, T `chain_of_strands…`; T `chain_of_strands…` |
-//! | `duty` defers a posted strand again | T `work_submitted_from_inside…` |
-//! | `push_slow` posts always; `end_turn` leaves `slow_posted` | L `slow_work_of…` |
-//! | `end_turn`: `Again` goes to the back | T `slow_work_of_a_strand_runs_in_order…` |
-//! | `run_slow`: no short work before, or after the turn | T `short_work_goes_between…`, `short_work_that_came…` |
-//! | `Posts`: no limit per group; a place is not freed, or not passed on | L `group_…` |
-//! | `Posts::pop`: short always first; slow always first | T `leftover_short_work…`; T `slow_work_does_not_starve…` |
-//! | `Queue`: a post or the closing wakes nobody | L `two_submitters…` (short), `slow_…` (slow), all (closing) |
-//! | a closed queue takes short posts; slow posts | T `short_work_left_over_after…`; L `shutdown_…` |
-//! | slow work runs, or stays, after the closing | T `shutdown_ends…`; L `shutdown_…` |
-//! | deliveries before the release | T `deliveries_run_after…` |
-//! | `pop_short`: no share; the share counts items; urgent last | T `run_ends…`, `share_…`, `urgent_…` |
-//! | a load is never reduced; a bound is off by one; bytes have none | T `keyed_lane_…`, `slow_lane_…` |
-//! | no abort; not nice | T `panic_in_…`; T `slow_work_runs_at_nice_10…` |
 #![cfg(wattle_loom)]
+
+// What fails when a line is taken out or turned around, tried by hand (L: here, T: in `tests/threads`):
+//
+// | mutant | fails |
+// |---|---|
+// | `release`: the state is dropped after the inbox | L all but `group_…` and `slow_work_of…` |
+// | `Inbox::release`: left-over work is not posted | L `two_submitters…`, `strands_that…` |
+// | `Inbox::release`: no hand-over, or no notification of it | L `slow_turns…`; T `flood_of_short_work…` |
+// | `wait_for_turn`: no wait | L `slow_turns…`; T `flood_of_short_work…` |
+// | `duty`, `claim_posted` ignore `running`; `claim_idle` does not set it | L `two_submitters…` |
+// | `claim_idle` ignores queued work | L `two_submitters…`; T `work_left_over_is_not_overtaken` |
+// | `claim_posted`: `posted` stays | L `two_submitters…`, `strands_that…` |
+// | `Inside::enter` allows nesting | L `strands_that…`; T `work_submitted_…`, `chain_of_strands…` |
+// | `Inside::leave` drops a strand; knows no limit | L `strands_that…`, T `chain_of_strands…`; T `chain_of_strands…` |
+// | `duty` defers a posted strand again | T `work_submitted_from_inside…` |
+// | `push_slow` posts always; `end_turn` leaves `slow_posted` | L `slow_work_of…` |
+// | `end_turn`: `Again` goes to the back | T `slow_work_of_a_strand_runs_in_order…` |
+// | `run_slow`: no short work before, or after the turn | T `short_work_goes_between…`, `short_work_that_came…` |
+// | `Posts`: no limit per group; a place is not freed, or not passed on | L `group_…` |
+// | `Posts::pop`: short always first; slow always first | T `leftover_short_work…`; T `slow_work_does_not_starve…` |
+// | `Queue`: a post or the closing wakes nobody | L `two_submitters…` (short), `slow_…` (slow), all (closing) |
+// | a closed queue takes short posts; slow posts | T `short_work_left_over_after…`; L `shutdown_…` |
+// | slow work runs, or stays, after the closing | T `shutdown_ends…`; L `shutdown_…` |
+// | deliveries before the release | T `deliveries_run_after…` |
+// | `pop_short`: no share; the share counts items; urgent last | T `run_ends…`, `share_…`, `urgent_…` |
+// | a load is never reduced; a bound is off by one; bytes have none | T `keyed_lane_…`, `slow_lane_…` |
+// | no abort; not nice | T `panic_in_…`; T `slow_work_runs_at_nice_10…` |
 
 use std::{
     cell::Cell,
