@@ -4,7 +4,8 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = ["common", "map", "function", "compute", "grid"].map(|name| format!("proto/wattle/v1/{name}.proto"));
+    let files =
+        ["common", "map", "function", "compute", "grid"].map(|name| format!("proto/wattle/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["proto"])?;
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(Path::new(&out).join("wattle.v1.bin"), prost::Message::encode_to_vec(&descriptors))?;
