@@ -59,6 +59,13 @@ impl GridTime {
         Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// The last whole multiple of `step` that is not after this time.
+    #[must_use]
+    pub fn down_to(self, step: Duration) -> Self {
+        let step = u64::try_from(step.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self(self.0 / step * step)
+    }
+
     /// How long it is from `earlier` to this time; zero if it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -53,6 +53,10 @@ pub const SCAN_BYTES: usize = 256 * KIB;
 pub const SHORT_KEYS: usize = 64;
 /// Bytes that a call may touch in one partition and still run on the caller's thread.
 pub const SHORT_BYTES: usize = 64 * KIB;
+/// Invocations of quick functions that a call may make in one partition and still run on the caller's thread.
+pub const LIGHT_INVOCATIONS: usize = 4;
+/// What an invocation may take on the average to count as quick.
+pub const LIGHT_TIME: Duration = Duration::from_micros(50);
 /// Entries that one turn frees of a map that was cleared or deleted.
 pub const FREE_ENTRIES: usize = 4096;
 /// Entries that one turn expires.
@@ -76,6 +80,8 @@ pub const COMPLETIONS_PER_CLIENT: usize = 4096;
 pub const COMPLETION_BYTES_PER_CLIENT: usize = 16 * MIB;
 /// How old a client id may be, in grid time, before its requests are in doubt.
 pub const CLIENT_ID_LIFE: Duration = Duration::from_secs(15 * 60);
+/// By how much the age past which client ids are not served rises at a time: looking for older ones goes through all.
+pub const HORIZON_STEP: Duration = Duration::from_secs(60);
 /// How often a client asks for a new id.
 pub const CLIENT_ID_RENEWAL: Duration = Duration::from_secs(5 * 60);
 /// How far ahead of grid time a client id may be dated: the difference of the nodes' clocks.

@@ -234,6 +234,18 @@ impl Operation<'_> {
             Self::Put(_) | Self::Remove(_) | Self::Increment { .. } | Self::Touch { .. } => true,
         }
     }
+
+    /// Whether an answer is of the kind that this operation has.
+    #[must_use]
+    pub fn is_answered_by(&self, answer: &Answer) -> bool {
+        match self {
+            Self::Get { .. } => false,
+            Self::Put(_) => matches!(answer, Answer::Put { .. }),
+            Self::Remove(_) => matches!(answer, Answer::Removed { .. }),
+            Self::Increment { .. } => matches!(answer, Answer::Incremented { .. }),
+            Self::Touch { .. } => matches!(answer, Answer::Touched { .. }),
+        }
+    }
 }
 
 /// What an operation found or did.

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::completions::{Admission, Completion, Recorded};
-use super::operation::{Access, Answer, Operation, Outcome, PartRefusal, Refusal};
+use super::operation::{Access, Operation, Outcome, PartRefusal, Refusal};
 use super::partition::Partition;
 use crate::ids::RequestId;
 
@@ -109,7 +109,7 @@ impl Partition {
         }
         for (place, ((at, operation), recorded)) in operations.zip(results).enumerate() {
             match recorded {
-                Recorded::Applied(applied) if fits(&operation, applied) => {
+                Recorded::Applied(applied) if operation.is_answered_by(applied) => {
                     answer(place, Ok(Outcome::Answer(applied.clone())))
                 }
                 Recorded::Refused(refusal) => answer(place, Err(refusal.clone())),
@@ -124,14 +124,4 @@ impl Partition {
 /// Whether an operation would change something whatever it finds: such a one is never left to be done again.
 fn writes(operation: &Operation<'_>) -> bool {
     matches!(operation, Operation::Put(_) | Operation::Increment { .. })
-}
-
-fn fits(operation: &Operation<'_>, answer: &Answer) -> bool {
-    match operation {
-        Operation::Get { .. } => false,
-        Operation::Put(_) => matches!(answer, Answer::Put { .. }),
-        Operation::Remove(_) => matches!(answer, Answer::Removed { .. }),
-        Operation::Increment { .. } => matches!(answer, Answer::Incremented { .. }),
-        Operation::Touch { .. } => matches!(answer, Answer::Touched { .. }),
-    }
 }

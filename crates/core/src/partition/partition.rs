@@ -10,7 +10,7 @@ use super::operation::{
     Access, Answer, Condition, Effect, PartRefusal, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
 };
 use crate::ids::{GridTime, MapId, PartitionId, RequestId, Slot, Version};
-use crate::limits::{CLIENT_ID_LIFE, EVICTIONS_PER_WRITE, EXPIRE_ENTRIES};
+use crate::limits::{CLIENT_ID_LIFE, EVICTIONS_PER_WRITE, EXPIRE_ENTRIES, HORIZON_STEP};
 use crate::map::{ContentType, MapDescriptor};
 use crate::store::{ChangeKind, Doomed, EntryRef, Located, MapStore, TailRead, Write, entry_cost};
 
@@ -298,7 +298,7 @@ impl Partition {
     /// Does what is due by time: expires entries, frees memory, drops what nobody asks for any more. Bounded; whether to call
     /// again soon because more is due.
     pub fn tick(&mut self, now: GridTime) -> bool {
-        self.completions.raise_horizon(now.before(CLIENT_ID_LIFE));
+        self.completions.raise_horizon(now.before(CLIENT_ID_LIFE).down_to(HORIZON_STEP));
         if let Some(doomed) = self.doomed.last_mut()
             && doomed.free_some()
         {

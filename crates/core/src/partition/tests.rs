@@ -245,7 +245,7 @@ fn a_client_older_than_the_horizon_is_in_doubt() {
     p.complete(&request(1, 1), done(1));
     p.tick(NOW.after(crate::limits::CLIENT_ID_LIFE));
     assert_eq!(p.admit(&request(1, 1)), Admission::Known(&done(1)), "exactly at its age");
-    p.tick(NOW.after(crate::limits::CLIENT_ID_LIFE + Duration::from_millis(1)));
+    p.tick(NOW.after(crate::limits::CLIENT_ID_LIFE + crate::limits::HORIZON_STEP));
     assert_eq!(p.admit(&request(1, 1)), Admission::InDoubt);
     assert_eq!(p.admit(&request(2, 1)), Admission::InDoubt);
     assert_eq!(p.bytes(), 0);
