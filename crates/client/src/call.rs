@@ -272,6 +272,9 @@ impl Doubt {
     /// The failure that the caller sees. A definite refusal of the last attempt stands for all of them: the grid
     /// judged the same request.
     pub(crate) fn settle(&self, failure: Failure) -> Failure {
+        if !self.changes {
+            return failure.of_a_read();
+        }
         let indefinite = failure.is_transient() || failure.is_unavailable() || failure.outcome().is_none();
         if self.unsure && indefinite { failure.in_doubt() } else { failure }
     }

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("{0}")]
     AlreadyExists(Box<Failure>),
     /// The function itself refused: nothing changed.
-    #[error("the function failed: {message}")]
+    #[error("{failure}")]
     FunctionFailed {
         /// The function's own code; `None` in the answers of a pipeline, which have no room for it.
         code: Option<u32>,
@@ -138,14 +138,13 @@ impl From<Failure> for Error {
             Some("MAP_EXISTS") => Self::MapExists(Box::new(failure)),
             Some("FUNCTION_NOT_FOUND") => Self::FunctionNotFound(Box::new(failure)),
             Some("MODULE_REFUSED") => Self::ModuleRefused(Box::new(failure)),
-            Some("VERSION_MISMATCH") => Self::VersionMismatch {
-                current: failure.number("current_version"),
-                failure: Box::new(failure),
-            },
+            Some("VERSION_MISMATCH") => {
+                Self::VersionMismatch { current: failure.number("version"), failure: Box::new(failure) }
+            }
             Some("ALREADY_EXISTS") => Self::AlreadyExists(Box::new(failure)),
             Some("FUNCTION_FAILED") => {
-                let code = failure.number("code").and_then(|code| u32::try_from(code).ok());
-                let message = failure.fact("message").unwrap_or(failure.message()).to_owned();
+                let code = failure.number("function_code").and_then(|code| u32::try_from(code).ok());
+                let message = failure.fact("function_message").unwrap_or(failure.message()).to_owned();
                 Self::FunctionFailed { code, message, failure: Box::new(failure) }
             }
             Some("FUNCTION_STOPPED") => Self::FunctionStopped(Box::new(failure)),

@@ -83,7 +83,7 @@ impl Failure {
         &self.message
     }
 
-    /// A fact beside the message, such as `current_version`.
+    /// A fact beside the message, such as `version` for a `VERSION_MISMATCH`.
     pub fn fact(&self, name: &str) -> Option<&str> {
         self.facts.get(name).map(String::as_str)
     }
@@ -117,6 +117,11 @@ impl Failure {
 
     pub(crate) fn in_doubt(self) -> Self {
         Self { outcome: Some(Outcome::InDoubt), ..self }
+    }
+
+    /// Of a call that changes nothing: there is nothing to be in doubt about.
+    pub(crate) fn of_a_read(self) -> Self {
+        Self { outcome: None, ..self }
     }
 
     /// No answer within the call's timeout.
@@ -173,13 +178,14 @@ impl From<wattle_frame::pipeline::Failure<'_>> for Failure {
 
 impl From<v1::OperationError> for Failure {
     fn from(error: v1::OperationError) -> Self {
+        let retry_after = error.metadata.get("retry_after_ms").and_then(|delay| delay.parse().ok());
         Self {
             code: Code::from_i32(error.code),
             reason: Some(error.reason).filter(|reason| !reason.is_empty()),
             outcome: Outcome::from_wire(error.outcome),
             message: error.message,
             facts: error.metadata,
-            retry_after: None,
+            retry_after: retry_after.map(Duration::from_millis),
         }
     }
 }
@@ -216,7 +222,7 @@ fn message_with_cause(status: &Status) -> String {
     let mut message = status.message().to_owned();
     for cause in causes(status) {
         let text = cause.to_string();
-        if !message.contains(&text) {
+        if !message.contains(&text) && text != "transport error" {
             message = format!("{message}: {text}");
         }
     }
@@ -247,7 +253,7 @@ mod tests {
         let failure = refused(
             Code::FailedPrecondition,
             "VERSION_MISMATCH",
-            &[("outcome", "NOT_APPLIED"), ("current_version", "7")],
+            &[("outcome", "NOT_APPLIED"), ("version", "7")],
         );
         assert_eq!(failure.outcome(), Some(Outcome::NotApplied));
         let error = Error::from(failure);
@@ -260,7 +266,7 @@ mod tests {
         let error = Error::from(refused(
             Code::Aborted,
             "FUNCTION_FAILED",
-            &[("code", "3"), ("message", "overdrawn")],
+            &[("function_code", "3"), ("function_message", "overdrawn")],
         ));
         assert!(
             matches!(&error, Error::FunctionFailed { code: Some(3), message, .. } if message == "overdrawn"),

@@ -109,15 +109,18 @@ async fn a_write_that_was_refused_until_the_end_changed_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unavailable_and_changed_nothing() {
+async fn nobody_there_is_unavailable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let options = Options::new(endpoint).connect_timeout(Duration::from_millis(50));
+    let options = Options::new(&endpoint).connect_timeout(Duration::from_millis(50));
     let refused = Client::connect(options).await.unwrap_err();
     assert!(matches!(&refused, Error::Unavailable(_)), "{refused:?}");
-    assert_eq!(refused.outcome(), Some(Outcome::NotApplied));
     assert!(refused.to_string().contains("refused"), "{refused}");
+    let client = Client::prepare(Options::new(&endpoint).timeout(Duration::from_millis(50))).unwrap();
+    let refused = client.maps().delete("m").await.unwrap_err();
+    assert!(matches!(&refused, Error::Unavailable(_)), "{refused:?}");
+    assert_eq!(refused.outcome(), Some(Outcome::NotApplied));
 }
 
 #[tokio::test]
