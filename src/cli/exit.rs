@@ -92,6 +92,11 @@ fn client_code(error: &Error) -> Code {
         }
         Error::InDoubt(_) => Code::InDoubt,
         Error::InvalidEndpoint { .. } => Code::Usage,
+        Error::Refused(failure) => match failure.code() {
+            tonic::Code::NotFound => Code::NotFound,
+            tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => Code::Conflict,
+            _ => Code::Error,
+        },
         _ => Code::Error,
     }
 }
@@ -122,6 +127,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             "it was stopped too often: `wattle function upload` a better module, or `wattle function promote` to lift it"
         }
         Error::Full(_) => "remove entries, delete a map, give it an --eviction, or raise the limit",
+        Error::Refused(failure) if failure.reason() == Some("FUNCTION_STAGED") => {
+            "it was only uploaded: `wattle function promote` activates it"
+        }
         Error::InDoubt(_) => "it may have taken effect: read before you repeat it",
         _ => return None,
     };

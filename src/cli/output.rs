@@ -20,7 +20,7 @@ pub(super) fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|column| column.to_uppercase()));
     table.add_rows(rows);
-    line(&trimmed(&table))
+    line(&trimmed(&mut table))
 }
 
 /// Names and what belongs to them.
@@ -28,9 +28,12 @@ pub(super) fn facts(facts: impl IntoIterator<Item = (&'static str, String)>) -> 
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.add_rows(facts.into_iter().map(|(name, fact)| vec![name.to_owned(), fact]));
-    line(&trimmed(&table))
+    line(&trimmed(&mut table))
 }
 
-fn trimmed(table: &Table) -> String {
+fn trimmed(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

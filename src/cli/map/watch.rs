@@ -16,7 +16,7 @@ pub(super) struct WatchCommand {
     /// Only keys that begin with this
     #[arg(long, default_value = "", hide_default_value = true)]
     prefix: String,
-    /// Go on after the changes of an earlier watch; JSON output has tokens
+    /// Go on after the changes of an earlier watch, whose JSON output has tokens
     #[arg(long)]
     token: Option<String>,
     /// End after this many changes
@@ -49,7 +49,11 @@ impl WatchCommand {
             }
             for change in next.changes.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 left -= 1;
-                print(remote.output, content_type, change, &next.token)?;
+                print(remote.output, content_type, change)?;
+            }
+            // Only after all changes of a message: a watch that goes on there has seen them.
+            if remote.output == Format::Json {
+                output::json(&json!({ "token": shown::hex(&next.token) }))?;
             }
         }
         Ok(())
@@ -66,7 +70,7 @@ fn print_missed(format: Format) -> std::io::Result<()> {
     }
 }
 
-fn print(format: Format, content_type: ContentType, change: &Change, token: &[u8]) -> std::io::Result<()> {
+fn print(format: Format, content_type: ContentType, change: &Change) -> std::io::Result<()> {
     let (kind, has_value) = match change.kind {
         ChangeKind::Put => ("put", true),
         ChangeKind::Removed => ("removed", false),
@@ -75,7 +79,7 @@ fn print(format: Format, content_type: ContentType, change: &Change, token: &[u8
         ChangeKind::Cleared => ("cleared", false),
         _ => ("changed", false),
     };
-    let mut shown = json!({ "change": kind, "version": change.version, "token": shown::hex(token) });
+    let mut shown = json!({ "change": kind, "version": change.version });
     let mut text = kind.to_owned();
     if change.kind != ChangeKind::Cleared {
         shown["key"] = shown::as_json(ContentType::Text, &change.key);
