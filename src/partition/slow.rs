@@ -104,7 +104,7 @@ impl SlowPart {
         });
         let known = match known {
             Ok(None) => return Ok(()),
-            Ok(Some(known)) if known.len() == self.places.len() => known,
+            Ok(Some(known)) if self.left(decoded, &known) => known,
             Ok(Some(_)) => return Err(all(&|| PartRefusal::ReusedId.into())),
             Err(refusal) => return Err(all(&|| refusal.into())),
         };
@@ -116,6 +116,16 @@ impl SlowPart {
             };
         }
         Ok(())
+    }
+
+    /// Whether this part may have left these results when it ran before.
+    fn left(&self, decoded: &Decoded<'_>, known: &[Recorded]) -> bool {
+        let fits = |(place, recorded): (&u32, &Recorded)| match (decoded.checked(*place).action, recorded) {
+            (Action::Keyed(operation), Recorded::Applied(answer)) => operation.is_answered_by(answer),
+            (Action::Invoke { .. }, Recorded::Applied(answer)) => matches!(answer, Answer::Processed { .. }),
+            (Action::Keyed(_) | Action::Invoke { .. }, Recorded::Refused(_) | Recorded::Again) => true,
+        };
+        known.len() == self.places.len() && self.places.iter().zip(known).all(fits)
     }
 
     /// Runs the invocation at `index` and those behind it that go into the same batch.

@@ -1,3 +1,4 @@
 //! What a grid of one node does.
 
+mod retries;
 mod smoke;

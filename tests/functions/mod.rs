@@ -1,0 +1,1 @@
+//! What functions do in a grid of one node.
