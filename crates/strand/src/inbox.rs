@@ -176,6 +176,11 @@ impl<P, W> Inbox<P, W> {
         idle
     }
 
+    /// Takes the strand if it is idle and neither short nor slow work would be overtaken.
+    pub(crate) fn claim_alone(&mut self) -> bool {
+        !self.slow_posted && self.claim_idle()
+    }
+
     /// Takes the strand for the one it was posted to; false if it runs, for then its holder sees to the queue.
     pub(crate) fn claim_posted(&mut self) -> bool {
         debug_assert!(self.posted);

@@ -73,8 +73,28 @@ impl<P: Send + 'static, W: 'static> Strand<P, W> {
     where
         F: FnOnce(&mut P) -> T,
     {
+        self.try_run_if(Inbox::claim_idle, work)
+    }
+
+    /// As [`Strand::try_run`], and gives the work back if slow work waits or is between two turns, too: this is
+    /// for work that has its order among slow work.
+    pub fn try_run_alone<T, F>(self: &Arc<Self>, work: F) -> Result<T, F>
+    where
+        F: FnOnce(&mut P) -> T,
+    {
+        self.try_run_if(Inbox::claim_alone, work)
+    }
+
+    fn try_run_if<T, F>(
+        self: &Arc<Self>,
+        claim: impl FnOnce(&mut Inbox<P, W>) -> bool,
+        work: F,
+    ) -> Result<T, F>
+    where
+        F: FnOnce(&mut P) -> T,
+    {
         let Some(inside) = Inside::enter() else { return Err(work) };
-        if !self.inbox.lock().claim_idle() {
+        if !claim(&mut self.inbox.lock()) {
             return Err(work);
         }
         let armed = AbortOnUnwind::arm();

@@ -359,3 +359,27 @@ fn short_work_left_over_after_shutdown_runs_on_the_holders_thread() {
     held.let_go();
     assert_eq!(strand.try_run(|log| log.clone()).map_err(drop), Ok((0..500).collect::<Log>()));
 }
+
+#[test]
+fn work_that_must_be_alone_does_not_overtake_slow_work() {
+    let pool = pool(1);
+    let strand = pool.strand(Log::new(), ROOMY);
+    let alone = |number| {
+        let ran = strand.try_run_alone(push(number));
+        ran.is_ok()
+    };
+    assert!(alone(1), "an idle strand runs it here");
+    let (began, begins) = mpsc::channel();
+    let other = pool.strand(Log::new(), ROOMY);
+    let (go, wait) = mpsc::channel();
+    other.submit_slow(GROUP, ONE, blocked(&began, wait), drop).expect("room");
+    receive(&begins);
+    // The only thread is taken: this waits in a strand that is idle.
+    strand.submit_slow(GROUP, ONE, push_slowly(2), drop).expect("room");
+    assert!(!alone(3), "slow work waits");
+    assert!(strand.try_run(push(4)).is_ok(), "other short work goes first");
+    go.send(()).expect("the turn waits");
+    wait_until("slow work is done", || strand.depth().slow.operations == 0);
+    assert_eq!(inspect(&strand, |log| log.clone()), [1, 4, 2]);
+    wait_until("the strand is idle", || alone(5));
+}
