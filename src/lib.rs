@@ -11,5 +11,6 @@ mod maps;
 pub mod node;
 pub mod observability;
 mod partition;
+mod request;
 mod rpc;
 mod server;

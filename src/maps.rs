@@ -42,21 +42,47 @@ impl Map {
         self.shared.deleted.load(Ordering::Acquire)
     }
 
-    /// Counts an operation.
-    pub(crate) fn count(&self, action: &Action<'_>) {
+    /// Counts the operations of a message.
+    pub(crate) fn count(&self, tally: &Tally) {
         let counters = &self.shared.counters;
-        let counter = match action {
-            Action::Keyed(Operation::Get { .. }) => &counters.gets,
-            Action::Keyed(Operation::Put(_)) => &counters.puts,
-            Action::Keyed(Operation::Remove(_)) => &counters.removals,
-            Action::Keyed(Operation::Increment { .. } | Operation::Touch { .. }) => &counters.others,
-            Action::Invoke { .. } => &counters.invocations,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        for (counter, count) in [
+            (&counters.gets, tally.gets),
+            (&counters.puts, tally.puts),
+            (&counters.removals, tally.removals),
+            (&counters.others, tally.others),
+            (&counters.invocations, tally.invocations),
+        ] {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+}
+
+/// The operations of one message on a map.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    gets: u64,
+    puts: u64,
+    removals: u64,
+    others: u64,
+    invocations: u64,
+}
+
+impl Tally {
+    pub(crate) fn note(&mut self, action: &Action<'_>) {
+        let count = match action {
+            Action::Keyed(Operation::Get { .. }) => &mut self.gets,
+            Action::Keyed(Operation::Put(_)) => &mut self.puts,
+            Action::Keyed(Operation::Remove(_)) => &mut self.removals,
+            Action::Keyed(Operation::Increment { .. } | Operation::Touch { .. }) => &mut self.others,
+            Action::Invoke { .. } => &mut self.invocations,
+        };
+        *count += 1;
     }
 }
 

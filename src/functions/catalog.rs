@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use wattle_core::control::{Function, FunctionOptions, FunctionState};
 use wattle_core::ids::ModuleHash;
+use wattle_core::limits::CPU_BUDGET;
 use wattle_core::name::Name;
 use wattle_wasm::{Budget, Call, Isolation, Module};
 
 use super::breaker::Breaker;
 use super::loader::{Loader, PrepareError};
 use super::metrics::{FunctionMetrics, Meters, Statistics};
+use super::pace::Pace;
 
 /// A version of a function, as calls run it. A call holds on to the one that it resolved, with all its parts and
 /// retries, whatever becomes of the name.
@@ -26,6 +28,7 @@ pub(crate) struct ActiveFunction {
     read_only: bool,
     options: FunctionOptions,
     pub(super) breaker: Breaker,
+    pub(super) pace: Pace,
     pub(super) meters: Meters,
 }
 
@@ -150,6 +153,7 @@ impl Catalog {
             read_only: version.read_only,
             options: version.options.clone(),
             breaker: Breaker::default(),
+            pace: Pace::default(),
             meters: self.metrics.of(name),
         })))
     }
@@ -184,6 +188,11 @@ impl ActiveFunction {
     /// What request frames name the function by.
     pub(crate) fn export_index(&self) -> u32 {
         self.export_index
+    }
+
+    /// Whether it may run where its invocations arrive.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.pace.is_quick() && self.options.cpu_budget <= CPU_BUDGET
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

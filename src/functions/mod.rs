@@ -8,6 +8,7 @@ mod catalog;
 mod files;
 mod loader;
 mod metrics;
+mod pace;
 #[cfg(test)]
 mod tests;
 mod thread;

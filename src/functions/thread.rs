@@ -1,4 +1,4 @@
-//! What each compute thread has to run guests with: its warm instances, and the accounts of what it ran.
+//! What each thread that runs guests has for it: its warm instances, and the accounts of what it ran.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::breaker::Trip;
 use super::catalog::{ActiveFunction, Catalog};
 use super::metrics::Start;
 
-/// One compute thread's instances.
+/// One thread's instances.
 #[derive(Debug)]
 pub(crate) struct GuestThread {
     warm: Warm,
@@ -42,6 +42,11 @@ impl GuestThread {
         Self { warm: Warm::new(limits), catalog, generation }
     }
 
+    /// Whether it runs what this catalog knows.
+    pub(crate) fn runs_from(&self, catalog: &Arc<Catalog>) -> bool {
+        Arc::ptr_eq(&self.catalog, catalog)
+    }
+
     /// Runs a batch and hands the checked reply to `read`, which takes what it needs from it: the reply lies in the
     /// guest's memory. A stop counts against the function when it had one entry only: a larger batch is run again one
     /// by one, and then counts for each entry that is at fault.
@@ -53,15 +58,19 @@ impl GuestThread {
         read: impl FnOnce(&Reply<'_>) -> Read,
     ) -> Result<Read, Stopped> {
         self.drop_retired();
+        let entries = Request::parse(frame).map_or(0, |request| request.len());
+        let entries = u32::try_from(entries).unwrap_or(u32::MAX);
         let cold = self.warm.counters().cold;
         let started = Instant::now();
         let outcome = self.warm.process(function.module(), frame, &function.call(value_bytes), read);
         let now = Instant::now();
         let start = if self.warm.counters().cold == cold { Start::Warm } else { Start::Cold };
         function.meters.called(start, now - started);
+        function.pace.took((now - started) / entries.max(1));
         outcome.map_err(|stop| {
+            function.pace.stopped();
             function.meters.stopped(&stop);
-            let counts = stop.is_fault() && Request::parse(frame).is_ok_and(|request| request.len() <= 1);
+            let counts = stop.is_fault() && entries <= 1;
             let suspend = counts && function.breaker.stopped(now) == Trip::Now;
             if counts {
                 tracing::warn!(function = %function.name(), version = function.version(), kind = stop.kind(), %stop, "function stopped");

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use wattle_core::ids::{RequestId, Version};
 use wattle_core::partition::{Condition, Operation, Previous, Put, Remove, TtlChange, TtlChoice};
 use wattle_frame::pipeline::{self, Operations};
 
+use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::maps::Map;
 
@@ -54,6 +56,16 @@ pub(crate) struct View<'a> {
     pub(crate) action: Action<'a>,
 }
 
+/// All operations of a message.
+pub(crate) type Views<'a> = SmallVec<[View<'a>; 1]>;
+
+/// An operation by its partition, and its place in the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Placed {
+    pub(crate) partition: u16,
+    pub(crate) place: u32,
+}
+
 /// The operations of a message, readable by place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Decoded<'a> {
@@ -68,6 +80,15 @@ impl Source {
             Self::Packed(frame) => Operations::parse(frame).map(Decoded::Packed),
             Self::Steps(steps) => Ok(Decoded::Steps(steps)),
         }
+    }
+
+    /// Reads all operations, at most `limit` of them.
+    pub(crate) fn views(&self, limit: usize) -> Result<Views<'_>, Failure> {
+        let decoded = self.decode()?;
+        if decoded.len() > limit {
+            return Err(Failure::TooLarge { what: "operations", size: decoded.len(), limit });
+        }
+        Ok((0..decoded.len()).map(|place| decoded.view(place)).collect::<Result<_, _>>()?)
     }
 }
 
@@ -159,17 +180,22 @@ fn packed_view(operation: pipeline::Operation<'_>) -> View<'_> {
 /// A request whose names are resolved and whose operations are checked.
 #[derive(Debug)]
 pub(crate) struct Message {
-    pub(crate) source: Source,
+    source: Arc<Source>,
     pub(crate) id: Option<RequestId>,
     /// By the places of names; only those that operations use as maps are there.
-    pub(crate) maps: Vec<Option<Arc<Map>>>,
+    pub(crate) maps: SmallVec<[Option<Arc<Map>>; 2]>,
     /// By the places of names; only those that operations use as functions are there.
-    pub(crate) functions: Vec<Option<Arc<ActiveFunction>>>,
+    pub(crate) functions: SmallVec<[Option<Arc<ActiveFunction>>; 2]>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
 }
 
 impl Message {
+    /// A message whose names are not resolved yet.
+    pub(crate) fn new(source: Arc<Source>, id: Option<RequestId>, value_bytes: usize) -> Self {
+        Self { source, id, maps: SmallVec::new(), functions: SmallVec::new(), value_bytes }
+    }
+
     /// The map of an operation that was checked.
     pub(crate) fn map(&self, view: &View<'_>) -> &Map {
         self.maps[usize::from(view.map)].as_deref().expect("operations without their map are not run")
@@ -179,6 +205,12 @@ impl Message {
     pub(crate) fn function(&self, view: &View<'_>) -> &Arc<ActiveFunction> {
         let function = view.function.and_then(|function| self.functions[usize::from(function)].as_ref());
         function.expect("invocations without their function are not run")
+    }
+
+    /// All operations, which were read before.
+    pub(crate) fn views(&self) -> Views<'_> {
+        let decoded = self.decoded();
+        (0..decoded.len()).map(|place| decoded.view(place).expect("the operation was read before")).collect()
     }
 
     /// The operations, which were decoded before.

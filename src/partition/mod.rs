@@ -14,7 +14,7 @@ mod ticker;
 mod ticket;
 
 pub(crate) use memory::Memory;
-pub(crate) use message::{Action, Decoded, Message, Source, Step, StepKind, View};
+pub(crate) use message::{Action, Message, Placed, Source, Step, StepKind, View};
 pub(crate) use partitions::{NotRun, Partitions, Shard};
 pub(crate) use short::{OwnedResult, run_short};
 pub(crate) use slow::{SlowPart, SlowReply};

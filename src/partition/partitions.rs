@@ -1,18 +1,20 @@
 //! [`Partitions`]: strands, the pool, and how work gets to them.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use wattle_core::ids::{PartitionId, ReplicationClass};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS};
-use wattle_core::map::MapDescriptor;
-use wattle_core::partition::{Access, Partition, partition_of};
+use wattle_core::partition::{Partition, partition_of};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 use wattle_wasm::WarmLimits;
 
-use super::memory::Memory;
+use super::memory::{Memory, Moment};
+use super::message::View;
 use super::positions::Positions;
+use super::slow::{SlowPart, SlowReply};
 use super::ticket::{NotStarted, ticket};
 use crate::functions::{Catalog, GuestThread};
 use crate::grid_clock::GridClock;
@@ -29,10 +31,31 @@ pub(crate) struct Shard {
 impl Shard {
     /// Works on the partition, and charges what it then holds.
     pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut Partition, &Moment) -> R) -> R {
+        let mut moment = self.moment();
+        let result = self.at(&mut moment, work);
+        self.settle(&moment);
+        result
+    }
+
+    /// The moment that it is now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(self.clock.now(), &self.memory)
+    }
+
+    /// Charges what was gained and lost at a moment.
+    pub(crate) fn settle(&self, moment: &Moment) {
+        self.memory.settle(moment);
+    }
+
+    /// As [`Self::with`], at a moment that the caller settles.
+    pub(crate) fn at<R>(
+        &mut self,
+        moment: &mut Moment,
+        work: impl FnOnce(&mut Partition, &Moment) -> R,
+    ) -> R {
         let (before, position) = (self.partition.bytes(), self.partition.position());
-        let moment = Moment { now: self.clock.now(), headroom: self.memory.headroom() };
-        let result = work(&mut self.partition, &moment);
-        self.memory.settle(before, self.partition.bytes());
+        let result = work(&mut self.partition, moment);
+        moment.charge(before, self.partition.bytes());
         if self.partition.position() != position {
             self.positions.moved(self.partition.id().index, self.partition.position());
         }
@@ -40,26 +63,23 @@ impl Shard {
     }
 }
 
-/// What holds for one step on a partition.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) now: wattle_core::ids::GridTime,
-    headroom: u64,
-}
-
-impl Moment {
-    /// Access to a map at this moment.
-    pub(crate) fn access<'a>(&self, map: &'a MapDescriptor) -> Access<'a> {
-        Access { map, now: self.now, headroom: self.headroom }
-    }
-}
-
-/// What a compute thread keeps for itself.
+/// What a thread that runs guests keeps for itself.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) guests: GuestThread,
     /// The request frame, used again and again.
     pub(crate) frame: Vec<u8>,
+}
+
+impl Worker {
+    fn new(catalog: &Arc<Catalog>) -> Self {
+        Self { guests: GuestThread::new(Arc::clone(catalog), WarmLimits::default()), frame: Vec::new() }
+    }
+}
+
+thread_local! {
+    /// Of threads that are not the pool's: for invocations that run where they arrive.
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
 /// Why work was not even queued, or did not start.
@@ -84,6 +104,7 @@ pub(crate) struct Partitions {
     memory: Arc<Memory>,
     clock: GridClock,
     positions: Arc<Positions>,
+    catalog: Arc<Catalog>,
     // Behind the strands: they are gone before the pool ends.
     pool: ComputePool<Shard, Worker>,
 }
@@ -93,8 +114,8 @@ impl Partitions {
     pub(crate) fn new(count: u16, catalog: Arc<Catalog>, memory: Arc<Memory>, seed: u64) -> io::Result<Self> {
         let clock = GridClock::start();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let guests = move || GuestThread::new(Arc::clone(&catalog), WarmLimits::default());
-        let worker = move || Worker { guests: guests(), frame: Vec::new() };
+        let of_pool = Arc::clone(&catalog);
+        let worker = move || Worker::new(&of_pool);
         let positions = Arc::new(Positions::new(count));
         let pool = ComputePool::new(threads, worker)?;
         let bound = Cost { operations: INBOX_OPERATIONS, bytes: INBOX_BYTES };
@@ -107,7 +128,7 @@ impl Partitions {
             pool.strand(shard, Bounds { keyed: bound, slow: bound })
         };
         let strands = (0..count).map(strand).collect();
-        Ok(Self { strands, memory, clock, positions, pool })
+        Ok(Self { strands, memory, clock, positions, catalog, pool })
     }
 
     pub(crate) fn count(&self) -> u16 {
@@ -141,6 +162,30 @@ impl Partitions {
     /// Partitions that wait for a compute thread.
     pub(crate) fn waiting_for_pool(&self) -> usize {
         self.pool.waiting()
+    }
+
+    /// The moment that it is now, for steps on many partitions.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(self.clock.now(), &self.memory)
+    }
+
+    /// Runs invocations on this thread, if the partition is idle and no slow work waits there: then one that came before
+    /// with the same request id has run to its end. `None` if they did not run.
+    pub(crate) fn run_light(&self, index: u16, mut part: SlowPart, views: &[View<'_>]) -> Option<SlowReply> {
+        WORKER.with_borrow_mut(|worker| {
+            let worker = match worker {
+                Some(worker) if worker.guests.runs_from(&self.catalog) => worker,
+                _ => worker.insert(Worker::new(&self.catalog)),
+            };
+            let run = |shard: &mut Shard| loop {
+                // At most two turns for each of a few invocations.
+                let turn = part.turn((&mut *worker, shard), &|place| views[place as usize]);
+                if let Turn::Done(reply) = turn {
+                    break reply;
+                }
+            };
+            self.strand(index).try_run_alone(run).ok()
+        })
     }
 
     /// Runs short work on a partition: here if it is idle, else in its turn.

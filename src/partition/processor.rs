@@ -8,7 +8,8 @@ use wattle_core::partition::{Effect, Partition, TtlChoice};
 use wattle_core::store::EntryRef;
 use wattle_frame::guest::{self, EntrySlot, Reply, Request, RequestHeader, RequestWriter};
 
-use super::partitions::{Moment, Shard, Worker};
+use super::memory::Moment;
+use super::partitions::{Shard, Worker};
 use crate::content;
 use crate::failure::Failure;
 use crate::functions::{ActiveFunction, Stopped};

@@ -5,7 +5,8 @@ use wattle_core::ids::Version;
 use wattle_core::partition::{Access, Answer, Operation, Outcome, PartRefusal};
 use wattle_core::store::EntryRef;
 
-use super::message::{Action, Decoded, Message};
+use super::memory::Moment;
+use super::message::{Action, Message, Placed, View};
 use super::partitions::Shard;
 use crate::failure::Failure;
 
@@ -41,48 +42,37 @@ impl OwnedResult {
     }
 }
 
-/// Runs the operations at `places`, none of which is an invocation, and hands on each result.
+/// Runs the operations, none of which is an invocation, and hands on each result.
 pub(crate) fn run_short(
     shard: &mut Shard,
-    (message, decoded): (&Message, &Decoded<'_>),
-    places: &[u32],
-    set: &mut impl FnMut(u32, Result<Outcome<'_>, Failure>),
+    moment: &mut Moment,
+    (message, views): (&Message, &[View<'_>]),
+    operations: &[Placed],
+    set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
 ) {
-    shard.with(|partition, moment| {
-        let gone = |place: &&u32| message.map(&decoded.checked(**place)).is_deleted();
-        if places.iter().any(|place| gone(&place)) {
-            fail_deleted(message, decoded, places, set);
-            return;
-        }
-        let operation = |place: &u32| -> (Access<'_>, Operation<'_>) {
-            let view = decoded.checked(*place);
+    let place = |operation: &Placed| operation.place as usize;
+    let maps = operations.iter().map(|operation| message.map(&views[place(operation)]));
+    if let Some(map) = maps.into_iter().find(|map| map.is_deleted()) {
+        let name = map.descriptor.name.as_str();
+        return operations.iter().for_each(|operation| {
+            set(place(operation), Err(Failure::MapNotFound { name: name.to_owned() }))
+        });
+    }
+    shard.at(moment, |partition, moment| {
+        let operation = |operation: &Placed| -> (Access<'_>, Operation<'_>) {
+            let view = &views[place(operation)];
             match view.action {
-                Action::Keyed(operation) => (moment.access(&message.map(&view).descriptor), operation),
+                Action::Keyed(operation) => (moment.access(&message.map(view).descriptor), operation),
                 Action::Invoke { .. } => unreachable!("invocations are slow work"),
             }
         };
-        let operations = places.iter().map(operation);
         let answer = |index: usize, result: Result<Outcome<'_>, _>| {
-            set(places[index], result.map_err(Failure::Operation))
+            set(place(&operations[index]), result.map_err(Failure::Operation))
         };
-        let refused: Result<(), PartRefusal> = partition.run_part(message.id.as_ref(), operations, answer);
+        let refused: Result<(), PartRefusal> =
+            partition.run_part(message.id.as_ref(), operations.iter().map(operation), answer);
         if let Err(refusal) = refused {
-            places.iter().for_each(|place| set(*place, Err(refusal.into())));
+            operations.iter().for_each(|operation| set(place(operation), Err(refusal.into())));
         }
     });
-}
-
-/// Refuses a part one of whose maps was deleted since it was looked up.
-pub(super) fn fail_deleted(
-    message: &Message,
-    decoded: &Decoded<'_>,
-    places: &[u32],
-    set: &mut impl FnMut(u32, Result<Outcome<'_>, Failure>),
-) {
-    let deleted =
-        places.iter().map(|place| message.map(&decoded.checked(*place))).find(|map| map.is_deleted());
-    let name = deleted.map_or_else(String::new, |map| map.descriptor.name.to_string());
-    for place in places {
-        set(*place, Err(Failure::MapNotFound { name: name.clone() }));
-    }
 }

@@ -10,7 +10,7 @@ use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES};
 use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded};
 use wattle_strand::Turn;
 
-use super::message::{Action, Decoded, Message, View};
+use super::message::{Action, Message, Placed, View};
 use super::partitions::{Shard, Worker};
 use super::processor::{BatchError, Call, Target, run_batch};
 use super::short::OwnedResult;
@@ -22,9 +22,9 @@ use crate::functions::ActiveFunction;
 pub(crate) struct SlowPart {
     message: Arc<Message>,
     /// The operations of this part.
-    places: Vec<u32>,
+    places: SmallVec<[u32; 4]>,
     /// One for each place, as they become known.
-    results: Vec<Option<OwnedResult>>,
+    results: SmallVec<[Option<OwnedResult>; 1]>,
     /// The partition's position before the first turn.
     start: Option<Version>,
     /// Invocations that run one by one because their batch was stopped.
@@ -48,35 +48,39 @@ enum Progress {
 }
 
 impl SlowPart {
-    pub(crate) fn new(message: Arc<Message>, places: Vec<u32>) -> Self {
+    pub(crate) fn new(message: Arc<Message>, operations: &[Placed]) -> Self {
+        let places: SmallVec<_> = operations.iter().map(|operation| operation.place).collect();
         let results = places.iter().map(|_| None).collect();
         Self { message, places, results, start: None, singly: 0, suspend: None }
     }
 
-    /// Takes a turn.
-    pub(crate) fn turn(&mut self, worker: &mut Worker, shard: &mut Shard) -> Turn<SlowReply> {
+    /// Takes a turn; `view` reads an operation by its place.
+    pub(crate) fn turn<'v>(
+        &mut self,
+        (worker, shard): (&mut Worker, &mut Shard),
+        view: &impl Fn(u32) -> View<'v>,
+    ) -> Turn<SlowReply> {
         let message = Arc::clone(&self.message);
-        let decoded = message.decoded();
         if self.start.is_none() {
             self.start = Some(shard.with(|partition, _| partition.position()));
-            if let Err(failure) = self.begin(&decoded, shard) {
+            if let Err(failure) = self.begin(view, shard) {
                 self.results =
                     failure.into_iter().map(|failure| Some(OwnedResult::Failed(failure))).collect();
             }
         }
         for _ in 0..SCAN_ENTRIES {
             let Some(index) = self.results.iter().position(Option::is_none) else { return self.end(shard) };
-            let view = decoded.checked(self.places[index]);
-            let progress = match view.action {
+            let next = view(self.places[index]);
+            let progress = match next.action {
                 Action::Keyed(operation) => {
                     let result = shard.with(|partition, moment| {
-                        let at = moment.access(&message.map(&view).descriptor);
+                        let at = moment.access(&message.map(&next).descriptor);
                         OwnedResult::new(partition.execute(&at, &operation).map_err(Failure::Operation))
                     });
                     self.results[index] = Some(result);
                     Progress::Here
                 }
-                Action::Invoke { .. } => self.invoke((worker, shard), &decoded, index),
+                Action::Invoke { .. } => self.invoke((worker, shard), view, index),
             };
             match progress {
                 Progress::Here => {}
@@ -88,9 +92,9 @@ impl SlowPart {
     }
 
     /// Looks for results of an earlier run, and whether this one may run. On failure: one for each operation.
-    fn begin(&mut self, decoded: &Decoded<'_>, shard: &mut Shard) -> Result<(), Vec<Failure>> {
+    fn begin<'v>(&mut self, view: &impl Fn(u32) -> View<'v>, shard: &mut Shard) -> Result<(), Vec<Failure>> {
         let all = |failure: &dyn Fn() -> Failure| self.places.iter().map(|_| failure()).collect::<Vec<_>>();
-        let maps = self.places.iter().map(|place| self.message.map(&decoded.checked(*place)));
+        let maps = self.places.iter().map(|place| self.message.map(&view(*place)));
         if let Some(map) = maps.into_iter().find(|map| map.is_deleted()) {
             return Err(all(&|| Failure::MapNotFound { name: map.descriptor.name.to_string() }));
         }
@@ -104,7 +108,7 @@ impl SlowPart {
         });
         let known = match known {
             Ok(None) => return Ok(()),
-            Ok(Some(known)) if self.left(decoded, &known) => known,
+            Ok(Some(known)) if self.left(view, &known) => known,
             Ok(Some(_)) => return Err(all(&|| PartRefusal::ReusedId.into())),
             Err(refusal) => return Err(all(&|| refusal.into())),
         };
@@ -119,8 +123,8 @@ impl SlowPart {
     }
 
     /// Whether this part may have left these results when it ran before.
-    fn left(&self, decoded: &Decoded<'_>, known: &[Recorded]) -> bool {
-        let fits = |(place, recorded): (&u32, &Recorded)| match (decoded.checked(*place).action, recorded) {
+    fn left<'v>(&self, view: &impl Fn(u32) -> View<'v>, known: &[Recorded]) -> bool {
+        let fits = |(place, recorded): (&u32, &Recorded)| match (view(*place).action, recorded) {
             (Action::Keyed(operation), Recorded::Applied(answer)) => operation.is_answered_by(answer),
             (Action::Invoke { .. }, Recorded::Applied(answer)) => matches!(answer, Answer::Processed { .. }),
             (Action::Keyed(_) | Action::Invoke { .. }, Recorded::Refused(_) | Recorded::Again) => true,
@@ -129,21 +133,21 @@ impl SlowPart {
     }
 
     /// Runs the invocation at `index` and those behind it that go into the same batch.
-    fn invoke(
+    fn invoke<'v>(
         &mut self,
         (worker, shard): (&mut Worker, &mut Shard),
-        decoded: &Decoded<'_>,
+        view: &impl Fn(u32) -> View<'v>,
         index: usize,
     ) -> Progress {
         let message = Arc::clone(&self.message);
-        let first = decoded.checked(self.places[index]);
+        let first = view(self.places[index]);
         let function = message.function(&first);
         if let Some(refusal) = function.refusal() {
             self.results[index] = Some(OwnedResult::Failed(refusal.into()));
             return Progress::Here;
         }
         let limit = if self.singly > 0 { 1 } else { SCAN_ENTRIES };
-        let batch = self.batch(decoded, index, &first, limit);
+        let batch = self.batch(view, index, limit);
         let targets: SmallVec<[Target<'_>; 4]> = batch.iter().map(|(_, target)| *target).collect();
         let call =
             Call { function, map: message.map(&first), argument: &[], value_bytes: message.value_bytes };
@@ -181,13 +185,13 @@ impl SlowPart {
     }
 
     /// Invocations from `index` on, of the same function on the same map and no key twice.
-    fn batch<'a>(
+    fn batch<'v>(
         &self,
-        decoded: &Decoded<'a>,
+        view: &impl Fn(u32) -> View<'v>,
         index: usize,
-        first: &View<'a>,
         limit: usize,
-    ) -> SmallVec<[(usize, Target<'a>); 4]> {
+    ) -> SmallVec<[(usize, Target<'v>); 4]> {
+        let first = view(self.places[index]);
         let mut batch = SmallVec::new();
         let mut keys = HashSet::new();
         let mut bytes = 0;
@@ -195,10 +199,11 @@ impl SlowPart {
             if self.results[index].is_some() {
                 continue;
             }
-            let view = decoded.checked(*place);
-            let Action::Invoke { key, argument } = view.action else { break };
-            let same = view.map == first.map && view.function == first.function;
-            if batch.len() == limit || bytes >= SCAN_BYTES || !same || !keys.insert(key) {
+            let next = view(*place);
+            let Action::Invoke { key, argument } = next.action else { break };
+            let same = next.map == first.map && next.function == first.function;
+            let alone = self.places.len() == 1;
+            if batch.len() == limit || bytes >= SCAN_BYTES || !same || !(alone || keys.insert(key)) {
                 break;
             }
             bytes += key.len() + argument.len();

@@ -15,8 +15,9 @@ use wattle_proto::v1::compute_service_server::ComputeService;
 use super::convert::request_id;
 use super::status::operation_error;
 use crate::failure::Failure;
-use crate::grid::{Grid, Request, group_of};
+use crate::grid::Grid;
 use crate::partition::{Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
+use crate::request::{Request, group_of};
 
 type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
 

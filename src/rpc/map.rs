@@ -22,9 +22,10 @@ use super::convert::{
 use super::watch::Watches;
 use super::{pipeline, scan};
 use crate::failure::Failure;
-use crate::grid::{Grid, Request};
+use crate::grid::Grid;
 use crate::maps::Map;
 use crate::partition::{Shard, Source, Step, StepKind};
+use crate::request::Request;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

@@ -14,8 +14,9 @@ use super::convert::{Names, duration, operation_result, request_id, step};
 use super::packed;
 use super::status::operation_error;
 use crate::failure::Failure;
-use crate::grid::{Grid, Request};
+use crate::grid::Grid;
 use crate::partition::Source;
+use crate::request::Request;
 
 /// The answers to a stream of messages. It ends after the stream has ended and every message is answered.
 pub(super) fn answers(

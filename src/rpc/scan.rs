@@ -14,9 +14,10 @@ use wattle_strand::Turn;
 
 use super::convert::wire_duration;
 use crate::failure::Failure;
-use crate::grid::{Grid, SCANS};
+use crate::grid::Grid;
 use crate::maps::Map;
 use crate::partition::Shard;
+use crate::request::SCANS;
 
 /// Where a scan stands: opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -142,7 +142,8 @@ impl Watch {
                 self.unread.push(index);
             }
             bytes += read.changes.iter().map(|change| change.key.len() + change.value.len()).sum::<usize>();
-            let wanted = |change: &Change| change.key.starts_with(&self.prefix) || change.kind == ChangeKind::Cleared;
+            let wanted =
+                |change: &Change| change.key.starts_with(&self.prefix) || change.kind == ChangeKind::Cleared;
             changes.extend(read.changes.into_iter().filter(wanted).map(wire_change));
         }
         Ok(changes)

@@ -1,0 +1,396 @@
+//! A request: operations on keys, read once, sorted by partition, and run there — at once where a partition is idle, else
+//! in turn.
+
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use smallvec::SmallVec;
+use wattle_core::ids::RequestId;
+use wattle_core::limits::{
+    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, SHORT_BYTES, SHORT_KEYS,
+    TTL_MAX,
+};
+use wattle_core::partition::{Operation, Outcome, TtlChange, TtlChoice};
+use wattle_strand::{Cost, Group};
+
+use crate::content;
+use crate::failure::Failure;
+use crate::functions::ActiveFunction;
+use crate::grid::Grid;
+use crate::maps::Tally;
+use crate::partition::{
+    Action, Message, NotRun, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View, run_short,
+};
+
+/// Scans and long lists of keys: not a function's, but slow.
+pub(crate) const SCANS: Group = Group(0);
+
+/// A request: operations, and the names that they use by place.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) id: Option<RequestId>,
+    pub(crate) names: Vec<String>,
+    pub(crate) source: Source,
+}
+
+/// The work of a request in one partition.
+struct Part<'o> {
+    partition: u16,
+    operations: &'o [Placed],
+    kind: Kind,
+    bytes: usize,
+}
+
+/// How a part is run.
+enum Kind {
+    /// On the caller's thread, or in its turn.
+    Short,
+    /// On the caller's thread if nothing slow waits there: invocations of functions that have proven quick.
+    Light(Group),
+    /// On the compute pool.
+    Slow(Group),
+}
+
+/// What is left when the parts that could run at once have run.
+#[derive(Default)]
+struct AtOnce {
+    waiting: Vec<Waiting>,
+    /// A function that was stopped too often.
+    suspend: Option<Arc<ActiveFunction>>,
+}
+
+/// A part that could not run at once.
+struct Waiting {
+    partition: u16,
+    operations: Vec<Placed>,
+    /// Its slow work belongs to this group; short work to none.
+    slow: Option<Group>,
+    bytes: usize,
+}
+
+/// A function's share of the compute pool is counted by this.
+pub(crate) fn group_of(function: &ActiveFunction) -> Group {
+    let name = function.name().as_str().as_bytes();
+    // Two functions of the same group merely share its half of the pool.
+    Group(hash_of(name) | 1)
+}
+
+fn hash_of(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+impl Grid {
+    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order.
+    ///
+    /// # Errors
+    /// The request as a whole is wrong; nothing has run.
+    pub(crate) async fn perform(
+        self: &Arc<Self>,
+        request: Request,
+        set: &mut (impl FnMut(usize, Result<Outcome<'_>, Failure>) + Send),
+    ) -> Result<(), Failure> {
+        let source = Arc::new(request.source);
+        let views = source.views(BATCH_OPERATIONS)?;
+        let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes);
+        let refused = self.resolve(&mut message, &request.names, &views).await?;
+        let message = Arc::new(message);
+        let operations = self.admit(&message, &views, &refused, set)?;
+        let AtOnce { waiting, suspend } = self.run_at_once(&message, &views, &operations, set);
+        if let Some(function) = suspend {
+            self.suspend(&function).await;
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part);
+        let mut pending: FuturesUnordered<_> = waiting.into_iter().map(in_turn).collect();
+        while let Some(results) = pending.next().await {
+            for (place, result) in results {
+                result.give(|result| set(place as usize, result));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the maps and functions that a request names. What cannot be found is refused where it is used.
+    async fn resolve(
+        self: &Arc<Self>,
+        message: &mut Message,
+        names: &[String],
+        views: &[View<'_>],
+    ) -> Result<SmallVec<[Refused; 2]>, Failure> {
+        let mut uses: SmallVec<[Use; 2]> = names.iter().map(|_| Use::default()).collect();
+        for view in views {
+            uses[usize::from(view.map)].note(view);
+            if let Some(function) = view.function {
+                uses[usize::from(function)].function = true;
+            }
+        }
+        let mut refused = SmallVec::with_capacity(names.len());
+        for (name, used) in names.iter().zip(uses) {
+            let map = match used {
+                Use { written: true, .. } => Some(self.map_or_create(name).await),
+                Use { read: true, .. } => Some(self.map(name)),
+                Use { .. } => None,
+            };
+            let function = used.function.then(|| self.catalog.resolve(name));
+            let mut refusal = Refused::default();
+            let map = map.and_then(|map| map.map_err(|failure| refusal.map = Some(Arc::new(failure))).ok());
+            message.maps.push(map);
+            message.functions.push(function.and_then(|found| {
+                found.map_err(|failure| refusal.function = Some(Arc::new(failure.into()))).ok()
+            }));
+            refused.push(refusal);
+        }
+        Ok(refused)
+    }
+
+    /// Checks and counts the operations and sorts them by partition; those that are refused get their results.
+    fn admit(
+        &self,
+        message: &Message,
+        views: &[View<'_>],
+        refused: &[Refused],
+        set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
+    ) -> Result<SmallVec<[Placed; 1]>, Failure> {
+        let mut tallies: SmallVec<[Tally; 2]> = message.maps.iter().map(|_| Tally::default()).collect();
+        let mut admitted = SmallVec::with_capacity(views.len());
+        let total = views.iter().map(bytes_of).sum();
+        if total > BATCH_BYTES {
+            return Err(Failure::TooLarge { what: "batch", size: total, limit: BATCH_BYTES });
+        }
+        for (place, view) in views.iter().enumerate() {
+            match self.check(message, refused, view) {
+                Ok(()) => {
+                    tallies[usize::from(view.map)].note(&view.action);
+                    let place = u32::try_from(place).expect("a batch is far below 2^32 operations");
+                    admitted.push(Placed { partition: self.partitions.of(view.key), place });
+                }
+                Err(failure) => set(place, Err(failure)),
+            }
+        }
+        for (map, tally) in message.maps.iter().zip(tallies) {
+            map.iter().for_each(|map| map.count(&tally));
+        }
+        admitted.sort_unstable();
+        Ok(admitted)
+    }
+
+    fn check(&self, message: &Message, refused: &[Refused], view: &View<'_>) -> Result<(), Failure> {
+        let Some(map) = &message.maps[usize::from(view.map)] else {
+            return Err(refused[usize::from(view.map)].of_map());
+        };
+        if let Some(function) = view.function.map(usize::from)
+            && message.functions[function].is_none()
+        {
+            return Err(refused[function].of_function());
+        }
+        check_size("key", view.key.len(), KEY_BYTES)?;
+        match view.action {
+            Action::Invoke { argument, .. } => check_size("argument", argument.len(), ARGUMENT_BYTES),
+            Action::Keyed(Operation::Put(put)) => {
+                check_size("value", put.value.len(), self.value_bytes)?;
+                if let TtlChoice::Of(ttl) = put.ttl {
+                    check_ttl(ttl)?;
+                }
+                content::check(map.descriptor.options.content_type, put.value)
+            }
+            Action::Keyed(Operation::Touch { change: TtlChange::Set(ttl), .. }) => check_ttl(ttl),
+            Action::Keyed(
+                Operation::Get { .. }
+                | Operation::Remove(_)
+                | Operation::Increment { .. }
+                | Operation::Touch { .. },
+            ) => Ok(()),
+        }
+    }
+
+    /// Runs the parts that can run on this thread now, all at one moment, and returns those that must wait.
+    fn run_at_once(
+        &self,
+        message: &Arc<Message>,
+        views: &[View<'_>],
+        operations: &[Placed],
+        set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
+    ) -> AtOnce {
+        let mut at_once = AtOnce::default();
+        let mut moment = self.partitions.moment();
+        for operations in operations.chunk_by(|a, b| a.partition == b.partition) {
+            let part = Part::new(message, views, operations);
+            let slow = match part.kind {
+                Kind::Short => {
+                    let strand = self.partitions.strand(part.partition);
+                    let run = |shard: &mut Shard| {
+                        run_short(shard, &mut moment, (message, views), operations, set);
+                    };
+                    if strand.try_run(run).is_ok() {
+                        continue;
+                    }
+                    None
+                }
+                Kind::Light(group) => {
+                    let light = SlowPart::new(Arc::clone(message), operations);
+                    if let Some(reply) = self.partitions.run_light(part.partition, light, views) {
+                        at_once.suspend = at_once.suspend.or(reply.suspend);
+                        for (place, result) in reply.results {
+                            result.give(|result| set(place as usize, result));
+                        }
+                        continue;
+                    }
+                    Some(group)
+                }
+                Kind::Slow(group) => Some(group),
+            };
+            at_once.waiting.push(part.wait(slow));
+        }
+        self.partitions.memory().settle(&moment);
+        at_once
+    }
+
+    async fn run_in_turn(self: Arc<Self>, message: Arc<Message>, part: Waiting) -> Vec<(u32, OwnedResult)> {
+        let places: Vec<u32> = part.operations.iter().map(|operation| operation.place).collect();
+        let ran = match part.slow {
+            None => self.run_queued(message, part).await,
+            Some(group) => self.run_slow(message, &part, group).await,
+        };
+        ran.unwrap_or_else(|not_run| {
+            let failed = |place| (place, OwnedResult::Failed(Failure::from(not_run.clone())));
+            places.into_iter().map(failed).collect()
+        })
+    }
+
+    async fn run_queued(
+        &self,
+        message: Arc<Message>,
+        part: Waiting,
+    ) -> Result<Vec<(u32, OwnedResult)>, NotRun> {
+        let cost = Cost { operations: part.operations.len(), bytes: part.bytes };
+        let run = move |shard: &mut Shard| {
+            let mut results = Vec::with_capacity(part.operations.len());
+            let mut set = |place: usize, result: Result<Outcome<'_>, Failure>| {
+                let place = u32::try_from(place).expect("it was one before");
+                results.push((place, OwnedResult::new(result)));
+            };
+            let mut moment = shard.moment();
+            let views = message.views();
+            run_short(shard, &mut moment, (&message, &views), &part.operations, &mut set);
+            shard.settle(&moment);
+            results
+        };
+        self.partitions.queue(part.partition, cost, run).await
+    }
+
+    async fn run_slow(
+        self: &Arc<Self>,
+        message: Arc<Message>,
+        part: &Waiting,
+        group: Group,
+    ) -> Result<Vec<(u32, OwnedResult)>, NotRun> {
+        let mut slow = SlowPart::new(Arc::clone(&message), &part.operations);
+        let turn = move |worker: &mut _, shard: &mut _| {
+            let decoded = message.decoded();
+            slow.turn((worker, shard), &|place| decoded.checked(place))
+        };
+        let reply: SlowReply = self.partitions.run_slow(part.partition, (group, part.bytes), turn).await?;
+        if let Some(function) = reply.suspend {
+            self.suspend(&function).await;
+        }
+        Ok(reply.results)
+    }
+}
+
+impl<'o> Part<'o> {
+    fn new(message: &Message, views: &[View<'_>], operations: &'o [Placed]) -> Self {
+        let mut bytes = 0;
+        let mut function = None;
+        let mut light = operations.len() <= LIGHT_INVOCATIONS;
+        for operation in operations {
+            let view = &views[operation.place as usize];
+            bytes += bytes_of(view);
+            match view.action {
+                Action::Invoke { .. } => {
+                    let invoked = message.function(view);
+                    light &= invoked.is_quick();
+                    function = function.or(Some(invoked));
+                }
+                Action::Keyed(_) => light = false,
+            }
+        }
+        let long = operations.len() > SHORT_KEYS || bytes > SHORT_BYTES;
+        let kind = match function {
+            Some(function) if light && !long => Kind::Light(group_of(function)),
+            Some(function) => Kind::Slow(group_of(function)),
+            None if long => Kind::Slow(SCANS),
+            None => Kind::Short,
+        };
+        Self { partition: operations[0].partition, operations, kind, bytes }
+    }
+
+    fn wait(&self, slow: Option<Group>) -> Waiting {
+        let operations = self.operations.to_vec();
+        Waiting { partition: self.partition, operations, slow, bytes: self.bytes }
+    }
+}
+
+/// How the operations of a request use a name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    read: bool,
+    written: bool,
+    function: bool,
+}
+
+impl Use {
+    fn note(&mut self, view: &View<'_>) {
+        match view.action {
+            Action::Keyed(Operation::Put(_) | Operation::Increment { .. }) | Action::Invoke { .. } => {
+                self.written = true;
+            }
+            Action::Keyed(Operation::Get { .. } | Operation::Remove(_) | Operation::Touch { .. }) => {
+                self.read = true
+            }
+        }
+    }
+}
+
+/// Why a name was not resolved, for every operation that uses it.
+#[derive(Debug, Default)]
+struct Refused {
+    map: Option<Arc<Failure>>,
+    function: Option<Arc<Failure>>,
+}
+
+impl Refused {
+    fn of_map(&self) -> Failure {
+        self.map.clone().map_or(Failure::Internal { what: "a map was not resolved" }, Failure::Shared)
+    }
+
+    fn of_function(&self) -> Failure {
+        self.function
+            .clone()
+            .map_or(Failure::Internal { what: "a function was not resolved" }, Failure::Shared)
+    }
+}
+
+fn bytes_of(view: &View<'_>) -> usize {
+    let payload = match view.action {
+        Action::Keyed(Operation::Put(put)) => put.value.len(),
+        Action::Invoke { argument, .. } => argument.len(),
+        Action::Keyed(_) => 0,
+    };
+    view.key.len() + payload
+}
+
+fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), Failure> {
+    if size > limit { Err(Failure::TooLarge { what, size, limit }) } else { Ok(()) }
+}
+
+fn check_ttl(ttl: std::time::Duration) -> Result<(), Failure> {
+    if ttl.as_nanos() > 0 && ttl <= TTL_MAX {
+        return Ok(());
+    }
+    Err(Failure::Argument { field: "ttl", problem: "it must be more than zero and at most 100 years" })
+}
