@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use tracing::{error, info};
 use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
 use wattle_proto::v1;
-use wattle_wasm::compile::{CompileLimits, Compiler};
+use wattle_wasm::compile::Compiler;
 use wattle_wasm::{Runtime, RuntimeError};
 
 use crate::config::Config;
@@ -239,7 +239,7 @@ fn grid(config: &Config, directory: Option<&DataDirectory>, metrics: &Metrics) -
     let runtime = Arc::new(Runtime::new(INSTANCES)?);
     let files = directory.map(|directory| ModuleFiles::open(directory, runtime.engine_key())).transpose()?;
     let arguments = vec![COMPILE_MODULE.into()];
-    let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, CompileLimits::default());
+    let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, config.compile);
     let catalog = Arc::new(Catalog::new(metrics.functions()));
     let memory = Arc::new(Memory::new(config.memory_bytes));
     let partitions = Partitions::new(config.partitions, Arc::clone(&catalog), memory, random()?);

@@ -21,7 +21,8 @@ pub(super) struct Serve {
     /// Where modules, functions and map definitions are kept; entries live in memory only
     #[arg(long, value_name = "DIR", env = "WATTLE_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// A TOML file with the same settings, and those without a flag: memory_bytes, value_bytes, partitions
+    /// A TOML file with the same settings, and those without a flag: memory_bytes, value_bytes, partitions,
+    /// compile_seconds, compile_memory_bytes
     #[arg(long, value_name = "FILE", env = "WATTLE_CONFIG")]
     config: Option<PathBuf>,
     /// Listen beyond loopback although nobody is asked who they are

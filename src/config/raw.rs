@@ -23,6 +23,10 @@ pub struct RawConfig {
     pub value_bytes: Option<usize>,
     /// The number of partitions, 271 by default.
     pub partitions: Option<u16>,
+    /// CPU time that compiling an uploaded module may take, in seconds; twice as much by the clock. 60 by default.
+    pub compile_seconds: Option<u64>,
+    /// Memory that compiling an uploaded module may take, in bytes. 2 GiB by default.
+    pub compile_memory_bytes: Option<u64>,
     /// How log lines look. `text` by default.
     pub log_format: Option<LogFormat>,
     /// What is logged, as a directive of tracing's `EnvFilter`, such as `info` or `wattle=debug`. `info` by default.
@@ -52,6 +56,8 @@ impl RawConfig {
             memory_bytes: self.memory_bytes.or(other.memory_bytes),
             value_bytes: self.value_bytes.or(other.value_bytes),
             partitions: self.partitions.or(other.partitions),
+            compile_seconds: self.compile_seconds.or(other.compile_seconds),
+            compile_memory_bytes: self.compile_memory_bytes.or(other.compile_memory_bytes),
             log_format: self.log_format.or(other.log_format),
             log_filter: self.log_filter.or(other.log_filter),
         }

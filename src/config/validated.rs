@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use wattle_core::limits::{PARTITIONS, PARTITIONS_MAX, VALUE_BYTES, VALUE_BYTES_MAX};
+use wattle_wasm::compile::CompileLimits;
 
 use super::memory;
 use super::raw::{LogFormat, RawConfig};
@@ -14,6 +16,10 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 const MEMORY_PERCENT: u64 = 70;
 /// Less than this holds nothing worth a grid.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
+/// Whoever waits longer for an upload has given up.
+const COMPILE_SECONDS_MAX: u64 = 3600;
+/// With less the compiler does not even start.
+const COMPILE_MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 /// How a node runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +30,7 @@ pub struct Config {
     pub(crate) memory_bytes: u64,
     pub(crate) value_bytes: usize,
     pub(crate) partitions: u16,
+    pub(crate) compile: CompileLimits,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -81,6 +88,7 @@ impl Config {
         in_range("memory_bytes", memory_bytes, MEMORY_BYTES_MIN, u64::MAX)?;
         in_range("value_bytes", value_bytes as u64, 1, VALUE_BYTES_MAX as u64)?;
         in_range("partitions", partitions.into(), 1, PARTITIONS_MAX.into())?;
+        let compile = compile_limits(raw.compile_seconds, raw.compile_memory_bytes)?;
         Ok(Self {
             listen,
             http_listen: raw.http_listen,
@@ -88,11 +96,21 @@ impl Config {
             memory_bytes,
             value_bytes,
             partitions,
+            compile,
             log_format: raw.log_format.unwrap_or_default(),
             log_filter: raw.log_filter.unwrap_or_else(|| "info".to_owned()),
             compiler: program,
         })
     }
+}
+
+fn compile_limits(seconds: Option<u64>, memory_bytes: Option<u64>) -> Result<CompileLimits, ConfigError> {
+    let default = CompileLimits::default();
+    let cpu_seconds = seconds.unwrap_or(default.cpu_seconds);
+    let memory_bytes = memory_bytes.unwrap_or(default.memory_bytes);
+    in_range("compile_seconds", cpu_seconds, 1, COMPILE_SECONDS_MAX)?;
+    in_range("compile_memory_bytes", memory_bytes, COMPILE_MEMORY_BYTES_MIN, u64::MAX)?;
+    Ok(CompileLimits { memory_bytes, cpu_seconds, wall: Duration::from_secs(2 * cpu_seconds) })
 }
 
 fn in_range(field: &'static str, found: u64, min: u64, max: u64) -> Result<(), ConfigError> {
@@ -131,6 +149,10 @@ mod tests {
             |value_bytes| config(RawConfig { value_bytes: Some(value_bytes), ..RawConfig::default() });
         assert_eq!(value(4 << 20).unwrap().value_bytes, 4 << 20);
         assert!(matches!(value((4 << 20) + 1), Err(ConfigError::OutOfRange { field: "value_bytes", .. })));
+        let compile = |seconds| config(RawConfig { compile_seconds: Some(seconds), ..RawConfig::default() });
+        assert_eq!(compile(2).unwrap().compile.wall, Duration::from_secs(4));
+        assert!(matches!(compile(0), Err(ConfigError::OutOfRange { field: "compile_seconds", .. })));
+        assert_eq!(config(RawConfig::default()).unwrap().compile, CompileLimits::default());
         let none = config(RawConfig { partitions: Some(0), ..RawConfig::default() });
         assert!(matches!(none, Err(ConfigError::OutOfRange { field: "partitions", .. })));
     }
