@@ -25,6 +25,8 @@ pub(crate) struct SlowPart {
     places: SmallVec<[u32; 4]>,
     /// One for each place, as they become known.
     results: SmallVec<[Option<OwnedResult>; 1]>,
+    /// All operations before this one have results: a long part must not be searched anew for each.
+    settled: usize,
     /// The partition's position before the first turn.
     start: Option<Version>,
     /// Invocations that run one by one because their batch was stopped.
@@ -51,7 +53,7 @@ impl SlowPart {
     pub(crate) fn new(message: Arc<Message>, operations: &[Placed]) -> Self {
         let places: SmallVec<_> = operations.iter().map(|operation| operation.place).collect();
         let results = places.iter().map(|_| None).collect();
-        Self { message, places, results, start: None, singly: 0, suspend: None }
+        Self { message, places, results, settled: 0, start: None, singly: 0, suspend: None }
     }
 
     /// Takes a turn; `view` reads an operation by its place.
@@ -69,14 +71,19 @@ impl SlowPart {
             }
         }
         for _ in 0..SCAN_ENTRIES {
-            let Some(index) = self.results.iter().position(Option::is_none) else { return self.end(shard) };
+            let Some(index) = self.next_open() else { return self.end(shard) };
             let next = view(self.places[index]);
+            if let Err(failure) = may_run(&message, &next) {
+                self.results[index] = Some(OwnedResult::Failed(failure));
+                continue;
+            }
             let progress = match next.action {
                 Action::Keyed(operation) => {
                     let result = shard.with(|partition, moment| {
                         let at = moment.access(&message.map(&next).descriptor);
                         OwnedResult::new(partition.execute(&at, &operation).map_err(Failure::Operation))
                     });
+                    message.answered(result.payload());
                     self.results[index] = Some(result);
                     Progress::Here
                 }
@@ -89,6 +96,14 @@ impl SlowPart {
             }
         }
         Turn::Again
+    }
+
+    /// The first operation without a result.
+    fn next_open(&mut self) -> Option<usize> {
+        while self.results.get(self.settled)?.is_some() {
+            self.settled += 1;
+        }
+        Some(self.settled)
     }
 
     /// Looks for results of an earlier run, and whether this one may run. On failure: one for each operation.
@@ -154,7 +169,10 @@ impl SlowPart {
         let results = &mut self.results;
         let ran = run_batch(worker, shard, &call, &targets, |processed| {
             let result = match processed.result {
-                Ok(response) => OwnedResult::Answer(Answer::Processed { response: response.into() }),
+                Ok(response) => {
+                    message.answered(response.len());
+                    OwnedResult::Answer(Answer::Processed { response: response.into() })
+                }
                 Err(failure) => OwnedResult::Failed(failure),
             };
             results[batch[processed.place].0] = Some(result);
@@ -229,6 +247,15 @@ impl SlowPart {
         }
         Turn::Done(SlowReply { results, suspend: self.suspend.take() })
     }
+}
+
+/// Asked before each operation: turns ago it may have been different.
+fn may_run(message: &Message, view: &View<'_>) -> Result<(), Failure> {
+    let map = message.map(view);
+    if map.is_deleted() {
+        return Err(Failure::MapNotFound { name: map.descriptor.name.to_string() });
+    }
+    message.may_answer()
 }
 
 fn record(result: &OwnedResult) -> Recorded {
