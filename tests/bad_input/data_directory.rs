@@ -1,0 +1,71 @@
+//! Data directories that a node cannot or must not use.
+
+use std::fs;
+use std::path::Path;
+
+use wattle::config::RawConfig;
+use wattle_client::{ContentType, MapOptions};
+
+use super::{KEY, Scene, complaint, run, text};
+use crate::harness::guest::Guest;
+use crate::harness::{TestNode, try_start};
+
+/// Why a node does not start there: in this process, and from the command line, with the code 1.
+async fn refusal_at(path: &Path) -> String {
+    let raw = RawConfig { data_dir: Some(path.to_owned()), ..RawConfig::default() };
+    let error = anyhow::Error::from(try_start(raw).expect_err("the node refuses"));
+    let output = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", text(path)]).await;
+    let (code, complaint) = complaint(&output);
+    let message = format!("{error:#}");
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(complaint.contains("error: ") && complaint.contains(text(path)), "{complaint}");
+    message
+}
+
+#[tokio::test]
+async fn an_unwritable_data_directory_is_refused_by_its_path() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "not a directory").unwrap();
+    for path in [file.join("data"), file.clone()] {
+        let message = refusal_at(&path).await;
+        let expected = format!("cannot write to the data directory {}", path.display());
+        assert!(message.contains(&expected) && message.contains("ot a directory"), "{message}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"not a directory");
+    let node = TestNode::with_data(&root.path().join("data"));
+    Scene::on(node).await.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn a_data_directory_of_a_newer_version_is_left_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let scene = Scene::on(TestNode::with_data(root.path())).await;
+    let maps = scene.client.maps();
+    let defined = maps.create("json", &MapOptions::new().content_type(ContentType::Json)).await.unwrap();
+    scene.upload("count", &Guest::counter()).await.unwrap();
+    scene.stop().await;
+    let journal = fs::read(root.path().join("control.redb")).unwrap();
+    fs::write(root.path().join("FORMAT"), "2\n").unwrap();
+    let message = refusal_at(root.path()).await;
+    assert!(message.contains("has format 2, this version reads up to 1: use a newer version"), "{message}");
+    assert_eq!(fs::read(root.path().join("FORMAT")).unwrap(), b"2\n");
+    assert_eq!(fs::read(root.path().join("control.redb")).unwrap(), journal);
+    fs::write(root.path().join("FORMAT"), "1\n").unwrap();
+    let scene = Scene::on(TestNode::with_data(root.path())).await;
+    assert_eq!(scene.client.maps().describe("json").await.unwrap().0, defined);
+    assert_eq!(scene.map.invoke("count", "new", "").await.unwrap().response, 1_u64.to_le_bytes()[..]);
+    scene.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn a_data_directory_in_use_is_refused_and_its_node_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let scene = Scene::on(TestNode::with_data(root.path())).await;
+    scene.upload("count", &Guest::counter()).await.unwrap();
+    let message = refusal_at(root.path()).await;
+    let expected = format!("is in use by process {}", std::process::id());
+    assert!(message.contains(&expected), "{message}");
+    scene.check_unharmed().await;
+    assert_eq!(scene.map.invoke("count", KEY, "").await.unwrap().response, 43_u64.to_le_bytes()[..]);
+}

@@ -1,0 +1,121 @@
+//! Functions by name, their arguments, and what becomes of one that keeps being stopped.
+
+use std::time::Duration;
+
+use tonic::Code;
+use wattle_client::{Responses, UploadOptions, api};
+use wattle_core::limits::{ARGUMENT_BYTES, BREAKER_STOPS};
+
+use super::{KEY, MAP, Refusal, Scene, refusal};
+use crate::harness::guest::Guest;
+
+const NO_FUNCTION: Refusal = refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "nobody");
+
+#[tokio::test]
+async fn calls_of_an_unknown_function_say_its_name() {
+    let scene = Scene::start().await;
+    let functions = scene.client.functions();
+    scene.check_refused(functions.describe("nobody").await, NO_FUNCTION.of_read()).await;
+    scene.check_refused(functions.promote("nobody", 1).await, NO_FUNCTION).await;
+    scene.check_refused(functions.rollback("nobody").await, NO_FUNCTION).await;
+    scene.check_refused(functions.delete("nobody").await, NO_FUNCTION).await;
+    scene.check_refused(scene.map.invoke("nobody", KEY, "").await, NO_FUNCTION).await;
+    scene.check_refused(scene.map.invoke_keys("nobody", [KEY], "").await, NO_FUNCTION).await;
+    scene.check_refused(scene.map.invoke_all("nobody", "", Responses::Collect).await, NO_FUNCTION).await;
+    let function = "nobody".to_owned();
+    let invoke = wattle_client::Operation::Invoke { key: KEY.into(), function, argument: "".into() };
+    let answers = scene.map.batch(vec![invoke]).await.unwrap();
+    for answer in answers {
+        scene.check_refused(answer, NO_FUNCTION).await;
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_was_never_uploaded_cannot_be_promoted() {
+    let scene = Scene::start().await;
+    scene.upload("count", &Guest::counter()).await.unwrap();
+    let functions = scene.client.functions();
+    let none = refusal(Code::NotFound, "VERSION_NOT_FOUND", "");
+    scene.check_refused(functions.promote("count", 2).await, none).await;
+    let nothing = refusal(Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK", "");
+    scene.check_refused(functions.rollback("count").await, nothing).await;
+    assert_eq!(functions.describe("count").await.unwrap().0.active, 1);
+}
+
+#[tokio::test]
+async fn a_staged_function_is_not_called() {
+    let scene = Scene::start().await;
+    let stage = UploadOptions::new().stage();
+    scene.client.functions().upload("count", Guest::counter().module(), &stage).await.unwrap();
+    let staged = refusal(Code::FailedPrecondition, "FUNCTION_STAGED", "promote");
+    scene.check_refused(scene.map.invoke("count", KEY, "").await, staged).await;
+    scene.client.functions().promote_newest("count").await.unwrap();
+    assert_eq!(scene.map.invoke("count", "other", "").await.unwrap().response, 1_u64.to_le_bytes()[..]);
+}
+
+#[tokio::test]
+async fn an_argument_has_at_most_1_mib() {
+    let scene = Scene::start().await;
+    scene.upload("count", &Guest::doing(KEEP_ONE).before_allocation(ROOM)).await.unwrap();
+    let most = vec![b'a'; ARGUMENT_BYTES];
+    let over = || vec![b'a'; ARGUMENT_BYTES + 1];
+    let says = "argument has 1048577 bytes, at most 1048576";
+    let too_large = || refusal(Code::InvalidArgument, "TOO_LARGE", says);
+    scene.check_refused(scene.map.invoke("count", KEY, over()).await, too_large()).await;
+    scene.check_refused(scene.map.invoke_all("count", over(), Responses::Collect).await, too_large()).await;
+    assert_eq!(scene.map.invoke("count", KEY, most).await.unwrap().response, "");
+    scene.check_unharmed().await;
+}
+
+/// Two MiB more, for a frame that is longer than usual.
+const ROOM: &str = "(if (i32.lt_u (memory.size) (i32.const 64)) (then (drop (memory.grow (i32.const 32)))))";
+
+/// Keeps the entry.
+const KEEP_ONE: &str = "
+  (i32.store (i32.const 131072) (i32.const 1)) (i32.store offset=4 (i32.const 131072) (i32.const 1))
+  (i32.store offset=8 (i32.const 131072) (i32.const 48))
+  (call $return (i32.const 131072) (i32.const 48))";
+
+#[tokio::test]
+async fn options_out_of_range_are_refused() {
+    let scene = Scene::start().await;
+    let functions = scene.client.functions();
+    let module = Guest::counter().module();
+    for (options, says) in [
+        (UploadOptions::new().cpu_budget(Duration::from_millis(101)), "101 ms"),
+        (UploadOptions::new().memory_bytes((64 << 20) + 1), "67108865 bytes of memory"),
+    ] {
+        let answer = functions.upload("f", module.clone(), &options).await;
+        scene.check_refused(answer, refusal(Code::InvalidArgument, "INVALID_OPTIONS", says)).await;
+    }
+    let missing = functions.upload("f", module, &UploadOptions::new().export("divide")).await;
+    let says = "no function \"divide\", it has [\"counter\"]";
+    scene.check_refused(missing, refusal(Code::InvalidArgument, "EXPORT_NOT_FOUND", says)).await;
+    assert_eq!(functions.list().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_function_stopped_five_times_in_ten_seconds_is_suspended_until_it_is_promoted() {
+    let scene = Scene::start().await;
+    scene.upload("bad", &Guest::doing("(unreachable)")).await.unwrap();
+    let stopped = || refusal(Code::Aborted, "FUNCTION_STOPPED", "unreachable");
+    for _ in 0..BREAKER_STOPS {
+        scene.check_refused(scene.map.invoke("bad", KEY, "").await, stopped()).await;
+    }
+    let suspended = refusal(Code::FailedPrecondition, "FUNCTION_SUSPENDED", "function bad is suspended");
+    let failure = scene.check_refused(scene.map.invoke("bad", KEY, "").await, suspended).await;
+    assert_eq!(failure.fact("function"), Some("bad"));
+    let functions = scene.client.functions();
+    let (function, statistics) = functions.describe("bad").await.unwrap();
+    assert_eq!(function.state(), api::FunctionState::Suspended);
+    assert_eq!(function.suspended_because, "it was stopped too often");
+    assert_eq!((statistics.stops, statistics.applied), (BREAKER_STOPS as u64, 0));
+    assert_eq!(functions.promote("bad", 1).await.unwrap().state(), api::FunctionState::Active);
+    scene.check_refused(scene.map.invoke("bad", KEY, "").await, stopped()).await;
+    // A better module lifts it too, and brings the function to life.
+    assert_eq!(scene.upload("bad", &Guest::counter()).await.unwrap(), 2);
+    assert_eq!(
+        scene.client.raw_map(MAP).invoke("bad", KEY, "").await.unwrap().response,
+        43_u64.to_le_bytes()[..]
+    );
+}
