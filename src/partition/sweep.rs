@@ -137,11 +137,10 @@ impl SweepTurns {
         match known {
             None => Ok(Some(self.state.unwrap_or_else(|| start(shard)))),
             Some((state, complete)) => {
-                if self.state.is_none() {
-                    // An earlier call has come this far; its responses were for its caller.
-                    self.progress.processed += state.processed;
-                    self.progress.failed += state.failed;
-                }
+                // An earlier call, or one in flight, has come this far; its responses were for its caller.
+                let told = self.state.map_or((0, 0), |own| (own.processed, own.failed));
+                self.progress.processed += state.processed - told.0;
+                self.progress.failed += state.failed - told.1;
                 self.state = Some(state);
                 self.progress.complete = complete;
                 Ok((!complete).then_some(state))
