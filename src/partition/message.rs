@@ -1,10 +1,12 @@
 //! A request with operations on keys, as the strands see it: shared by its parts, decoded where it is used.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use wattle_core::ids::{RequestId, Version};
+use wattle_core::limits::ANSWER_BYTES;
 use wattle_core::partition::{Condition, Operation, Previous, Put, Remove, TtlChange, TtlChoice};
 use wattle_frame::pipeline::{self, Operations};
 
@@ -188,12 +190,38 @@ pub(crate) struct Message {
     pub(crate) functions: SmallVec<[Option<Arc<ActiveFunction>>; 2]>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
+    /// Values and responses in the answer so far, in bytes.
+    answered: AtomicUsize,
 }
 
 impl Message {
     /// A message whose names are not resolved yet.
     pub(crate) fn new(source: Arc<Source>, id: Option<RequestId>, value_bytes: usize) -> Self {
-        Self { source, id, maps: SmallVec::new(), functions: SmallVec::new(), value_bytes }
+        Self {
+            source,
+            id,
+            maps: SmallVec::new(),
+            functions: SmallVec::new(),
+            value_bytes,
+            answered: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether another operation may add to the answer: who asks for more than fits a message asks twice.
+    pub(crate) fn may_answer(&self) -> Result<(), Failure> {
+        let size = self.answered.load(Ordering::Relaxed);
+        if size < ANSWER_BYTES {
+            Ok(())
+        } else {
+            Err(Failure::TooLarge { what: "answer", size, limit: ANSWER_BYTES })
+        }
+    }
+
+    /// So many bytes went into the answer.
+    pub(crate) fn answered(&self, bytes: usize) {
+        if bytes > 0 {
+            self.answered.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// The map of an operation that was checked.

@@ -29,6 +29,15 @@ impl OwnedResult {
         }
     }
 
+    /// Bytes of values and responses that it carries.
+    pub(super) fn payload(&self) -> usize {
+        match self {
+            Self::Entry(entry) => entry.as_ref().map_or(0, |(value, _)| value.len()),
+            Self::Answer(answer) => answer.payload(),
+            Self::Failed(_) => 0,
+        }
+    }
+
     /// Hands the result on as it came from the strand.
     pub(crate) fn give(self, take: impl FnOnce(Result<Outcome<'_>, Failure>)) {
         match self {
@@ -67,7 +76,20 @@ pub(crate) fn run_short(
             }
         };
         let answer = |index: usize, result: Result<Outcome<'_>, _>| {
-            set(place(&operations[index]), result.map_err(Failure::Operation))
+            // A read that does not fit has changed nothing; what is refused here has no large answer.
+            let result = result.map_err(Failure::Operation).and_then(|outcome| match &outcome {
+                Outcome::Entry(Some(entry)) => {
+                    message.may_answer()?;
+                    message.answered(entry.value.len());
+                    Ok(outcome)
+                }
+                Outcome::Entry(None) => Ok(outcome),
+                Outcome::Answer(answer) => {
+                    message.answered(answer.payload());
+                    Ok(outcome)
+                }
+            });
+            set(place(&operations[index]), result)
         };
         let refused: Result<(), PartRefusal> =
             partition.run_part(message.id.as_ref(), operations.iter().map(operation), answer);

@@ -17,6 +17,8 @@ pub const BATCH_BYTES: usize = 8 * MIB;
 pub const BATCH_OPERATIONS: usize = 65_536;
 /// A gRPC message as it is decoded, in bytes: a batch and its framing.
 pub const MESSAGE_BYTES: usize = BATCH_BYTES + 4 * MIB;
+/// Values and responses in the answer to one batch, in bytes: operations that have not run by then are refused.
+pub const ANSWER_BYTES: usize = BATCH_BYTES;
 /// A module as uploaded, in bytes.
 pub const MODULE_BYTES: usize = 16 * MIB;
 /// The argument of an invocation, in bytes.

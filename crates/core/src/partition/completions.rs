@@ -85,13 +85,8 @@ fn cost(completion: &Completion) -> u64 {
 
 fn payload(result: &Recorded) -> usize {
     match result {
-        Recorded::Applied(Answer::Put { previous, .. } | Answer::Removed { previous, .. }) => {
-            previous.as_ref().map_or(0, |value| value.len())
-        }
-        Recorded::Applied(Answer::Processed { response }) => response.len(),
-        Recorded::Applied(Answer::Incremented { .. } | Answer::Touched { .. } | Answer::Cleared { .. })
-        | Recorded::Refused(_)
-        | Recorded::Again => 0,
+        Recorded::Applied(answer) => answer.payload(),
+        Recorded::Refused(_) | Recorded::Again => 0,
     }
 }
 

@@ -149,6 +149,20 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Bytes of values and responses that it carries.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::Put { previous, .. } | Self::Removed { previous, .. } => {
+                previous.as_ref().map_or(0, |value| value.len())
+            }
+            Self::Processed { response } => response.len(),
+            Self::Incremented { .. } | Self::Touched { .. } | Self::Cleared { .. } => 0,
+        }
+    }
+}
+
 /// Why an operation changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
