@@ -2,7 +2,9 @@
 
 mod linearizability;
 mod maps;
+mod pipeline;
 mod retries;
 mod scan;
 mod smoke;
 mod ttl;
+mod watch;
