@@ -115,6 +115,11 @@ impl Failure {
         }
     }
 
+    /// Whether the call ended before it reached a node.
+    pub(crate) fn never_connected(&self) -> bool {
+        self.code == Code::Unavailable && self.reason.is_none() && self.outcome == Some(Outcome::NotApplied)
+    }
+
     pub(crate) fn in_doubt(self) -> Self {
         Self { outcome: Some(Outcome::InDoubt), ..self }
     }

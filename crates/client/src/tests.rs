@@ -290,6 +290,16 @@ async fn a_batch_without_an_answer_is_in_doubt() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_refused_says_nothing_about_batches_on_their_way() {
+    let node = TestNode::start().await;
+    let pipeline = node.client().await.pipeline(PipelineOptions::new());
+    let end = PipelineStep::Break(refusal(Code::InvalidArgument, "BAD_FRAME"));
+    node.script.pipeline.lock().unwrap().push_back(end);
+    let unknown = pipeline.submit(batch(1)).await.unwrap().await.unwrap_err();
+    assert!(matches!(unknown, Error::InDoubt(_)), "{unknown:?}");
+}
+
+#[tokio::test]
 async fn what_waits_when_a_pipeline_is_dropped_is_told() {
     let node = TestNode::start().await;
     let pipeline = node.client().await.pipeline(PipelineOptions::new());

@@ -164,7 +164,8 @@ impl RawMap {
     /// Mixed operations in one call, each with an answer of its own, in the order asked. Not atomic across keys.
     ///
     /// # Errors
-    /// When the whole batch was refused; what became of single operations is in their answers.
+    /// When the whole batch was refused; what became of single operations is in their answers. A single operation that
+    /// found no room answers [`Error::Overloaded`] and is not repeated here; a [`Pipeline`](crate::Pipeline) does that.
     pub async fn batch(&self, operations: Vec<Operation>) -> Result<Vec<Result<Answer, Error>>, Error> {
         let count = operations.len();
         let operations = operations.into_iter().map(|operation| operation.into_wire(&self.name));

@@ -34,11 +34,11 @@ impl Driver {
             self.shared.wanted().await;
             let mut answered = false;
             let failure = self.ticking(self.converse(&mut answered)).await;
-            self.shared.disconnect(&failure);
             if answered {
                 backoff = self.caller.retry().backoff();
             }
             let pause = backoff.pause(failure.retry_after(), random());
+            self.shared.disconnect(failure);
             self.ticking(tokio::time::sleep(pause)).await;
         }
     }

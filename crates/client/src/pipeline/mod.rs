@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use batch::{Batch, BatchAnswers};
 
 use crate::call::Caller;
 use crate::error::Error;
+use crate::failure::Failure;
 use driver::Driver;
 use state::Shared;
 
@@ -114,10 +115,13 @@ impl Pipeline {
     /// Sends a batch, as soon as the window has room for it.
     ///
     /// # Errors
-    /// When the batch was not sent, because no request id could be had.
+    /// When the batch was not sent, because the window stayed full for the client's timeout or no request id could be
+    /// had: nothing changed.
     pub async fn submit(&self, batch: Batch) -> Result<Pending, Error> {
         let deadline = Instant::now() + self.caller.timeout();
-        let permit = self.window.clone().acquire_owned().await.map_err(|_| Error::PipelineClosed)?;
+        let room = timeout_at(deadline, self.window.clone().acquire_owned()).await;
+        let room = room.map_err(|_| Failure::timed_out(self.caller.timeout()))?;
+        let permit = room.map_err(|_| Error::PipelineClosed)?;
         let request = self.caller.begin_request().await?;
         let (reply, answers) = oneshot::channel();
         let in_flight = state::InFlight::new(batch, request, deadline, self.caller.retry());

@@ -144,12 +144,14 @@ impl Shared {
         receiver
     }
 
-    /// The stream broke. What another stream cannot cure is told to all who wait.
-    pub(super) fn disconnect(&self, failure: &Failure) {
+    /// The stream broke. What another stream cannot cure is told to all who wait. Whatever the stream ended with, it
+    /// says nothing about the batches that were on their way.
+    pub(super) fn disconnect(&self, failure: Failure) {
+        let failure = if failure.never_connected() { failure } else { failure.in_doubt() };
         let mut state = self.lock();
         state.stream = None;
         for awaited in state.in_flight.values_mut() {
-            awaited.in_flight.doubt.note(failure);
+            awaited.in_flight.doubt.note(&failure);
             awaited.in_flight.failure = Some(failure.clone());
         }
         if !failure.is_transient() {
