@@ -1,1 +1,6 @@
-//! What functions do in a grid of one node.
+//! What functions do in a grid of one node, with guests as users build them.
+
+mod all;
+mod examples;
+mod lifecycle;
+mod restart;
