@@ -125,3 +125,16 @@ async fn a_module_that_takes_too_long_to_compile_is_refused() {
     let scene = Scene::with(RawConfig { compile_seconds: Some(1), ..RawConfig::default() }).await;
     check(&scene, bomb(120, 10_000), invalid("MODULE_COMPILE_TIME", "takes longer")).await;
 }
+
+/// Nearly the largest module, all of it data: compiling it needs its bytes several times over.
+fn heavy() -> Vec<u8> {
+    let data = "x".repeat(15 << 20);
+    Guest::counter().with(&format!(r#"(data "{data}")"#)).module()
+}
+
+#[tokio::test]
+async fn a_module_that_takes_too_much_memory_to_compile_is_refused() {
+    let raw = RawConfig { compile_memory_bytes: Some(96 << 20), ..RawConfig::default() };
+    let scene = Scene::with(raw).await;
+    check(&scene, heavy(), invalid("MODULE_COMPILE_MEMORY", "takes more memory")).await;
+}

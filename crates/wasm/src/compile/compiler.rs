@@ -99,6 +99,8 @@ impl Compiler {
         Command::new(&self.executable)
             .args(&self.arguments)
             .env_clear()
+            // mimalloc, if the child has it, reserves a GiB at its start: it would escape the limit that the child sets.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
