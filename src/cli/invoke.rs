@@ -20,6 +20,7 @@ pub(super) struct Invoke {
     remote: Remote,
     /// Its name in the grid
     function: String,
+    /// The map whose entries it gets
     #[arg(long)]
     map: String,
     #[command(flatten)]

@@ -21,8 +21,9 @@ use operations::Operations;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The entries are written first, unless the map has them. invoke runs --function on keys of a map of its own.
-JSON output: per_second, p50_us, p99_us, p999_us, client_cpu_us and server_cpu_us (CPU time for one operation).")]
+The entries are written first, unless the map has them. invoke runs --function on keys of a
+map of its own. JSON output: per_second, p50_us, p99_us, p999_us, and client_cpu_us and
+server_cpu_us, which are CPU time for one operation.")]
 pub(super) struct Bench {
     #[command(flatten)]
     remote: Remote,

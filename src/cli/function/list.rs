@@ -28,6 +28,7 @@ impl List {
 
 #[derive(Debug, Args)]
 pub(super) struct Describe {
+    /// The function
     name: String,
 }
 

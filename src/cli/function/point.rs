@@ -10,6 +10,7 @@ use crate::cli::remote::{Format, Remote};
 
 #[derive(Debug, Args)]
 pub(super) struct Promote {
+    /// The function
     name: String,
     /// The version's number; the newest by default
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
@@ -29,6 +30,7 @@ impl Promote {
 
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
+    /// The function
     name: String,
 }
 
@@ -41,6 +43,7 @@ impl Rollback {
 
 #[derive(Debug, Args)]
 pub(super) struct Delete {
+    /// The function
     name: String,
 }
 

@@ -8,6 +8,7 @@ use crate::cli::remote::{Format, Remote};
 
 #[derive(Debug, Args)]
 pub(super) struct Size {
+    /// The map
     name: String,
 }
 
@@ -24,6 +25,7 @@ impl Size {
 
 #[derive(Debug, Args)]
 pub(super) struct Clear {
+    /// The map
     name: String,
 }
 

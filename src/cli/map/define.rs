@@ -93,6 +93,7 @@ fn with<T, V>(target: T, value: Option<V>, set: impl FnOnce(T, V) -> T) -> T {
 
 #[derive(Debug, Args)]
 pub(super) struct Update {
+    /// The map
     name: String,
     /// How long an entry lives after its last write; 0s for ever
     #[arg(long, value_parser = duration, value_name = "DURATION")]
@@ -127,6 +128,7 @@ impl Update {
 
 #[derive(Debug, Args)]
 pub(super) struct Delete {
+    /// The map
     name: String,
 }
 

@@ -17,7 +17,9 @@ use crate::cli::{output, shown};
 
 #[derive(Debug, Args)]
 pub(super) struct Get {
+    /// The map
     name: String,
+    /// Of which entry
     key: String,
     /// Print the value's bytes as they are, and nothing else
     #[arg(long)]
@@ -50,7 +52,9 @@ impl Get {
 
 #[derive(Debug, Args)]
 pub(super) struct Put {
+    /// The map
     name: String,
+    /// Of which entry
     key: String,
     /// The value; - reads it from the standard input
     #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
@@ -117,7 +121,9 @@ fn file_bytes(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 #[derive(Debug, Args)]
 pub(super) struct Remove {
+    /// The map
     name: String,
+    /// Of which entry
     key: String,
     /// Only when the entry has this version
     #[arg(long, value_name = "VERSION")]

@@ -19,10 +19,12 @@ use crate::cli::{output, shown};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-NDJSON has one {\"key\": …, \"value\": …} on each line; `wattle map import MAP FILE --key key --value value` reads it back.
+NDJSON has one {\"key\": …, \"value\": …} on each line;
+`wattle map import MAP FILE --key key --value value` reads it back.
 CSV has the column key and one for each member of the values, which must be JSON objects.
 The file's name decides: .csv, .ndjson, .jsonl, each also with .gz.")]
 pub(super) struct Export {
+    /// The map
     name: String,
     /// The file to write; - for the standard output
     file: PathBuf,

@@ -31,6 +31,7 @@ impl List {
 
 #[derive(Debug, Args)]
 pub(super) struct Describe {
+    /// The map
     name: String,
 }
 

@@ -11,6 +11,7 @@ use crate::cli::{output, shown};
 
 #[derive(Debug, Args)]
 pub(super) struct ScanCommand {
+    /// The map
     name: String,
     /// Only keys that begin with this
     #[arg(long, default_value = "", hide_default_value = true)]

@@ -12,6 +12,7 @@ use crate::cli::{output, shown};
 #[derive(Debug, Args)]
 #[command(after_help = "Ends with Ctrl-C, or after --count changes.")]
 pub(super) struct WatchCommand {
+    /// The map
     name: String,
     /// Only keys that begin with this
     #[arg(long, default_value = "", hide_default_value = true)]

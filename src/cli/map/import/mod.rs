@@ -27,9 +27,11 @@ const NAMED_BAD_ROWS: u64 = 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Rows become JSON objects. Cells of a CSV file become numbers where JSON writes them the same way and nothing is lost:
-leading zeros and integers beyond 2^53 stay text. A map that does not exist is created, with content type json.")]
+Rows become JSON objects. Cells of a CSV file become numbers where JSON writes them the
+same way and nothing is lost: leading zeros and integers beyond 2^53 stay text.
+A map that does not exist is created, with content type json.")]
 pub(super) struct Import {
+    /// The map
     name: String,
     /// A CSV or NDJSON file, plain or gzip; - for the standard input
     file: PathBuf,
