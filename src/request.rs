@@ -83,7 +83,8 @@ fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 impl Grid {
-    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order.
+    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order. Answers with the
+    /// maps and functions that its names stood for.
     ///
     /// # Errors
     /// The request as a whole is wrong; nothing has run.
@@ -91,7 +92,7 @@ impl Grid {
         self: &Arc<Self>,
         request: Request,
         set: &mut (impl FnMut(usize, Result<Outcome<'_>, Failure>) + Send),
-    ) -> Result<(), Failure> {
+    ) -> Result<Arc<Message>, Failure> {
         let source = Arc::new(request.source);
         let views = source.views(BATCH_OPERATIONS)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes);
@@ -103,7 +104,7 @@ impl Grid {
             self.suspend(&function).await;
         }
         if waiting.is_empty() {
-            return Ok(());
+            return Ok(message);
         }
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part);
         let mut pending: FuturesUnordered<_> = waiting.into_iter().map(in_turn).collect();
@@ -112,7 +113,7 @@ impl Grid {
                 result.give(|result| set(place as usize, result));
             }
         }
-        Ok(())
+        Ok(message)
     }
 
     /// Finds the maps and functions that a request names. What cannot be found is refused where it is used.

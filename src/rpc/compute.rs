@@ -44,17 +44,20 @@ impl ComputeService for Compute {
     async fn invoke(&self, call: Call<v1::InvokeRequest>) -> Result<Response<v1::InvokeResponse>, Status> {
         let request = call.into_inner();
         let id = self.id(request.request_id)?;
-        let module =
-            self.grid.catalog.resolve(&request.function).map_err(Failure::from)?.module_hash().to_string();
+        self.grid.catalog.resolve(&request.function).map_err(Failure::from)?;
         let kind = StepKind::Invoke { function: FUNCTION, argument: request.argument };
         let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
         let names = vec![request.map, request.function];
         let mut response = Err(Failure::Internal { what: "an invocation had no result" });
-        self.grid
+        let ran = self
+            .grid
             .perform(Request { id, names, source }, &mut |_, result| response = result.map(response_of))
             .await?;
-        let outcome = v1::Outcome::Applied.into();
-        Ok(Response::new(v1::InvokeResponse { response: response?, outcome, module }))
+        let (response, outcome) = (response?, v1::Outcome::Applied.into());
+        // Not by the name: that may have moved on since.
+        let function = ran.functions[usize::from(FUNCTION)].as_ref();
+        let module = function.map_or_else(String::new, |function| function.module_hash().to_string());
+        Ok(Response::new(v1::InvokeResponse { response, outcome, module }))
     }
 
     type InvokeKeysStream = Parts;
