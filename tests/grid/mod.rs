@@ -6,5 +6,6 @@ mod pipeline;
 mod retries;
 mod scan;
 mod smoke;
+mod stop;
 mod ttl;
 mod watch;
