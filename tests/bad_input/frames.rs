@@ -145,7 +145,7 @@ async fn a_grpc_frame_cut_short_anywhere_is_refused() {
     let whole = framed_put();
     for length in [0, 1, 4, 5, 6, whole.len() / 2, whole.len() - 1] {
         let (code, message) = put_of(&scene, whole[..length].to_vec()).await;
-        assert!(matches!(code, Code::Internal | Code::InvalidArgument), "{length}: {code:?} {message}");
+        assert_eq!(code, Code::Internal, "{length}: {message}");
     }
     scene.check_unharmed().await;
 }
@@ -160,7 +160,7 @@ async fn a_grpc_frame_that_holds_no_message_is_refused() {
     let mut compressed = framed_put();
     compressed[0] = 1;
     let (code, message) = put_of(&scene, compressed).await;
-    assert!(matches!(code, Code::Internal | Code::Unimplemented), "{code:?} {message}");
+    assert_eq!(code, Code::Internal, "{message}");
     // A length beyond everything that is decoded.
     let (code, message) = put_of(&scene, vec![0, 0xff, 0xff, 0xff, 0xff, 0]).await;
     assert_eq!(code, Code::OutOfRange, "{message}");
