@@ -92,8 +92,14 @@ impl Partition {
 
     /// The entry of a key. Counts as a use.
     pub fn get(&mut self, at: &Access<'_>, key: &[u8]) -> Option<EntryRef<'_>> {
-        let slot = self.live_slot(at, key)?;
+        // One look at the map: this is the most frequent operation there is.
         let store = self.maps.get_mut(&at.map.id)?;
+        let slot = store.locate(key).slot()?;
+        if store.is_expired(slot, at.now) {
+            self.position = self.position.next();
+            erase(store, slot, (ChangeKind::Expired, self.position), &mut self.store_bytes);
+            return None;
+        }
         store.touch(slot, at.now);
         store.view(slot)
     }
@@ -110,7 +116,9 @@ impl Partition {
     /// A condition that does not hold, or no room.
     pub fn put(&mut self, at: &Access<'_>, put: &Put<'_>) -> Result<Answer, Refusal> {
         let located = self.locate(at, put.key);
-        let (found, previous) = match located.slot().and_then(|slot| self.maps.get(&at.map.id)?.view(slot)) {
+        let plain = put.condition == Condition::Always && put.previous == Previous::Ignore;
+        let slot = located.slot().filter(|_| !plain);
+        let (found, previous) = match slot.and_then(|slot| self.maps.get(&at.map.id)?.view(slot)) {
             Some(entry) => (entry.version, (put.previous == Previous::Return).then(|| entry.value.into())),
             None => (Version::NONE, None),
         };
@@ -343,10 +351,13 @@ impl Partition {
     }
 
     fn locate(&mut self, at: &Access<'_>, key: &[u8]) -> Located {
-        let located = self.store(at).locate(key);
-        match located {
-            Located::At(slot) if self.expire_if_due(at, slot) => self.store(at).locate(key),
-            Located::At(_) | Located::Nowhere(_) => located,
+        let store = self.store(at);
+        match store.locate(key) {
+            Located::At(slot) if store.is_expired(slot, at.now) => {
+                self.erase(at.map.id, slot, ChangeKind::Expired);
+                self.store(at).locate(key)
+            }
+            located @ (Located::At(_) | Located::Nowhere(_)) => located,
         }
     }
 
@@ -367,9 +378,7 @@ impl Partition {
     fn erase(&mut self, map: MapId, slot: Slot, kind: ChangeKind) {
         let Some(store) = self.maps.get_mut(&map) else { return };
         self.position = self.position.next();
-        let before = store.bytes();
-        store.remove(slot, kind, self.position);
-        self.store_bytes = self.store_bytes - before + store.bytes();
+        erase(store, slot, (kind, self.position), &mut self.store_bytes);
     }
 
     /// Makes room and writes; the key is that of an entry to be created. Evictions that are not enough stay done: they were due.
@@ -410,6 +419,12 @@ impl Partition {
         self.store_bytes = self.store_bytes - before + store.bytes();
         Ok(*position)
     }
+}
+
+fn erase(store: &mut MapStore, slot: Slot, (kind, position): (ChangeKind, Version), all_bytes: &mut u64) {
+    let before = store.bytes();
+    store.remove(slot, kind, position);
+    *all_bytes = *all_bytes - before + store.bytes();
 }
 
 #[derive(Clone, Copy)]
