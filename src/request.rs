@@ -59,6 +59,15 @@ struct AtOnce {
     suspend: Option<Arc<ActiveFunction>>,
 }
 
+impl AtOnce {
+    fn take(&mut self, reply: SlowReply, set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>)) {
+        self.suspend = self.suspend.take().or(reply.suspend);
+        for (place, result) in reply.results {
+            result.give(|result| set(place as usize, result));
+        }
+    }
+}
+
 /// A part that could not run at once.
 struct Waiting {
     partition: u16,
@@ -221,31 +230,23 @@ impl Grid {
         let mut moment = self.partitions.moment();
         for operations in operations.chunk_by(|a, b| a.partition == b.partition) {
             let part = Part::new(message, views, operations);
-            let slow = match part.kind {
+            let ran = match part.kind {
                 Kind::Short => {
-                    let strand = self.partitions.strand(part.partition);
                     let run = |shard: &mut Shard| {
                         run_short(shard, &mut moment, (message, views), operations, set);
                     };
-                    if strand.try_run(run).is_ok() {
-                        continue;
-                    }
-                    None
+                    self.partitions.strand(part.partition).try_run(run).is_ok()
                 }
-                Kind::Light(group) => {
+                Kind::Light(_) => {
                     let light = SlowPart::new(Arc::clone(message), operations);
-                    if let Some(reply) = self.partitions.run_light(part.partition, light, views) {
-                        at_once.suspend = at_once.suspend.or(reply.suspend);
-                        for (place, result) in reply.results {
-                            result.give(|result| set(place as usize, result));
-                        }
-                        continue;
-                    }
-                    Some(group)
+                    let reply = self.partitions.run_light(part.partition, light, views);
+                    reply.map(|reply| at_once.take(reply, set)).is_some()
                 }
-                Kind::Slow(group) => Some(group),
+                Kind::Slow(_) => false,
             };
-            at_once.waiting.push(part.wait(slow));
+            if !ran {
+                at_once.waiting.push(part.wait());
+            }
         }
         self.partitions.memory().settle(&moment);
         at_once
@@ -330,7 +331,11 @@ impl<'o> Part<'o> {
         Self { partition: operations[0].partition, operations, kind, bytes }
     }
 
-    fn wait(&self, slow: Option<Group>) -> Waiting {
+    fn wait(&self) -> Waiting {
+        let slow = match self.kind {
+            Kind::Short => None,
+            Kind::Light(group) | Kind::Slow(group) => Some(group),
+        };
         let operations = self.operations.to_vec();
         Waiting { partition: self.partition, operations, slow, bytes: self.bytes }
     }

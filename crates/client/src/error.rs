@@ -137,7 +137,7 @@ impl From<Failure> for Error {
             Some("MAP_NOT_FOUND") => Self::MapNotFound(Box::new(failure)),
             Some("MAP_EXISTS") => Self::MapExists(Box::new(failure)),
             Some("FUNCTION_NOT_FOUND") => Self::FunctionNotFound(Box::new(failure)),
-            Some("MODULE_REFUSED") => Self::ModuleRefused(Box::new(failure)),
+            Some(reason) if reason.starts_with("MODULE_") => Self::ModuleRefused(Box::new(failure)),
             Some("VERSION_MISMATCH") => {
                 Self::VersionMismatch { current: failure.number("version"), failure: Box::new(failure) }
             }
