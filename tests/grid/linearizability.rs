@@ -138,6 +138,20 @@ async fn processors_and_increments_on_one_key_add_up_exactly() {
     assert_eq!(entry.version, (TASKS * ROUNDS) as u64, "every change has a version of its own, and no other");
 }
 
+/// The values that were the first of their keys.
+async fn put_what_is_absent(map: &RawMap, number: usize) -> Vec<String> {
+    let mut won = Vec::new();
+    for round in 0..ROUNDS {
+        let value = format!("{round} {number}");
+        match map.put_with(format!("k{round}"), value.clone(), PutOptions::new().if_absent()).await {
+            Ok(_) => won.push(value),
+            Err(Error::AlreadyExists(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    won
+}
+
 #[tokio::test]
 async fn put_if_absent_has_one_winner() {
     let node = TestNode::start();
@@ -145,15 +159,8 @@ async fn put_if_absent_has_one_winner() {
     concurrently(&node, |client, number| {
         let winners = Arc::clone(&winners);
         async move {
-            let map = client.raw_map("m");
-            for round in 0..ROUNDS {
-                let value = format!("{round} {number}");
-                match map.put_with(format!("k{round}"), value.clone(), PutOptions::new().if_absent()).await {
-                    Ok(_) => winners.lock().push(value),
-                    Err(Error::AlreadyExists(_)) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            }
+            let won = put_what_is_absent(&client.raw_map("m"), number).await;
+            winners.lock().extend(won);
         }
     })
     .await;

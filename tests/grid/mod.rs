@@ -3,6 +3,7 @@
 mod linearizability;
 mod maps;
 mod pipeline;
+mod reflection;
 mod retries;
 mod scan;
 mod smoke;

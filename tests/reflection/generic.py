@@ -1,0 +1,101 @@
+"""A gRPC client that knows nothing of Wattle: it asks a node what it serves and builds every message from what it learns.
+
+Usage: generic.py HOST:PORT. Ends with an error when an answer is not what it must be.
+"""
+
+import sys
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from google.rpc import error_details_pb2, status_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+SERVICES = {
+    "grpc.health.v1.Health",
+    "wattle.v1.ComputeService",
+    "wattle.v1.FunctionService",
+    "wattle.v1.GridService",
+    "wattle.v1.MapService",
+}
+
+
+class Node:
+    """A connection, and the descriptors that the node gives."""
+
+    def __init__(self, address):
+        self.channel = grpc.insecure_channel(address)
+        self.database = ProtoReflectionDescriptorDatabase(self.channel)
+        self.pool = descriptor_pool.DescriptorPool(self.database)
+
+    def services(self):
+        return set(self.database.get_services())
+
+    def call(self, service, method, **fields):
+        """One call with one answer."""
+        descriptor = self.pool.FindServiceByName(service).methods_by_name[method]
+        request = message_factory.GetMessageClass(descriptor.input_type)(**fields)
+        answer = message_factory.GetMessageClass(descriptor.output_type)
+        stub = self.channel.unary_unary(
+            f"/{service}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return stub(request, timeout=20)
+
+    def stream(self, service, method, **fields):
+        """One call with a stream of answers."""
+        descriptor = self.pool.FindServiceByName(service).methods_by_name[method]
+        request = message_factory.GetMessageClass(descriptor.input_type)(**fields)
+        answer = message_factory.GetMessageClass(descriptor.output_type)
+        stub = self.channel.unary_stream(
+            f"/{service}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return list(stub(request, timeout=20))
+
+
+def expect(found, expected, what):
+    if found != expected:
+        sys.exit(f"{what}: expected {expected!r}, found {found!r}")
+
+
+def error_info(error):
+    """The ErrorInfo among the details of a failed call."""
+    details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
+    status = status_pb2.Status.FromString(details)
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return info
+    sys.exit(f"no ErrorInfo in {error}")
+
+
+def main(address):
+    node = Node(address)
+    missing = SERVICES - node.services()
+    expect(missing, set(), "services that reflection does not list")
+    maps = "wattle.v1.MapService"
+    put = node.call(maps, "Put", map="generic", key=b"k", value=b"from Python")
+    expect(put.version, 1, "the version of the first put")
+    found = node.call(maps, "Get", map="generic", key=b"k")
+    expect((found.value, found.version), (b"from Python", 1), "the entry")
+    scanned = [entry.key for page in node.stream(maps, "Scan", map="generic") for entry in page.entries]
+    expect(scanned, [b"k"], "the keys of the map")
+    status = node.call("wattle.v1.GridService", "Status")
+    expect((len(status.members), status.members[0].entries), (1, 1), "the members and the entries of the first")
+    health = node.call("grpc.health.v1.Health", "Check")
+    expect(health.status, 1, "the health (1 is SERVING)")
+    try:
+        node.call(maps, "Get", map="none", key=b"k")
+        sys.exit("a get in an unknown map succeeded")
+    except grpc.RpcError as error:
+        expect(error.code(), grpc.StatusCode.NOT_FOUND, "the code")
+        info = error_info(error)
+        expect((info.reason, info.domain, info.metadata["map"]), ("MAP_NOT_FOUND", "wattle.dev", "none"), "ErrorInfo")
+        expect(info.metadata["outcome"], "NOT_APPLIED", "the outcome")
+    print("a generic client has used the node")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
