@@ -1,15 +1,18 @@
-//! The form of commit subjects: short, capitalised, no full stop, no work in progress.
+//! The form of commit subjects: short, capitalised, no full stop, no work in progress. Only commits that no remote
+//! has are judged: others cannot be changed any more.
 
 use super::Violation;
 use crate::command::{output, program};
 use crate::failure::Failure;
 
 const MAX_SUBJECT: usize = 72;
-/// Older commits are as they are.
 const NEWEST: &str = "--max-count=100";
 
 pub(crate) fn check() -> Result<Vec<Violation>, Failure> {
-    let log = output(&mut program("git", &["log", "--no-merges", NEWEST, "--format=%h %s"]))?;
+    let log = output(&mut program(
+        "git",
+        &["log", "--no-merges", NEWEST, "--format=%h %s", "HEAD", "--not", "--remotes"],
+    ))?;
     Ok(log
         .lines()
         .filter_map(|line| line.split_once(' '))

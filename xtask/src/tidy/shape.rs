@@ -48,7 +48,7 @@ fn is_crate_page(source: &Source) -> bool {
     file == "lib.rs" && (folder.starts_with("crates/client") || folder.starts_with("guest-sdk/"))
 }
 
-/// Documentation (`///`) may be long, remarks between code may not.
+/// Documentation (`///`) may be long, remarks between code may not. A table does not count.
 pub(crate) fn comments_are_short(source: &Source) -> Vec<Violation> {
     if !source.is_own_rust() {
         return Vec::new();
@@ -57,7 +57,8 @@ pub(crate) fn comments_are_short(source: &Source) -> Vec<Violation> {
     let mut block = 0;
     for (number, line) in source.lines() {
         let line = line.trim_start();
-        let is_remark = line.starts_with("//") && !line.starts_with("///") && !line.starts_with("//!");
+        let is_documentation = line.starts_with("///") || line.starts_with("//!");
+        let is_remark = line.starts_with("//") && !line.starts_with("// |") && !is_documentation;
         block = if is_remark { block + 1 } else { 0 };
         if block == MAX_COMMENT_LINES + 1 {
             found.push(source.violation(number, format!("a comment of over {MAX_COMMENT_LINES} lines")));
@@ -110,6 +111,7 @@ mod tests {
         assert!(lines_found(comments_are_short, "a.rs", &"    // x\n".repeat(10)).is_empty());
         assert_eq!(lines_found(comments_are_short, "a.rs", &"// x\n".repeat(30)), [11]);
         assert!(lines_found(comments_are_short, "a.rs", &"/// x\n".repeat(30)).is_empty());
+        assert!(lines_found(comments_are_short, "a.rs", &"// | x |\n".repeat(30)).is_empty());
     }
 
     #[test]
