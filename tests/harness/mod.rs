@@ -1,10 +1,10 @@
 //! A node of a test's own, in this process.
 
 pub(crate) mod examples;
-pub(crate) mod wire;
 #[path = "../../crates/wasm/tests/guests/guest.rs"]
 #[allow(dead_code, reason = "it is shared with the tests of wattle-wasm, which use more of it")]
 pub(crate) mod guest;
+pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 
