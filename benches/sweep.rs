@@ -84,15 +84,17 @@ fn by_guest(partitions: &mut [Partition], map: &MapDescriptor, warm: &mut Warm, 
     for partition in partitions {
         turns(partition, map, |partition, swept| {
             let frame = frame(&mut buffer, partition, (map, swept));
-            let applied = warm.process(module, frame, &Call::default(), |reply| {
-                for (slot, answer) in swept.slots.iter().zip(reply.answers()) {
-                    let guest::Effect::Put(value) = answer.effect else { unreachable!("the guest puts") };
-                    let effect = Effect::Put { value, ttl: TtlChoice::OfMap };
-                    partition.apply_at(&access(map), *slot, effect).expect("there is room");
-                }
-            });
-            applied.expect("the guest adds");
+            let apply = |reply: &guest::Reply<'_>| apply(partition, (map, swept), reply);
+            warm.process(module, frame, &Call::default(), apply).expect("the guest adds");
         });
+    }
+}
+
+fn apply(partition: &mut Partition, (map, swept): (&MapDescriptor, &Swept), reply: &guest::Reply<'_>) {
+    for (slot, answer) in swept.slots.iter().zip(reply.answers()) {
+        let guest::Effect::Put(value) = answer.effect else { unreachable!("the guest puts") };
+        let effect = Effect::Put { value, ttl: TtlChoice::OfMap };
+        partition.apply_at(&access(map), *slot, effect).expect("there is room");
     }
 }
 

@@ -133,27 +133,29 @@ impl Grid {
         views: &[View<'_>],
     ) -> Result<SmallVec<[Refused; 2]>, Failure> {
         let mut uses: SmallVec<[Use; 2]> = names.iter().map(|_| Use::default()).collect();
-        for view in views {
-            uses[usize::from(view.map)].note(view);
-            if let Some(function) = view.function {
-                uses[usize::from(function)].function = true;
-            }
+        for function in views.iter().filter_map(|view| view.function) {
+            uses[usize::from(function)].function = true;
         }
-        let mut refused = SmallVec::with_capacity(names.len());
-        for (name, used) in names.iter().zip(uses) {
+        let mut refused: SmallVec<[Refused; 2]> = names.iter().map(|_| Refused::default()).collect();
+        for ((name, used), refusal) in names.iter().zip(&uses).zip(&mut refused) {
+            let function = used.function.then(|| self.catalog.resolve(name));
+            message.functions.push(function.and_then(|found| {
+                found.map_err(|failure| refusal.function = Some(Arc::new(failure.into()))).ok()
+            }));
+        }
+        // What is refused anyway uses no map: it must not make one.
+        let allowed = |view: &&View<'_>| self.check_alone(message, &refused, view).is_ok();
+        for view in views.iter().filter(allowed) {
+            uses[usize::from(view.map)].note(view);
+        }
+        for ((name, used), refusal) in names.iter().zip(uses).zip(&mut refused) {
             let map = match used {
                 Use { written: true, .. } => Some(self.map_or_create(name).await),
                 Use { read: true, .. } => Some(self.map(name)),
                 Use { .. } => None,
             };
-            let function = used.function.then(|| self.catalog.resolve(name));
-            let mut refusal = Refused::default();
             let map = map.and_then(|map| map.map_err(|failure| refusal.map = Some(Arc::new(failure))).ok());
             message.maps.push(map);
-            message.functions.push(function.and_then(|found| {
-                found.map_err(|failure| refusal.function = Some(Arc::new(failure.into()))).ok()
-            }));
-            refused.push(refusal);
         }
         Ok(refused)
     }
@@ -190,9 +192,20 @@ impl Grid {
     }
 
     fn check(&self, message: &Message, refused: &[Refused], view: &View<'_>) -> Result<(), Failure> {
+        self.check_alone(message, refused, view)?;
         let Some(map) = &message.maps[usize::from(view.map)] else {
             return Err(refused[usize::from(view.map)].of_map());
         };
+        match view.action {
+            Action::Keyed(Operation::Put(put)) => {
+                content::check(map.descriptor.options.content_type, put.value)
+            }
+            Action::Keyed(_) | Action::Invoke { .. } => Ok(()),
+        }
+    }
+
+    /// What can be checked without the map.
+    fn check_alone(&self, message: &Message, refused: &[Refused], view: &View<'_>) -> Result<(), Failure> {
         if let Some(function) = view.function.map(usize::from)
             && message.functions[function].is_none()
         {
@@ -203,10 +216,10 @@ impl Grid {
             Action::Invoke { argument, .. } => check_size("argument", argument.len(), ARGUMENT_BYTES),
             Action::Keyed(Operation::Put(put)) => {
                 check_size("value", put.value.len(), self.value_bytes)?;
-                if let TtlChoice::Of(ttl) = put.ttl {
-                    check_ttl(ttl)?;
+                match put.ttl {
+                    TtlChoice::Of(ttl) => check_ttl(ttl),
+                    TtlChoice::OfMap | TtlChoice::ForEver => Ok(()),
                 }
-                content::check(map.descriptor.options.content_type, put.value)
             }
             Action::Keyed(Operation::Touch { change: TtlChange::Set(ttl), .. }) => check_ttl(ttl),
             Action::Keyed(

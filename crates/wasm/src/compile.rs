@@ -1,6 +1,6 @@
 //! From uploaded bytes to machine code, in a process of its own: a compiler fed with hostile input may take all
 //! the time and memory there is, or crash, and then it is this process that ends. The parent ([`Compiler`]) writes
-//! limits and module to the child's standard input and reads a [`Verdict`] from its standard output.
+//! limits and module to the child's standard input and reads the verdict from its standard output.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

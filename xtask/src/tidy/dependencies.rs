@@ -16,8 +16,10 @@ pub(crate) fn all_are_used(sources: &[Source]) -> Vec<Violation> {
 
 fn unused(manifest: &Source, sources: &[Source]) -> Vec<Violation> {
     let (folder, _) = manifest.split_path();
-    let code: Vec<&Source> =
+    let mut code: Vec<&Source> =
         sources.iter().filter(|source| source.is_rust() && belongs(&source.path, folder, sources)).collect();
+    let shared: Vec<&str> = code.iter().flat_map(|source| shared_files(&source.text)).collect();
+    code.extend(sources.iter().filter(|source| shared.contains(&source.path.as_str())));
     let is_used = |name: &str| {
         let path = name.replace('-', "_");
         code.iter().any(|source| source.text.contains(&path))
@@ -25,6 +27,12 @@ fn unused(manifest: &Source, sources: &[Source]) -> Vec<Violation> {
     let declared = dependencies(&manifest.text);
     let unused = declared.iter().filter(|(_, name)| !NAMED_ELSEWHERE.contains(name) && !is_used(name));
     unused.map(|(line, name)| manifest.violation(*line, format!("{name} is not used: remove it"))).collect()
+}
+
+/// The files of other crates that code takes in by `#[path = "../…"]`, from the root.
+fn shared_files(code: &str) -> impl Iterator<Item = &str> {
+    let paths = code.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+    paths.map(|path| path.trim_start_matches("../"))
 }
 
 /// True when the nearest manifest above the file is the one in `folder`.
@@ -72,6 +80,12 @@ mod tests {
         ];
         let lines: Vec<usize> = all_are_used(&sources).iter().map(|violation| violation.line).collect();
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn code_of_another_crate_that_is_taken_in_counts() {
+        check("use wattle_core::Map;\n#[path = \"../../b/src/lib.rs\"]\nmod b;", &[5]);
+        check("use wattle_core::Map;\n#[path = \"../../crates/b/src/lib.rs\"]\nmod b;", &[]);
     }
 
     #[test]
