@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 
 use super::entry::{Entry, EntryRef, entry_cost};
 use super::expiry::Expiry;
+use super::slots::Slots;
 use super::tail::{Change, ChangeKind, Tail, TailRead};
 use crate::ids::{GridTime, Slot, Version};
 use crate::limits::FREE_ENTRIES;
@@ -16,7 +17,7 @@ use crate::map::{EvictionPolicy, MapOptions};
 /// The entries of one map in one partition.
 #[derive(Debug)]
 pub(crate) struct MapStore {
-    slots: Vec<Option<Entry>>,
+    slots: Slots,
     /// Slot numbers by the hash of their keys.
     index: HashTable<u32>,
     free: Vec<Slot>,
@@ -58,13 +59,12 @@ impl Located {
 
 /// Entries that are gone for everybody and wait to be freed.
 #[derive(Debug)]
-pub(crate) struct Doomed(Vec<Option<Entry>>);
+pub(crate) struct Doomed(Slots);
 
 impl Doomed {
     /// Frees a slice of them; whether that was all.
     pub(crate) fn free_some(&mut self) -> bool {
-        self.0.truncate(self.0.len().saturating_sub(FREE_ENTRIES));
-        self.0.is_empty()
+        self.0.free_some(FREE_ENTRIES)
     }
 }
 
@@ -79,7 +79,7 @@ impl MapStore {
     /// colliding keys.
     pub(crate) fn new(seed: u64, options: MapOptions, revision: u64) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Slots::default(),
             index: HashTable::new(),
             free: Vec::new(),
             expiry: Expiry::default(),
@@ -104,10 +104,8 @@ impl MapStore {
         if idle_changed {
             self.expiry.forget_checks();
             let Some(max_idle) = self.options.max_idle else { return };
-            for (slot, entry) in self.slots.iter().enumerate() {
-                if let Some(entry) = entry {
-                    self.expiry.check_idle(slot_at(slot), entry.idle_deadline(now, max_idle));
-                }
+            for (slot, entry) in self.slots.from(Slot(0)) {
+                self.expiry.check_idle(slot, entry.idle_deadline(now, max_idle));
             }
         }
     }
@@ -128,18 +126,17 @@ impl MapStore {
 
     /// One past the highest slot in use.
     pub(crate) fn slot_count(&self) -> Slot {
-        slot_at(self.slots.len())
+        self.slots.end()
     }
 
     pub(crate) fn locate(&self, key: &[u8]) -> Located {
         let hash = hash_of(&self.hash, key);
-        let found =
-            self.index.find(hash, |&slot| self.slots[slot as usize].as_ref().is_some_and(|e| e.key() == key));
+        let found = self.index.find(hash, |&slot| self.slots.get(Slot(slot)).is_some_and(|e| e.key() == key));
         found.map_or(Located::Nowhere(Vacant { hash }), |&slot| Located::At(Slot(slot)))
     }
 
     pub(super) fn slot(&self, slot: Slot) -> Option<&Entry> {
-        self.slots.get(slot.0 as usize)?.as_ref()
+        self.slots.get(slot)
     }
 
     pub(crate) fn view(&self, slot: Slot) -> Option<EntryRef<'_>> {
@@ -148,15 +145,13 @@ impl MapStore {
 
     /// The entries from a slot on, by rising slots.
     pub(crate) fn slots_from(&self, from: Slot) -> impl Iterator<Item = (Slot, EntryRef<'_>)> {
-        let from = (from.0 as usize).min(self.slots.len());
-        let numbered = self.slots[from..].iter().enumerate();
-        numbered.filter_map(move |(i, entry)| Some((slot_at(from + i), entry.as_ref()?.view())))
+        self.slots.from(from).map(|(slot, entry)| (slot, entry.view()))
     }
 
     /// Notes a use of the entry.
     pub(crate) fn touch(&mut self, slot: Slot, now: GridTime) {
         let chance = if self.options.eviction == EvictionPolicy::Lfu { self.next_random() } else { 1 };
-        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+        if let Some(entry) = self.slots.get_mut(slot) {
             entry.touch(now, chance);
         }
     }
@@ -196,7 +191,7 @@ impl MapStore {
 
     /// Gives the entry in a slot another value.
     pub(crate) fn replace(&mut self, slot: Slot, write: &Write<'_>, now: GridTime) {
-        let entry = self.slots[slot.0 as usize].as_mut().expect("only slots with entries are written");
+        let entry = self.slots.get_mut(slot).expect("only slots with entries are written");
         self.bytes -= entry.cost();
         entry.set_value(write.value);
         self.settle(slot, write, now);
@@ -211,7 +206,7 @@ impl MapStore {
 
     fn settle(&mut self, slot: Slot, write: &Write<'_>, now: GridTime) {
         let chance = if self.options.eviction == EvictionPolicy::Lfu { self.next_random() } else { 1 };
-        let entry = self.slots[slot.0 as usize].as_mut().expect("written just now");
+        let entry = self.slots.get_mut(slot).expect("written just now");
         entry.touch(now, chance);
         entry.version = write.version;
         self.bytes += entry.cost();
@@ -224,25 +219,23 @@ impl MapStore {
     }
 
     fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            if self.slots.len() == self.slots.capacity() {
-                // By an eighth, not the double: half-empty doubling would cost up to 48 bytes an entry.
-                self.slots.reserve_exact((self.slots.len() / 8).max(4));
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots.refill(slot, entry);
+                slot
             }
-            self.slots.push(None);
-            slot_at(self.slots.len() - 1)
-        });
-        self.slots[slot.0 as usize] = Some(entry);
+            None => self.slots.push(entry),
+        };
         let (slots, state) = (&self.slots, &self.hash);
         self.index.insert_unique(hash, slot.0, |&slot| {
-            hash_of(state, slots[slot as usize].as_ref().expect("indexed slots hold entries").key())
+            hash_of(state, slots.get(Slot(slot)).expect("indexed slots hold entries").key())
         });
         slot
     }
 
     /// Sets or clears the deadline of an entry.
     pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<GridTime>, version: Version) {
-        let Some(entry) = self.slots[slot.0 as usize].as_mut() else { return };
+        let Some(entry) = self.slots.get_mut(slot) else { return };
         self.expiry.reschedule(slot, entry.deadline(), deadline);
         entry.set_deadline(deadline);
         entry.version = version;
@@ -252,7 +245,7 @@ impl MapStore {
 
     /// Takes an entry away.
     pub(crate) fn remove(&mut self, slot: Slot, kind: ChangeKind, version: Version) {
-        let entry = self.slots[slot.0 as usize].take().expect("only slots with entries are removed");
+        let entry = self.slots.take(slot).expect("only slots with entries are removed");
         let hash = hash_of(&self.hash, entry.key());
         let found = self.index.find_entry(hash, |&other| other == slot.0);
         found.expect("every entry is in the index").remove();
@@ -322,17 +315,21 @@ impl MapStore {
             .then(|| slot_at(usize::try_from((random * count) >> 32).expect("below the number of slots")))
     }
 
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.from(Slot(0)).map(|(_, entry)| entry)
+    }
+
     /// Panics if the parts do not fit together.
     pub(crate) fn check_invariants(&self) {
-        let used = self.slots.iter().flatten().count();
+        let used = self.entries().count();
         assert_eq!(used, self.index.len(), "every entry is indexed once");
         assert_eq!(self.slots.len() - used, self.free.len(), "every empty slot is free once");
         assert_eq!(
             self.bytes,
-            self.slots.iter().flatten().map(Entry::cost).sum::<u64>(),
+            self.entries().map(Entry::cost).sum::<u64>(),
             "bytes are those of the entries"
         );
-        let deadlines = self.slots.iter().flatten().filter(|entry| entry.deadline().is_some()).count();
+        let deadlines = self.entries().filter(|entry| entry.deadline().is_some()).count();
         assert_eq!(deadlines, self.expiry.deadlines(), "every deadline is in the order once");
         for (slot, entry) in self.slots_from(Slot(0)) {
             assert_eq!(self.locate(entry.key).slot(), Some(slot), "every entry is found where it is");

@@ -8,6 +8,7 @@ mod entry;
 mod eviction;
 mod expiry;
 mod map_store;
+mod slots;
 mod tail;
 
 pub(crate) use entry::entry_cost;
