@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::Code;
+use tonic::{Code, Status};
 use wattle_core::limits::CALL_TIMEOUT;
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
@@ -62,6 +62,9 @@ pub(crate) enum Failure {
     TimedOut,
     #[error("internal error: {what}")]
     Internal { what: &'static str },
+    /// By the gRPC framework, not by a service.
+    #[error("{message}")]
+    NotRead { code: Code, message: String },
 }
 
 /// Work that never ran, in words.
@@ -79,6 +82,17 @@ impl From<wattle_wasm::Stop> for Failure {
             wattle_wasm::Stop::GuestFailure { code, message } => Self::FunctionFailed { code, message },
             stop => Self::FunctionStopped(stop),
         }
+    }
+}
+
+/// A status that the gRPC framework made.
+impl From<&Status> for Failure {
+    fn from(status: &Status) -> Self {
+        let message = match status.message() {
+            "" => "the node has no such method; reflection lists what it has".to_owned(),
+            message => message.to_owned(),
+        };
+        Self::NotRead { code: status.code(), message }
     }
 }
 
@@ -175,8 +189,36 @@ impl Failure {
                 ..Facts::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
             },
             Self::Internal { .. } => Facts::new(Code::Internal, "INTERNAL"),
+            Self::NotRead { code, .. } => not_read_facts(*code),
         }
     }
+}
+
+/// What the framework refuses before it has read a message has changed nothing; of the rest it makes none of its own.
+fn not_read_facts(code: Code) -> Facts {
+    let reason = match code {
+        Code::Internal => "MALFORMED_MESSAGE",
+        Code::OutOfRange => "TOO_LARGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        // Of the health service.
+        Code::NotFound => "SERVICE_NOT_FOUND",
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => {
+            return Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(code, "TRANSPORT") };
+        }
+    };
+    Facts::new(code, reason)
 }
 
 fn overloaded() -> Facts {

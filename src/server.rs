@@ -19,6 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
+use crate::rpc::Explain;
+
 /// Connections that wait for their runtime.
 const BACKLOG: usize = 256;
 /// How long calls in flight may take when the node stops.
@@ -105,8 +107,7 @@ async fn serve(receiver: mpsc::Receiver<io::Result<Counted>>, routes: Routes, st
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(Explain(routes.prepare()), incoming, stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -3,6 +3,7 @@
 
 mod compute;
 mod convert;
+mod explain;
 mod function;
 mod grid;
 mod map;
@@ -13,6 +14,7 @@ mod status;
 mod watch;
 
 pub(crate) use compute::Compute;
+pub(crate) use explain::Explain;
 pub(crate) use function::Functions;
 pub(crate) use grid::GridInfo;
 pub(crate) use map::MapCalls;

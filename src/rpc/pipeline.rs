@@ -1,8 +1,8 @@
 //! The fast path: many messages in flight on one stream, each performed as it arrives and answered when it is done.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use futures_util::stream::{Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use tonic::Status;
 use wattle_core::limits::PIPELINE_MESSAGES;
 use wattle_frame::pipeline::{Operations, ResultsWriter};
@@ -18,15 +18,20 @@ use crate::grid::Grid;
 use crate::partition::Source;
 use crate::request::Request;
 
-/// The answers to a stream of messages. It ends after the stream has ended and every message is answered.
+/// The answers to a stream of messages. It ends after the stream has ended and every message is answered; if it ended with a
+/// message that cannot be read, then with that refusal.
 pub(super) fn answers(
     grid: Arc<Grid>,
     messages: impl Stream<Item = Result<v1::PipelineRequest, Status>>,
 ) -> impl Stream<Item = Result<v1::PipelineResponse, Status>> {
-    let answer = move |message: Result<v1::PipelineRequest, Status>| {
+    let refusal = Arc::new(OnceLock::new());
+    let refused = Arc::clone(&refusal);
+    let read = move |message: Result<v1::PipelineRequest, Status>| {
+        message.map_err(|status| refused.set(Failure::from(&status).into())).ok()
+    };
+    let answer = move |message: v1::PipelineRequest| {
         let grid = Arc::clone(&grid);
         async move {
-            let message = message?;
             let tag = message.tag;
             let results = match perform(&grid, message).await {
                 Ok(results) => results,
@@ -35,7 +40,9 @@ pub(super) fn answers(
             Ok(v1::PipelineResponse { tag, results: Some(results) })
         }
     };
-    messages.map(answer).buffer_unordered(PIPELINE_MESSAGES)
+    let answers =
+        tokio_stream::StreamExt::map_while(messages, read).map(answer).buffer_unordered(PIPELINE_MESSAGES);
+    answers.chain(stream::once(async move { refusal.get().cloned().map(Err) }).flat_map(stream::iter))
 }
 
 async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Result<Results, Failure> {
