@@ -114,8 +114,12 @@ impl SlowPart {
             return Err(all(&|| Failure::MapNotFound { name: map.descriptor.name.to_string() }));
         }
         let Some(id) = self.message.id else { return Ok(()) };
+        let fits = |place: &&u32, answer: &Answer| match view(**place).action {
+            Action::Keyed(operation) => operation.is_answered_by(answer),
+            Action::Invoke { .. } => matches!(answer, Answer::Processed { .. }),
+        };
         let known = shard.with(|partition, _| {
-            let known = partition.known_results(&id)?;
+            let known = partition.known_results(&id, &self.places, fits)?;
             if known.is_none() {
                 partition.reserve(&id)?;
             }
@@ -123,8 +127,7 @@ impl SlowPart {
         });
         let known = match known {
             Ok(None) => return Ok(()),
-            Ok(Some(known)) if self.left(view, &known) => known,
-            Ok(Some(_)) => return Err(all(&|| PartRefusal::ReusedId.into())),
+            Ok(Some(known)) => known,
             Err(refusal) => return Err(all(&|| refusal.into())),
         };
         for (result, recorded) in self.results.iter_mut().zip(known) {
@@ -135,16 +138,6 @@ impl SlowPart {
             };
         }
         Ok(())
-    }
-
-    /// Whether this part may have left these results when it ran before.
-    fn left<'v>(&self, view: &impl Fn(u32) -> View<'v>, known: &[Recorded]) -> bool {
-        let fits = |(place, recorded): (&u32, &Recorded)| match (view(*place).action, recorded) {
-            (Action::Keyed(operation), Recorded::Applied(answer)) => operation.is_answered_by(answer),
-            (Action::Invoke { .. }, Recorded::Applied(answer)) => matches!(answer, Answer::Processed { .. }),
-            (Action::Keyed(_) | Action::Invoke { .. }, Recorded::Refused(_) | Recorded::Again) => true,
-        };
-        known.len() == self.places.len() && self.places.iter().zip(known).all(fits)
     }
 
     /// Runs the invocation at `index` and those behind it that go into the same batch.

@@ -185,7 +185,8 @@ pub(super) async fn clear(grid: &Grid, map: &Map, id: Option<RequestId>) -> Resu
         let clear = move |shard: &mut Shard| {
             shard.with(|partition, _| {
                 let Some(id) = id else { return Ok(partition.clear(map_id)) };
-                if let Some(known) = partition.known_results(&id)? {
+                let cleared = |(): &(), answer: &Answer| matches!(answer, Answer::Cleared { .. });
+                if let Some(known) = partition.known_results(&id, [()], cleared)? {
                     return match &known[..] {
                         [Recorded::Applied(Answer::Cleared { removed })] => Ok(*removed),
                         _ => Err(PartRefusal::ReusedId),

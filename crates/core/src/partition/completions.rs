@@ -20,7 +20,7 @@ pub enum Recorded {
     Applied(Answer),
     /// It was refused beside others that took effect.
     Refused(Refusal),
-    /// It changes nothing: a retry does it again.
+    /// It only read, or did not get to run: a retry does it.
     Again,
 }
 

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::completions::{Admission, Completion, Recorded};
-use super::operation::{Access, Operation, Outcome, PartRefusal, Refusal};
+use super::operation::{Access, Answer, Operation, Outcome, PartRefusal, Refusal};
 use super::partition::Partition;
 use crate::ids::RequestId;
 
@@ -46,35 +46,51 @@ impl Partition {
             }
             return Ok(());
         };
-        match self.known_results(id)? {
-            Some(results) => self.answer_again(&results, operations, answer),
-            None => {
-                self.reserve(id)?;
-                let before = self.position();
-                let mut results = SmallVec::new();
-                for (place, (at, operation)) in operations.enumerate() {
-                    results.push(self.execute_recorded(&at, &operation, |result| answer(place, result)));
-                }
-                if self.position() > before
-                    && results.iter().any(|result| matches!(result, Recorded::Applied(_)))
-                {
-                    self.complete(id, Completion::Results(results));
-                }
-                Ok(())
-            }
+        let fits =
+            |(_, operation): &(Access<'_>, Operation<'_>), answer: &Answer| operation.is_answered_by(answer);
+        if let Some(results) = self.known_results(id, operations.clone(), fits)? {
+            self.answer_again(id, results, operations, answer);
+            return Ok(());
         }
+        self.reserve(id)?;
+        let before = self.position();
+        let mut results = SmallVec::new();
+        for (place, (at, operation)) in operations.enumerate() {
+            results.push(self.execute_recorded(&at, &operation, |result| answer(place, result)));
+        }
+        if self.position() > before && results.iter().any(|result| matches!(result, Recorded::Applied(_))) {
+            self.complete(id, Completion::Results(results));
+        }
+        Ok(())
     }
 
-    /// The results that a request left when it ran here; `None` if it did not.
+    /// The results that a request left when it ran here; `None` if it did not. `fits` says whether an answer is of the kind
+    /// that an operation has: the results are one for each of those that are asked now, and of their kinds.
     ///
     /// # Errors
-    /// It is in doubt, or its id was used for a call over the whole partition.
-    pub fn known_results(&mut self, id: &RequestId) -> Result<Option<SmallVec<[Recorded; 1]>>, PartRefusal> {
-        match self.admit(id) {
-            Admission::Fresh => Ok(None),
-            Admission::InDoubt => Err(PartRefusal::InDoubt),
-            Admission::Known(Completion::Sweep { .. }) => Err(PartRefusal::ReusedId),
-            Admission::Known(Completion::Results(results)) => Ok(Some(results.clone())),
+    /// It is in doubt, or its id was used for another request.
+    pub fn known_results<O>(
+        &mut self,
+        id: &RequestId,
+        operations: impl IntoIterator<Item = O>,
+        fits: impl Fn(&O, &Answer) -> bool,
+    ) -> Result<Option<SmallVec<[Recorded; 1]>>, PartRefusal> {
+        let results = match self.admit(id) {
+            Admission::Fresh => return Ok(None),
+            Admission::InDoubt => return Err(PartRefusal::InDoubt),
+            Admission::Known(Completion::Sweep { .. }) => return Err(PartRefusal::ReusedId),
+            Admission::Known(Completion::Results(results)) => results,
+        };
+        let mut left = results.iter();
+        let left_by = |operation: O| match left.next() {
+            Some(Recorded::Applied(answer)) => fits(&operation, answer),
+            Some(Recorded::Refused(_) | Recorded::Again) => true,
+            None => false,
+        };
+        if operations.into_iter().all(left_by) && left.next().is_none() {
+            Ok(Some(results.clone()))
+        } else {
+            Err(PartRefusal::ReusedId)
         }
     }
 
@@ -98,30 +114,26 @@ impl Partition {
         }
     }
 
+    /// Answers from the record; what is to be done again leaves its result there now.
     fn answer_again<'o>(
         &mut self,
-        results: &[Recorded],
-        operations: impl Iterator<Item = (Access<'o>, Operation<'o>)> + Clone,
+        id: &RequestId,
+        mut results: SmallVec<[Recorded; 1]>,
+        operations: impl Iterator<Item = (Access<'o>, Operation<'o>)>,
         mut answer: impl FnMut(usize, Result<Outcome<'_>, Refusal>),
-    ) -> Result<(), PartRefusal> {
-        if operations.clone().count() != results.len() {
-            return Err(PartRefusal::ReusedId);
-        }
-        for (place, ((at, operation), recorded)) in operations.zip(results).enumerate() {
+    ) {
+        let before = self.position();
+        for (place, ((at, operation), recorded)) in operations.zip(&mut results).enumerate() {
             match recorded {
-                Recorded::Applied(applied) if operation.is_answered_by(applied) => {
-                    answer(place, Ok(Outcome::Answer(applied.clone())))
-                }
+                Recorded::Applied(applied) => answer(place, Ok(Outcome::Answer(applied.clone()))),
                 Recorded::Refused(refusal) => answer(place, Err(refusal.clone())),
-                Recorded::Again if !writes(&operation) => answer(place, self.execute(&at, &operation)),
-                Recorded::Applied(_) | Recorded::Again => return Err(PartRefusal::ReusedId),
+                Recorded::Again => {
+                    *recorded = self.execute_recorded(&at, &operation, |result| answer(place, result));
+                }
             }
         }
-        Ok(())
+        if self.position() > before {
+            self.complete(id, Completion::Results(results));
+        }
     }
-}
-
-/// Whether an operation would change something whatever it finds: such a one is never left to be done again.
-fn writes(operation: &Operation<'_>) -> bool {
-    matches!(operation, Operation::Put(_) | Operation::Increment { .. })
 }

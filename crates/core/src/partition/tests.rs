@@ -397,6 +397,21 @@ fn an_id_is_for_one_request() {
 }
 
 #[test]
+fn an_id_that_was_used_otherwise_answers_nothing_and_runs_nothing() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let (get, add) = ((at, Operation::Get { key: b"n" }), (at, Operation::Increment { key: b"n", delta: 1 }));
+    let put = (at, Operation::Put(put(b"n", b"9")));
+    results(&mut p, request(1, 1), &[add, add, get]).unwrap();
+    for other in [[add, put, get].as_slice(), &[get, add, put], &[add, add], &[add, add, get, get]] {
+        let mut answered = 0;
+        let refused = p.run_part(Some(&request(1, 1)), other.iter().copied(), |_, _| answered += 1);
+        assert_eq!((refused, answered), (Err(PartRefusal::ReusedId), 0), "{other:?}");
+    }
+    assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
 fn what_was_refused_alone_may_run_again() {
     let (mut p, m) = (partition(), map(MapOptions::default()));
     let at = at(&m, NOW);
