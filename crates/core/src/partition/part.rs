@@ -100,18 +100,15 @@ impl Partition {
         operation: &Operation<'_>,
         answer: impl FnOnce(Result<Outcome<'_>, Refusal>),
     ) -> Recorded {
-        let before = self.position();
         let result = self.execute(at, operation);
         let recorded = match &result {
             Ok(Outcome::Entry(_)) => Recorded::Again,
+            // Also one that changed nothing, such as the removal of nothing: a retry might find something.
             Ok(Outcome::Answer(answer)) => Recorded::Applied(answer.clone()),
             Err(refusal) => Recorded::Refused(refusal.clone()),
         };
         answer(result);
-        match recorded {
-            Recorded::Applied(_) if self.position() == before => Recorded::Again,
-            Recorded::Applied(_) | Recorded::Refused(_) | Recorded::Again => recorded,
-        }
+        recorded
     }
 
     /// Answers from the record; what is to be done again leaves its result there now.

@@ -412,6 +412,24 @@ fn an_id_that_was_used_otherwise_answers_nothing_and_runs_nothing() {
 }
 
 #[test]
+fn what_changed_nothing_beside_a_change_is_not_done_later() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let remove = Remove { key: b"k", if_version: None, previous: Previous::Return };
+    let set = TtlChange::Set(seconds(1));
+    let part = [
+        (at, Operation::Increment { key: b"n", delta: 1 }),
+        (at, Operation::Remove(remove)),
+        (at, Operation::Touch { key: b"k", change: set }),
+    ];
+    let first = results(&mut p, request(1, 1), &part).unwrap();
+    let position = p.put(&at, &put(b"k", b"another client's")).map(|_| p.position());
+    assert_eq!(results(&mut p, request(1, 1), &part).unwrap(), first);
+    assert_eq!(Ok(p.position()), position);
+    assert_eq!(value(&mut p, &at, b"k").as_deref(), Some(&b"another client's"[..]));
+}
+
+#[test]
 fn what_was_refused_alone_may_run_again() {
     let (mut p, m) = (partition(), map(MapOptions::default()));
     let at = at(&m, NOW);
