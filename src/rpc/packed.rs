@@ -2,9 +2,10 @@
 
 use wattle_core::partition::{Answer, Outcome};
 use wattle_frame::FrameError;
-use wattle_frame::pipeline::{self, OperationResult, ResultsWriter};
+use wattle_frame::pipeline::{self, Facts, OperationResult, ResultsWriter};
 use wattle_proto::v1;
 
+use super::status::metadata;
 use crate::failure::Failure;
 
 /// Writes one result into a reply frame.
@@ -23,7 +24,12 @@ pub(super) fn write(
                 v1::Outcome::InDoubt => pipeline::Outcome::InDoubt,
             };
             let code = i32::from(facts.code).unsigned_abs();
-            let failure = pipeline::Failure { code, reason: facts.reason, message: &message, outcome };
+            let metadata: Vec<_> = metadata(&facts).collect();
+            let mut packed = Vec::new();
+            let packed =
+                Facts::pack(&mut packed, metadata.iter().map(|(name, value)| (*name, value.as_str())))?;
+            let (reason, message) = (facts.reason, message.as_str());
+            let failure = pipeline::Failure { code, reason, message, outcome, facts: packed };
             writer.set(place, &OperationResult::Failed(failure))
         }
         Ok(Outcome::Entry(entry)) => {

@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 use wattle_proto::v1;
 
-use crate::failure::Failure;
+use crate::failure::{Facts, Failure};
 
 /// Whose reasons they are.
 const DOMAIN: &str = "wattle.dev";
@@ -35,16 +35,17 @@ impl From<Failure> for Status {
 /// A failure of one operation among several.
 pub(super) fn operation_error(failure: &Failure) -> v1::OperationError {
     let facts = failure.facts();
-    let mut metadata: HashMap<String, String> =
-        facts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    if let Some(delay) = facts.retry_after {
-        metadata.insert("retry_after_ms".to_owned(), delay.as_millis().to_string());
-    }
     v1::OperationError {
         code: facts.code.into(),
         reason: facts.reason.to_owned(),
         message: failure.to_string(),
         outcome: facts.outcome.into(),
-        metadata,
+        metadata: metadata(&facts).map(|(name, value)| (name.to_owned(), value)).collect(),
     }
+}
+
+/// What an error of one operation says beside its reason: it has no details that could tell when to try again.
+pub(super) fn metadata(facts: &Facts) -> impl Iterator<Item = (&'static str, String)> {
+    let delay = facts.retry_after.map(|delay| ("retry_after_ms", delay.as_millis().to_string()));
+    facts.metadata.iter().cloned().chain(delay)
 }

@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use wattle_client::packed::{NameIndex, Operation as Packed, OperationResult, OperationsWriter, Results};
-use wattle_client::{Answer as ClientAnswer, Batch, Operation, PipelineOptions, PutOptions};
+use wattle_client::{Answer as ClientAnswer, Batch, Error, Operation, PipelineOptions, PutOptions};
 use wattle_core::limits::PIPELINE_MESSAGES;
 use wattle_proto::v1;
 use wattle_proto::v1::operation::Operation as One;
@@ -189,5 +189,43 @@ async fn every_operation_of_the_client_goes_through_a_pipeline() {
     assert!(matches!(&answers[4], Ok(ClientAnswer::Response(response)) if response == "7"));
     assert_eq!(answers[5].as_ref().unwrap_err().reason(), Some("FUNCTION_FAILED"));
     assert!(matches!(&answers[6], Ok(ClientAnswer::Removed(gone)) if gone.previous.as_deref() == Some(b"v")));
+    pipeline.close().await;
+}
+
+/// In both forms: the facts of an error are the entry's version, the function's own code and message.
+#[tokio::test]
+async fn a_failed_operation_of_a_message_says_as_much_as_a_single_call() {
+    let node = TestNode::start();
+    let client = node.client().await;
+    upload(&client, "debit", "debit").await;
+    let map = client.raw_map("m");
+    let version = map.put("k", r#"{"balance":5}"#).await.unwrap();
+    let put = Operation::Put {
+        key: "k".into(),
+        value: "v".into(),
+        options: PutOptions::new().if_version(version + 1),
+    };
+    let invoke = Operation::Invoke { key: "k".into(), function: "debit".into(), argument: "9".into() };
+    let Err(Error::FunctionFailed { code: Some(code), message: told, .. }) =
+        map.invoke("debit", "k", "9").await
+    else {
+        panic!("it is refused")
+    };
+    let check = |stale: Result<ClientAnswer, Error>, poor: Result<ClientAnswer, Error>| {
+        let current = match &stale {
+            Err(Error::VersionMismatch { current, .. }) => *current,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(current, Some(version));
+        let Err(Error::FunctionFailed { code: own, message, .. }) = &poor else { panic!("{poor:?}") };
+        assert_eq!((*own, message), (Some(code), &told));
+    };
+    let pipeline = client.pipeline(PipelineOptions::default());
+    let pending = pipeline.submit(Batch::new("m", &[put.clone(), invoke.clone()]).unwrap()).await.unwrap();
+    let answers = pending.await.unwrap();
+    let mut answers = answers.answers();
+    check(answers.next().unwrap(), answers.next().unwrap());
+    let mut answers = map.batch(vec![put, invoke]).await.unwrap().into_iter();
+    check(answers.next().unwrap(), answers.next().unwrap());
     pipeline.close().await;
 }

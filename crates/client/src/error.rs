@@ -32,7 +32,7 @@ pub enum Error {
     /// The function itself refused: nothing changed.
     #[error("{failure}")]
     FunctionFailed {
-        /// The function's own code; `None` in the answers of a pipeline, which have no room for it.
+        /// The function's own code; `None` when the node did not say.
         code: Option<u32>,
         /// The function's own message.
         message: String,

@@ -159,7 +159,6 @@ impl From<&Status> for Failure {
     }
 }
 
-/// A packed frame has no room for facts beside the message.
 impl From<wattle_frame::pipeline::Failure<'_>> for Failure {
     fn from(failure: wattle_frame::pipeline::Failure<'_>) -> Self {
         use wattle_frame::pipeline::Outcome as Packed;
@@ -169,30 +168,36 @@ impl From<wattle_frame::pipeline::Failure<'_>> for Failure {
             Packed::NotApplied => Some(Outcome::NotApplied),
             Packed::InDoubt => Some(Outcome::InDoubt),
         };
+        let facts = failure.facts.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let facts: HashMap<String, String> = facts.collect();
         Self {
             // What is no code at all becomes `Code::Unknown`.
             code: Code::from_i32(i32::try_from(failure.code).unwrap_or(i32::MAX)),
             reason: Some(failure.reason.to_owned()),
             outcome,
             message: failure.message.to_owned(),
-            facts: HashMap::new(),
-            retry_after: None,
+            retry_after: retry_after(&facts),
+            facts,
         }
     }
 }
 
 impl From<v1::OperationError> for Failure {
     fn from(error: v1::OperationError) -> Self {
-        let retry_after = error.metadata.get("retry_after_ms").and_then(|delay| delay.parse().ok());
         Self {
             code: Code::from_i32(error.code),
             reason: Some(error.reason).filter(|reason| !reason.is_empty()),
             outcome: Outcome::from_wire(error.outcome),
             message: error.message,
+            retry_after: retry_after(&error.metadata),
             facts: error.metadata,
-            retry_after: retry_after.map(Duration::from_millis),
         }
     }
+}
+
+/// Of an operation's error, which has no details of its own.
+fn retry_after(facts: &HashMap<String, String>) -> Option<Duration> {
+    facts.get("retry_after_ms").and_then(|delay| delay.parse().ok()).map(Duration::from_millis)
 }
 
 /// What the status alone says about the outcome. A connection that could not be made carried nothing to the node; the

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use wattle_frame::pipeline::{
-    Failure as PackedFailure, OperationResult, Outcome as PackedOutcome, ResultsWriter,
+    Facts, Failure as PackedFailure, OperationResult, Outcome as PackedOutcome, ResultsWriter,
 };
 use wattle_proto::v1;
 
@@ -260,6 +260,7 @@ async fn an_overloaded_operation_sends_its_batch_again() {
         reason: "OVERLOADED",
         message: "the inbox is full",
         outcome: PackedOutcome::NotApplied,
+        facts: Facts::default(),
     });
     let partly = PipelineStep::Answer(Box::new(move |request| results(request, &[PUT, busy])));
     node.script.pipeline.lock().unwrap().extend([partly, answer(&[PUT, PUT])]);

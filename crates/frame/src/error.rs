@@ -127,6 +127,11 @@ pub enum FrameError {
         /// The outcome.
         found: u8,
     },
+    /// The facts of a failure are cut short or not UTF-8.
+    MalformedFacts {
+        /// The slot's place.
+        slot: u32,
+    },
     /// No slot at this place.
     NoSuchSlot {
         /// The place.
@@ -200,6 +205,7 @@ impl fmt::Display for FrameError {
             FrameError::NotUtf8 { field, slot } => write!(f, "{field}{} is not UTF-8", At(slot)),
             FrameError::UnknownKind { slot, found } => write!(f, "unknown kind {found} in slot {slot}"),
             FrameError::UnknownOutcome { slot, found } => write!(f, "unknown outcome {found} in slot {slot}"),
+            FrameError::MalformedFacts { slot } => write!(f, "the facts of slot {slot} are malformed"),
             FrameError::NoSuchSlot { index, count } => write!(f, "no slot {index}, the frame has {count}"),
             FrameError::NoSuchName { index, names } => write!(f, "no name {index}, the frame has {names}"),
             FrameError::TooManyNames { limit, found } => {

@@ -224,7 +224,7 @@ impl BatchAnswers {
 mod tests {
     use std::time::Duration;
 
-    use wattle_frame::pipeline::{Failure as PackedFailure, Operations, Outcome, ResultsWriter};
+    use wattle_frame::pipeline::{Facts, Failure as PackedFailure, Operations, Outcome, ResultsWriter};
 
     use super::*;
 
@@ -298,7 +298,8 @@ mod tests {
     }
 
     fn failed(code: u32, reason: &'static str) -> OperationResult<'static> {
-        OperationResult::Failed(PackedFailure { code, reason, message: "no", outcome: Outcome::NotApplied })
+        let (message, outcome, facts) = ("no", Outcome::NotApplied, Facts::default());
+        OperationResult::Failed(PackedFailure { code, reason, message, outcome, facts })
     }
 
     #[test]
@@ -320,6 +321,26 @@ mod tests {
             "{failure:?}"
         );
         assert!(read.next().is_none());
+    }
+
+    #[test]
+    fn a_failure_says_as_much_as_that_of_a_single_call() {
+        let mut buffer = Vec::new();
+        let mut check = |reason, facts: &[(&str, &str)]| {
+            let facts = Facts::pack(&mut buffer, facts.iter().copied()).unwrap();
+            let (message, outcome) = ("told", Outcome::NotApplied);
+            let failure = PackedFailure { code: 9, reason, message, outcome, facts };
+            answers(&[OperationResult::Failed(failure)]).answers().next().unwrap().unwrap_err()
+        };
+        let error = check("VERSION_MISMATCH", &[("version", "7")]);
+        assert!(matches!(error, Error::VersionMismatch { current: Some(7), .. }), "{error:?}");
+        let error = check("FUNCTION_FAILED", &[("function_code", "3"), ("function_message", "overdrawn")]);
+        assert!(
+            matches!(&error, Error::FunctionFailed { code: Some(3), message, .. } if message == "overdrawn"),
+            "{error:?}"
+        );
+        let error = check("OVERLOADED", &[("retry_after_ms", "40")]);
+        assert_eq!(error.failure().unwrap().retry_after(), Some(Duration::from_millis(40)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use core::str;
 
+use super::facts::Facts;
 use crate::bytes::{Arena, Span, set_span, set_u32, set_u64, span_at, u32_at, u64_at};
 use crate::error::{Field, FrameError};
 
@@ -45,6 +46,8 @@ pub struct Failure<'a> {
     pub message: &'a str,
     /// What became of the operation.
     pub outcome: Outcome,
+    /// For programs, beside the reason.
+    pub facts: Facts<'a>,
 }
 
 /// The result of an operation.
@@ -97,16 +100,18 @@ pub enum OperationResult<'a> {
 }
 
 impl<'a> OperationResult<'a> {
-    /// What goes into the arena: a value, response or message, and a reason.
-    pub(super) fn payload(&self) -> (&'a [u8], &'a [u8]) {
+    /// What goes into the arena: a value, response or message; a reason and its facts.
+    pub(super) fn payload(&self) -> (&'a [u8], [&'a [u8]; 2]) {
         match *self {
-            OperationResult::Get { value, .. } => (value.unwrap_or(&[]), &[]),
+            OperationResult::Get { value, .. } => (value.unwrap_or(&[]), [&[]; 2]),
             OperationResult::Put { previous, .. } | OperationResult::Remove { previous, .. } => {
-                (previous.unwrap_or(&[]), &[])
+                (previous.unwrap_or(&[]), [&[]; 2])
             }
-            OperationResult::Increment { .. } | OperationResult::Touch { .. } => (&[], &[]),
-            OperationResult::Invoke { response } => (response, &[]),
-            OperationResult::Failed(failure) => (failure.message.as_bytes(), failure.reason.as_bytes()),
+            OperationResult::Increment { .. } | OperationResult::Touch { .. } => (&[], [&[]; 2]),
+            OperationResult::Invoke { response } => (response, [&[]; 2]),
+            OperationResult::Failed(failure) => {
+                (failure.message.as_bytes(), [failure.reason.as_bytes(), failure.facts.bytes()])
+            }
         }
     }
 }
@@ -114,7 +119,8 @@ impl<'a> OperationResult<'a> {
 /// A slot of 40 bytes: `u8 kind (0 not written, 1 get, 2 put, 3 remove, 4 increment, 5 touch, 6 invoke, 7 failed) |
 /// u8 flags (1 has a value, 2 found or removed, 4 has a time to live) | u8 outcome (0 unspecified, 1 applied,
 /// 2 not applied, 3 in doubt) | u8 reserved | u32 code | u32 value_offset, value_length (of a failure: its message) |
-/// u32 reason_offset, reason_length | u64 version | u64 number (increment: the sum's bits; touch: ttl_ms)`.
+/// u32 reason_offset, reason_length (the facts lie behind the reason) | u64 version | u64 number (increment: the sum's
+/// bits; touch: ttl_ms; failure: how much of that range is the reason)`.
 pub(super) struct Slot {
     kind: u8,
     flags: u8,
@@ -178,14 +184,14 @@ impl Slot {
                 Slot { kind: TOUCH, flags, version, number: ttl_ms.unwrap_or(0), ..plain }
             }
             OperationResult::Invoke { .. } => Slot { kind: INVOKE, ..plain },
-            OperationResult::Failed(Failure { code, outcome, .. }) => {
+            OperationResult::Failed(Failure { code, outcome, reason: text, .. }) => {
                 let outcome = match outcome {
                     Outcome::Unspecified => 0,
                     Outcome::Applied => 1,
                     Outcome::NotApplied => 2,
                     Outcome::InDoubt => 3,
                 };
-                Slot { kind: FAILED, outcome, code, ..plain }
+                Slot { kind: FAILED, outcome, code, number: text.len() as u64, ..plain }
             }
         }
     }
@@ -240,7 +246,10 @@ impl Slot {
         arena: &Arena<'a>,
         place: u32,
     ) -> Result<Failure<'a>, FrameError> {
-        let reason = arena.range(self.reason, Field::Reason, Some(place))?;
+        let range = arena.range(self.reason, Field::Reason, Some(place))?;
+        let length = usize::try_from(self.number).unwrap_or(usize::MAX);
+        let parts = range.split_at_checked(length);
+        let (reason, facts) = parts.ok_or(FrameError::MalformedFacts { slot: place })?;
         let outcome = match self.outcome {
             0 => Outcome::Unspecified,
             1 => Outcome::Applied,
@@ -253,6 +262,7 @@ impl Slot {
             reason: text(reason, Field::Reason, place)?,
             message: text(message, Field::Message, place)?,
             outcome,
+            facts: Facts::read(facts, place)?,
         })
     }
 

@@ -55,10 +55,14 @@ impl<'b> ResultsWriter<'b> {
         if self.buffer[at] != UNWRITTEN {
             return Err(FrameError::AlreadyWritten { slot: index as u32 });
         }
-        let (value, reason) = result.payload();
-        check_length(self.buffer.len() as u64 + value.len() as u64 + reason.len() as u64)?;
+        let (value, [reason, facts]) = result.payload();
+        let length = value.len() as u64 + reason.len() as u64 + facts.len() as u64;
+        check_length(self.buffer.len() as u64 + length)?;
         let value = append(self.buffer, value);
-        let reason = append(self.buffer, reason);
+        let mut reason = append(self.buffer, reason);
+        if !facts.is_empty() {
+            reason.length += append(self.buffer, facts).length;
+        }
         overwrite(self.buffer, at, &Slot::pack(result, value, reason).write())?;
         self.written += 1;
         Ok(())

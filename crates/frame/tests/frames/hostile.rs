@@ -285,6 +285,27 @@ fn text_that_is_not_utf8_is_refused() {
 }
 
 #[test]
+fn facts_that_are_cut_short_or_no_text_are_refused() {
+    let frame = samples::results();
+    let slot = 16 + 7 * 40;
+    let (offset, length) = (samples::u32_at(&frame, slot + 16), samples::u32_at(&frame, slot + 20));
+    let reason = samples::u32_at(&frame, slot + 32);
+    let malformed = FrameError::MalformedFacts { slot: 7 };
+    // A reason past its range; a range that ends within the facts.
+    for longer in [length + 1, u32::MAX] {
+        assert_eq!(results_error(&with_u32(frame.clone(), slot + 32, longer)), malformed);
+    }
+    assert_eq!(results_error(&with(frame.clone(), slot + 39, &[1])), malformed);
+    for shorter in (reason + 1..length).filter(|shorter| *shorter != reason + 8 + 8) {
+        assert_eq!(results_error(&with_u32(frame.clone(), slot + 20, shorter)), malformed, "{shorter}");
+    }
+    // A name longer than what is there; a name that is not UTF-8.
+    let facts = (offset + reason) as usize;
+    assert_eq!(results_error(&with_u32(frame.clone(), facts, u32::MAX)), malformed);
+    assert_eq!(results_error(&with(frame, facts + 8, &[0xFF])), malformed);
+}
+
+#[test]
 fn errors_say_what_is_wrong_where_and_by_how_much() {
     let error = FrameError::OutOfBounds {
         field: Field::Value,

@@ -5,8 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 use wattle_frame::FrameError;
 use wattle_frame::pipeline::{
-    Condition, Failure, MAX_NAMES, NameIndex, Operation, OperationResult, Operations, OperationsWriter,
-    Outcome, Results, ResultsWriter, TtlChange,
+    Condition, Facts, Failure, MAX_NAMES, NameIndex, Operation, OperationResult, Operations,
+    OperationsWriter, Outcome, Results, ResultsWriter, TtlChange,
 };
 
 use crate::samples;
@@ -68,7 +68,7 @@ impl Raw {
         }
     }
 
-    fn result(&self) -> OperationResult<'_> {
+    fn result<'a>(&'a self, facts: &'a mut Vec<u8>) -> OperationResult<'a> {
         let value = self.value.as_deref();
         let version = self.number;
         match self.kind {
@@ -88,8 +88,15 @@ impl Raw {
                     2 => Outcome::NotApplied,
                     _ => Outcome::InDoubt,
                 },
+                facts: Facts::pack(facts, self.facts()).unwrap(),
             }),
         }
+    }
+}
+
+impl Raw {
+    fn facts(&self) -> Vec<(&str, &str)> {
+        vec![(self.text.as_str(), "value"); usize::from(self.variant)]
     }
 }
 
@@ -120,14 +127,20 @@ proptest! {
             order.reverse();
         }
         for index in order {
-            writer.set(index, &raws[index].result()).unwrap();
+            writer.set(index, &raws[index].result(&mut Vec::new())).unwrap();
         }
         let size = writer.size_bytes();
         let frame = writer.finish().unwrap();
         prop_assert_eq!(size, frame.len());
         let results = Results::parse(frame, raws.len()).unwrap();
         let read: Vec<_> = results.results().collect::<Result<_, _>>().unwrap();
-        prop_assert_eq!(read, raws.iter().map(Raw::result).collect::<Vec<_>>());
+        for (raw, read) in raws.iter().zip(read) {
+            let mut facts = Vec::new();
+            prop_assert_eq!(read, raw.result(&mut facts));
+            if let OperationResult::Failed(failure) = read {
+                prop_assert_eq!(failure.facts.iter().collect::<Vec<_>>(), raw.facts());
+            }
+        }
     }
 }
 

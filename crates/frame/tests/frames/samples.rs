@@ -3,7 +3,7 @@
 use wattle_frame::FrameError;
 use wattle_frame::guest::{Effect, EntrySlot, Reply, ReplyWriter, Request, RequestHeader, RequestWriter};
 use wattle_frame::pipeline::{
-    Condition, Failure, NameIndex, Operation, OperationResult, Operations, OperationsWriter, Outcome,
+    Condition, Facts, Failure, NameIndex, Operation, OperationResult, Operations, OperationsWriter, Outcome,
     Results, ResultsWriter, TtlChange,
 };
 
@@ -77,7 +77,7 @@ pub(crate) fn operations() -> Vec<u8> {
     writer.finish().to_vec()
 }
 
-pub(crate) fn result_list() -> [OperationResult<'static>; 8] {
+pub(crate) fn result_list(facts: Facts<'_>) -> [OperationResult<'_>; 8] {
     [
         OperationResult::Get { value: Some(b"100"), version: 4 },
         OperationResult::Get { value: None, version: 0 },
@@ -91,13 +91,15 @@ pub(crate) fn result_list() -> [OperationResult<'static>; 8] {
             reason: "VERSION_MISMATCH",
             message: "expected 3, found 4",
             outcome: Outcome::NotApplied,
+            facts,
         }),
     ]
 }
 
 pub(crate) fn results() -> Vec<u8> {
     let mut buffer = Vec::new();
-    let list = result_list();
+    let mut facts = Vec::new();
+    let list = result_list(Facts::pack(&mut facts, [("version", "4"), ("", "no name")]).unwrap());
     let mut writer = ResultsWriter::new(&mut buffer, list.len()).unwrap();
     for (index, result) in list.iter().enumerate() {
         writer.set(index, result).unwrap();
@@ -163,7 +165,10 @@ pub(crate) fn read_results(frame: &[u8]) -> Result<usize, FrameError> {
             }
             OperationResult::Increment { .. } | OperationResult::Touch { .. } => 0,
             OperationResult::Invoke { response } => response.len(),
-            OperationResult::Failed(failure) => failure.message.len() + failure.reason.len(),
+            OperationResult::Failed(failure) => {
+                let facts = failure.facts.iter().map(|(name, value)| name.len() + value.len());
+                failure.message.len() + failure.reason.len() + facts.sum::<usize>()
+            }
         };
     }
     Ok(sum)
