@@ -22,6 +22,7 @@ pub(super) const SDK_FILES: &[(&str, &[u8])] = carried![
     "frame/src/guest/request.rs" from "crates/frame/src/guest/request.rs",
     "frame/src/lib.rs" from "crates/frame/src/lib.rs",
     "frame/src/pipeline.rs" from "crates/frame/src/pipeline.rs",
+    "frame/src/pipeline/facts.rs" from "crates/frame/src/pipeline/facts.rs",
     "frame/src/pipeline/operation.rs" from "crates/frame/src/pipeline/operation.rs",
     "frame/src/pipeline/operations.rs" from "crates/frame/src/pipeline/operations.rs",
     "frame/src/pipeline/result.rs" from "crates/frame/src/pipeline/result.rs",
