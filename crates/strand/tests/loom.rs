@@ -12,6 +12,8 @@
 // | `wait_for_turn`: no wait | L `slow_turns…`; T `flood_of_short_work…` |
 // | `duty`, `claim_posted` ignore `running`; `claim_idle` does not set it | L `two_submitters…` |
 // | `claim_idle` ignores queued work | L `two_submitters…`; T `work_left_over_is_not_overtaken` |
+// | `claim_alone` ignores slow work | L `work_alone_has…` |
+// | `claim_alone` ignores queued work; does not set `running` | L `work_alone_overtakes…` |
 // | `claim_posted`: `posted` stays | L `two_submitters…`, `strands_that…` |
 // | `Inside::enter` allows nesting | L `strands_that…`; T `work_submitted_…`, `chain_of_strands…` |
 // | `Inside::leave` drops a strand; knows no limit | L `strands_that…`, T `chain_of_strands…`; T `chain_of_strands…` |
@@ -163,6 +165,95 @@ fn slow_turns_and_short_work_take_turns() {
         pool.shutdown();
         let log = log(&strand);
         assert_eq!((of(&log, 0), of(&log, 1)), (vec![0, 1], vec![0, 1]));
+    });
+}
+
+/// Asks to be alone with the strand first, and is slow work if it cannot: as invocations of quick functions do. What the
+/// submitter has queued before must be in the log by the time that it is alone.
+fn alone_or_slow(strand: &TestStrand, ticket: (u8, u8), latch: &Arc<Latch>) {
+    let step = move |log: &mut Log| {
+        assert_eq!(of(log, ticket.0).len(), usize::from(ticket.1), "earlier work was overtaken");
+        assert_ne!(of(log, TURNS).len(), 1, "alone between two turns");
+        log.push(ticket);
+    };
+    match strand.try_run_alone(step) {
+        Ok(()) => latch.count(),
+        Err(_step) => {
+            let latch = Arc::clone(latch);
+            let turn = move |(): &mut (), log: &mut Log| {
+                log.push(ticket);
+                Turn::Done(())
+            };
+            strand.submit_slow(Group(2), ONE, turn, move |()| latch.count()).expect("room");
+        }
+    }
+}
+
+/// The submitter of the slow work that takes two turns.
+const TURNS: u8 = 7;
+
+fn two_turns(strand: &TestStrand, latch: &Arc<Latch>) {
+    let mut number = 0;
+    let turn = move |(): &mut (), log: &mut Log| {
+        log.push((TURNS, number));
+        number += 1;
+        if number < 2 { Turn::Again } else { Turn::Done(()) }
+    };
+    let done = Arc::clone(latch);
+    strand.submit_slow(Group(1), ONE, turn, move |()| done.count()).expect("room");
+}
+
+/// I1 and I2 with work that wants to be alone: it is, and neither overtakes slow work nor comes between its turns.
+#[test]
+fn work_alone_has_its_order_among_slow_work() {
+    check(3, || {
+        let pool = pool(1);
+        let strand = pool.strand(Log::new(), ROOMY);
+        let latch = Latch::new(4);
+        let other = {
+            let (strand, latch) = (Arc::clone(&strand), Arc::clone(&latch));
+            thread::spawn(move || {
+                two_turns(&strand, &latch);
+                alone_or_slow(&strand, (1, 0), &latch);
+            })
+        };
+        alone_or_slow(&strand, (0, 0), &latch);
+        alone_or_slow(&strand, (0, 1), &latch);
+        other.join().expect("no panic");
+        latch.wait();
+        pool.shutdown();
+        let log = log(&strand);
+        assert_eq!((of(&log, 0), of(&log, 1), of(&log, TURNS)), (vec![0, 1], vec![0], vec![0, 1]));
+        let turns: Vec<usize> = (0..log.len()).filter(|&at| log[at].0 == TURNS).collect();
+        assert_eq!(turns[1], turns[0] + 1, "slow work came between two turns: {log:?}");
+        assert!(log.iter().position(|ticket| *ticket == (1, 0)) > Some(turns[1]), "{log:?}");
+    });
+}
+
+/// I1 and I2 with work that wants to be alone where short work runs and waits.
+#[test]
+fn work_alone_overtakes_no_short_work() {
+    check(4, || {
+        let pool = pool(1);
+        let strand = pool.strand(Log::new(), ROOMY);
+        let latch = Latch::new(5);
+        let other = {
+            let (strand, latch) = (Arc::clone(&strand), Arc::clone(&latch));
+            thread::spawn(move || {
+                keyed(&strand, (1, 0), &latch);
+                alone_or_slow(&strand, (1, 1), &latch);
+            })
+        };
+        keyed(&strand, (0, 0), &latch);
+        keyed(&strand, (0, 1), &latch);
+        alone_or_slow(&strand, (0, 2), &latch);
+        other.join().expect("no panic");
+        latch.wait();
+        pool.shutdown();
+        let mut log = log(&strand);
+        // Short work that a run has left over may follow slow work: only being alone has an order with it.
+        log.sort_unstable();
+        assert_eq!(log, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]);
     });
 }
 
