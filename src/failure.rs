@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use wattle_core::limits::CALL_TIMEOUT;
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
 use wattle_core::{control, partition};
@@ -14,7 +13,7 @@ use wattle_strand::Refused;
 
 use crate::control::{JournalError, ProposeError};
 use crate::functions::{NotCallable, UploadError};
-use crate::partition::NotRun;
+use crate::partition::NoReply;
 
 /// Why a call, or one operation of it, failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +40,8 @@ pub(crate) enum Failure {
     Operation(#[from] partition::Refusal),
     #[error(transparent)]
     Part(#[from] partition::PartRefusal),
-    #[error("{0}")]
-    NotRun(NotRunReason),
+    #[error(transparent)]
+    NoReply(#[from] NoReply),
     #[error(transparent)]
     Control(#[from] ProposeError),
     #[error(transparent)]
@@ -67,15 +66,6 @@ pub(crate) enum Failure {
     NotRead { code: Code, message: String },
 }
 
-/// Work that never ran, in words.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotRunReason {
-    #[error("the partition has more work than it may queue: {0}")]
-    Refused(Refused),
-    #[error("the call did not get its turn within {CALL_TIMEOUT:?}")]
-    NotStarted,
-}
-
 impl From<wattle_wasm::Stop> for Failure {
     fn from(stop: wattle_wasm::Stop) -> Self {
         match stop {
@@ -93,15 +83,6 @@ impl From<&Status> for Failure {
             message => message.to_owned(),
         };
         Self::NotRead { code: status.code(), message }
-    }
-}
-
-impl From<NotRun> for Failure {
-    fn from(reason: NotRun) -> Self {
-        Self::NotRun(match reason {
-            NotRun::Refused(refused) => NotRunReason::Refused(refused),
-            NotRun::NotStarted => NotRunReason::NotStarted,
-        })
     }
 }
 
@@ -175,7 +156,7 @@ impl Failure {
             Self::Frame(_) => Facts::new(Code::InvalidArgument, "BAD_FRAME").field("frame"),
             Self::Operation(refusal) => operation_facts(refusal),
             Self::Part(refusal) => part_facts(*refusal),
-            Self::NotRun(reason) => not_run_facts(reason),
+            Self::NoReply(reason) => no_reply_facts(reason),
             Self::Control(error) => control_facts(error),
             Self::Upload(error) => Facts::new(error.code(), error.reason()),
             Self::NotLoaded(_) => {
@@ -257,13 +238,16 @@ fn part_facts(refusal: partition::PartRefusal) -> Facts {
     }
 }
 
-fn not_run_facts(reason: &NotRunReason) -> Facts {
+fn no_reply_facts(reason: &NoReply) -> Facts {
     match reason {
-        NotRunReason::Refused(Refused::Full(full)) => {
+        NoReply::Refused(Refused::Full(full)) => {
             Facts { retry_after: Some(full.retry_after()), ..overloaded() }
         }
-        NotRunReason::Refused(Refused::Closed) => Facts::new(Code::Unavailable, "SHUTTING_DOWN"),
-        NotRunReason::NotStarted => Facts::new(Code::DeadlineExceeded, "DEADLINE_BEFORE_START"),
+        NoReply::Refused(Refused::Closed) => Facts::new(Code::Unavailable, "SHUTTING_DOWN"),
+        NoReply::NotStarted => Facts::new(Code::DeadlineExceeded, "DEADLINE_BEFORE_START"),
+        NoReply::Interrupted => {
+            Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Aborted, "INTERRUPTED") }
+        }
     }
 }
 

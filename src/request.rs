@@ -19,7 +19,7 @@ use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::maps::Tally;
 use crate::partition::{
-    Action, Message, NotRun, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View, run_short,
+    Action, Message, NoReply, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View, run_short,
 };
 
 /// Scans and long lists of keys: not a function's, but slow.
@@ -271,8 +271,8 @@ impl Grid {
             None => self.run_queued(message, part).await,
             Some(group) => self.run_slow(message, &part, group).await,
         };
-        ran.unwrap_or_else(|not_run| {
-            let failed = |place| (place, OwnedResult::Failed(Failure::from(not_run.clone())));
+        ran.unwrap_or_else(|no_reply| {
+            let failed = |place| (place, OwnedResult::Failed(Failure::from(no_reply.clone())));
             places.into_iter().map(failed).collect()
         })
     }
@@ -281,7 +281,7 @@ impl Grid {
         &self,
         message: Arc<Message>,
         part: Waiting,
-    ) -> Result<Vec<(u32, OwnedResult)>, NotRun> {
+    ) -> Result<Vec<(u32, OwnedResult)>, NoReply> {
         let cost = Cost { operations: part.operations.len(), bytes: part.bytes };
         let run = move |shard: &mut Shard| {
             let mut results = Vec::with_capacity(part.operations.len());
@@ -303,7 +303,7 @@ impl Grid {
         message: Arc<Message>,
         part: &Waiting,
         group: Group,
-    ) -> Result<Vec<(u32, OwnedResult)>, NotRun> {
+    ) -> Result<Vec<(u32, OwnedResult)>, NoReply> {
         let mut slow = SlowPart::new(Arc::clone(&message), &part.operations);
         let turn = move |worker: &mut _, shard: &mut _| {
             let decoded = message.decoded();

@@ -15,8 +15,9 @@ mod ticket;
 
 pub(crate) use memory::Memory;
 pub(crate) use message::{Action, Message, Placed, Source, Step, StepKind, View};
-pub(crate) use partitions::{NotRun, Partitions, Shard};
+pub(crate) use partitions::{Partitions, Shard};
 pub(crate) use short::{OwnedResult, run_short};
 pub(crate) use slow::{SlowPart, SlowReply};
 pub(crate) use sweep::{Sweep, SweepProgress, SweepTurns};
 pub(crate) use ticker::tick_partitions;
+pub(crate) use ticket::NoReply;

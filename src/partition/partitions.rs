@@ -15,7 +15,7 @@ use super::memory::{Memory, Moment};
 use super::message::View;
 use super::positions::Positions;
 use super::slow::{SlowPart, SlowReply};
-use super::ticket::{NotStarted, ticket};
+use super::ticket::{NoReply, ticket};
 use crate::functions::{Catalog, GuestThread};
 use crate::grid_clock::GridClock;
 
@@ -80,21 +80,6 @@ impl Worker {
 thread_local! {
     /// Of threads that are not the pool's: for invocations that run where they arrive.
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
-}
-
-/// Why work was not even queued, or did not start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotRun {
-    /// The inbox is full.
-    Refused(Refused),
-    /// Its turn did not come in time.
-    NotStarted,
-}
-
-impl From<NotStarted> for NotRun {
-    fn from(_: NotStarted) -> Self {
-        Self::NotStarted
-    }
 }
 
 /// All partitions of this node.
@@ -194,7 +179,7 @@ impl Partitions {
         index: u16,
         bytes: usize,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
-    ) -> Result<T, NotRun> {
+    ) -> Result<T, NoReply> {
         match self.strand(index).try_run(work) {
             Ok(reply) => Ok(reply),
             Err(work) => self.queue(index, Cost { operations: 1, bytes }, work).await,
@@ -207,7 +192,7 @@ impl Partitions {
         index: u16,
         cost: Cost,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
-    ) -> Result<T, NotRun> {
+    ) -> Result<T, NoReply> {
         let (sender, receiver) = oneshot::channel();
         let (ticket, start) = ticket();
         let step = move |shard: &mut Shard| start.start().then(|| work(shard));
@@ -217,8 +202,8 @@ impl Partitions {
                 drop(sender.send(reply));
             }
         };
-        self.strand(index).submit(cost, step, deliver).map_err(|full| NotRun::Refused(full.into()))?;
-        Ok(ticket.reply(receiver).await?)
+        self.strand(index).submit(cost, step, deliver).map_err(Refused::from)?;
+        ticket.reply(receiver).await
     }
 
     /// Queues long work on a partition: the compute pool takes turns at it until it is done.
@@ -227,7 +212,7 @@ impl Partitions {
         index: u16,
         (group, bytes): (Group, usize),
         mut turn: impl FnMut(&mut Worker, &mut Shard) -> Turn<T> + Send + 'static,
-    ) -> Result<T, NotRun> {
+    ) -> Result<T, NoReply> {
         let (sender, receiver) = oneshot::channel();
         let (ticket, start) = ticket();
         let turns = move |worker: &mut Worker, shard: &mut Shard| {
@@ -246,7 +231,7 @@ impl Partitions {
             }
         };
         let cost = Cost { operations: 1, bytes };
-        self.strand(index).submit_slow(group, cost, turns, deliver).map_err(NotRun::Refused)?;
-        Ok(ticket.reply(receiver).await?)
+        self.strand(index).submit_slow(group, cost, turns, deliver)?;
+        ticket.reply(receiver).await
     }
 }

@@ -1,20 +1,30 @@
-//! Whether work that waits in a strand is still wanted: either it starts, or its caller gives up, never both.
+//! Whether work that waits in a strand is still wanted: either it starts, or its caller gives up, never both. And what its
+//! caller can say about it when there is no reply.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wattle_core::limits::CALL_TIMEOUT;
+use wattle_strand::Refused;
 
 const WAITING: u8 = 0;
 const STARTED: u8 = 1;
 const ABANDONED: u8 = 2;
 
-/// The work did not start in time, and never will.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NotStarted;
+/// Why work has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoReply {
+    /// It was not queued, or dropped from the queue: it has not run, and never will.
+    #[error("the partition takes no more work: {0}")]
+    Refused(#[from] Refused),
+    /// It did not start in time, and never will.
+    #[error("the call did not get its turn within {CALL_TIMEOUT:?}")]
+    NotStarted,
+    /// It was dropped between two of its turns: some of it is done, and nobody knows how much.
+    #[error("the node stopped in the middle of the call: some of it may have taken effect")]
+    Interrupted,
+}
 
 /// The caller's end: dropping it abandons work that has not started.
 #[derive(Debug)]
@@ -48,35 +58,30 @@ impl Drop for Ticket {
 
 impl Ticket {
     /// Waits for the reply, or for the end of the caller's patience if the work has not started by then.
-    pub(super) async fn reply<T>(self, receiver: oneshot::Receiver<T>) -> Result<T, NotStarted> {
-        self.reply_within(receiver, CALL_TIMEOUT).await
-    }
-
-    async fn reply_within<T>(
-        self,
-        mut receiver: impl Future<Output = Result<T, oneshot::error::RecvError>> + Unpin,
-        patience: Duration,
-    ) -> Result<T, NotStarted> {
-        if let Ok(reply) = tokio::time::timeout(patience, &mut receiver).await {
-            return reply.map_err(|_dropped| NotStarted);
-        }
-        if settle(&self.0, ABANDONED) {
-            Err(NotStarted)
-        } else {
-            receiver.await.map_err(|_dropped| NotStarted)
-        }
+    pub(super) async fn reply<T>(self, mut receiver: oneshot::Receiver<T>) -> Result<T, NoReply> {
+        let reply = match tokio::time::timeout(CALL_TIMEOUT, &mut receiver).await {
+            Ok(reply) => reply,
+            Err(_elapsed) if settle(&self.0, ABANDONED) => return Err(NoReply::NotStarted),
+            Err(_elapsed) => receiver.await,
+        };
+        // Only a pool that shuts down drops work.
+        let not_started = || settle(&self.0, ABANDONED);
+        reply.map_err(|_dropped| if not_started() { Refused::Closed.into() } else { NoReply::Interrupted })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wattle_proto::v1::Outcome;
+
     use super::*;
+    use crate::failure::Failure;
 
     #[tokio::test(start_paused = true)]
     async fn what_did_not_start_in_time_never_does() {
         let (ticket, start) = ticket();
         let (_sender, receiver) = oneshot::channel::<()>();
-        assert_eq!(ticket.reply(receiver).await, Err(NotStarted));
+        assert_eq!(ticket.reply(receiver).await, Err(NoReply::NotStarted));
         assert!(!start.start());
     }
 
@@ -91,6 +96,34 @@ mod tests {
         });
         assert_eq!(ticket.reply(receiver).await, Ok(7));
         late.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_dropped_before_it_started_is_not_applied() {
+        let (ticket, start) = ticket();
+        let (sender, receiver) = oneshot::channel::<()>();
+        drop(sender);
+        let reply = ticket.reply(receiver).await;
+        assert_eq!(reply, Err(NoReply::Refused(Refused::Closed)));
+        assert!(!start.start());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_dropped_after_it_started_is_in_doubt() {
+        for dropped_after in [CALL_TIMEOUT / 2, CALL_TIMEOUT * 2] {
+            let (ticket, start) = ticket();
+            let (sender, receiver) = oneshot::channel::<()>();
+            assert!(start.start());
+            let drops = tokio::spawn(async move {
+                tokio::time::sleep(dropped_after).await;
+                drop(sender);
+            });
+            let reply = ticket.reply(receiver).await;
+            assert_eq!(reply, Err(NoReply::Interrupted));
+            let facts = Failure::from(NoReply::Interrupted).facts();
+            assert_eq!((facts.reason, facts.outcome), ("INTERRUPTED", Outcome::InDoubt));
+            drops.await.unwrap();
+        }
     }
 
     #[test]

@@ -187,7 +187,7 @@ async fn take_turns(
             }
             progress
         }
-        Err(not_run) => SweepProgress::failed(not_run.into()),
+        Err(no_reply) => SweepProgress::failed(no_reply.into()),
     }
 }
 
