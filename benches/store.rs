@@ -4,16 +4,18 @@
 use std::hint::black_box;
 
 use wattle_benches::{
-    ENTRIES, KEY_BYTES, VALUE_BYTES, access, drawn_keys, map, nanoseconds_each, partitions, put,
+    ENTRIES, KEY_BYTES, Key, VALUE_BYTES, access, drawn_keys, map, nanoseconds_each, partitions, put,
     resident_bytes, rounds, shuffled_keys, tell, tell_working_set,
 };
 use wattle_core::ids::{ClientId, RequestId};
 use wattle_core::limits::PARTITIONS;
 use wattle_core::map::MapDescriptor;
-use wattle_core::partition::{Operation, Partition, ScanEnd, Wanted, partition_of};
+use wattle_core::partition::{Operation, Partition, ScanEnd, Wanted, partition_of, prefetch};
 use wattle_strand::{Bounds, ComputePool, Cost};
 
 const VALUE: [u8; VALUE_BYTES] = [b'v'; VALUE_BYTES];
+/// Operations of a message.
+const TOGETHER: usize = 16;
 const OTHER: [u8; VALUE_BYTES] = [b'w'; VALUE_BYTES];
 
 fn main() {
@@ -21,7 +23,9 @@ fn main() {
     let map = map();
     let mut partitions = filled(&map);
     gets(&mut partitions, &map);
+    gets_together(&mut partitions, &map);
     puts(&mut partitions, &map);
+    puts_together(&mut partitions, &map);
     recorded_puts(&mut partitions, &map);
     scans(&mut partitions, &map);
     through_strands(partitions, &map);
@@ -38,8 +42,8 @@ fn filled(map: &MapDescriptor) -> Vec<Partition> {
     let mut kept = Vec::new();
     let figure = rounds(|_| {
         drop(std::mem::take(&mut kept));
-        let before = resident_bytes();
         let mut partitions = partitions();
+        let before = resident_bytes();
         let time = nanoseconds_each(ENTRIES, || {
             for key in &keys {
                 home(&mut partitions, key).put(&access(map), &put(key, &VALUE)).expect("there is room");
@@ -70,6 +74,43 @@ fn gets(partitions: &mut [Partition], map: &MapDescriptor) {
         })
     });
     tell("get", figure, ("ns", "<= 300"));
+}
+
+/// As the node runs the operations of one message: first it asks the memory for all of them.
+fn together(partitions: &mut [Partition], map: &MapDescriptor, keys: &[Key]) {
+    let at = |key: &Key| &partitions[usize::from(partition_of(key, PARTITIONS))];
+    prefetch(keys.iter().map(|key| (at(key), map.id, &key[..])));
+}
+
+fn gets_together(partitions: &mut [Partition], map: &MapDescriptor) {
+    let figure = rounds(|round| {
+        let keys = drawn_keys(round as u64 + 60);
+        nanoseconds_each(ENTRIES, || {
+            for keys in keys.chunks(TOGETHER) {
+                together(partitions, map, keys);
+                for key in keys {
+                    let entry = home(partitions, key).get(&access(map), key).expect("every key has an entry");
+                    black_box(entry.value[0]);
+                }
+            }
+        })
+    });
+    tell("get, 16 together", figure, ("ns", "<= 300"));
+}
+
+fn puts_together(partitions: &mut [Partition], map: &MapDescriptor) {
+    let figure = rounds(|round| {
+        let keys = drawn_keys(round as u64 + 70);
+        nanoseconds_each(ENTRIES, || {
+            for keys in keys.chunks(TOGETHER) {
+                together(partitions, map, keys);
+                for key in keys {
+                    home(partitions, key).put(&access(map), &put(key, &OTHER)).expect("there is room");
+                }
+            }
+        })
+    });
+    tell("put, 16 together", figure, ("ns", "<= 600"));
 }
 
 fn puts(partitions: &mut [Partition], map: &MapDescriptor) {

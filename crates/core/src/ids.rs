@@ -41,6 +41,18 @@ impl Version {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
+impl Slot {
+    /// The slot of an index.
+    pub(crate) fn at(index: usize) -> Self {
+        Self(u32::try_from(index).expect("memory ends long before 2^32 entries of a partition"))
+    }
+
+    /// Its index.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Grid time in milliseconds since 1970-01-01T00:00:00Z: wall time that never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct GridTime(pub u64);

@@ -9,6 +9,7 @@ mod part;
 #[allow(clippy::module_inception, reason = "the type is the subject")]
 mod partition;
 mod placement;
+mod prefetch;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ pub use operation::{
 };
 pub use partition::{Partition, Statistics};
 pub use placement::{partition_of, placed_part};
+pub use prefetch::prefetch;
 pub use sweep::{ScanEnd, ScanRange, Swept, Wanted};

@@ -101,6 +101,10 @@ impl Entry {
         }
     }
 
+    pub(super) fn prefetch_value(&self) {
+        self.block.prefetch();
+    }
+
     pub(super) fn value(&self) -> &[u8] {
         &self.block.bytes()[self.long_key_length()..]
     }

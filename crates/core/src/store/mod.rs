@@ -7,7 +7,10 @@ mod block;
 mod entry;
 mod eviction;
 mod expiry;
+mod index;
 mod map_store;
+mod pieces;
+mod prefetch;
 mod slots;
 mod tail;
 

@@ -1,87 +1,64 @@
-//! Slots in pieces of a fixed size: they grow without being copied, and waste less than a piece. A vector that grows by a factor
-//! leaves a part of itself unused, and its allocator what it grew out of.
+//! Entries by their slots.
 
 use super::entry::Entry;
+use super::pieces::Pieces;
+use super::prefetch::prefetch;
 use crate::ids::Slot;
 
 /// Slots of a piece: 3 KiB.
 const PIECE: usize = 64;
 
-type Piece = Box<[Option<Entry>; PIECE]>;
-
 #[derive(Debug, Default)]
-pub(super) struct Slots {
-    /// Boxed: growing copies pointers, not entries.
-    pieces: Vec<Piece>,
-    /// Slots that were ever in use; those behind are empty.
-    len: usize,
-}
-
-fn place(slot: Slot) -> (usize, usize) {
-    (slot.0 as usize / PIECE, slot.0 as usize % PIECE)
-}
-
-fn slot_at(index: usize) -> Slot {
-    Slot(u32::try_from(index).expect("memory ends long before 2^32 entries of a partition"))
-}
+pub(super) struct Slots(Pieces<Option<Entry>, PIECE>);
 
 impl Slots {
+    /// Slots that were ever in use.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 
     /// One past the highest slot.
     pub(super) fn end(&self) -> Slot {
-        slot_at(self.len)
+        Slot::at(self.len())
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Entry> {
-        let (piece, place) = place(slot);
-        self.pieces.get(piece)?[place].as_ref()
+        self.0.get(slot.index())?.as_ref()
+    }
+
+    /// Asks for the entry in a slot, which may lie across two cache lines.
+    pub(super) fn prefetch(&self, slot: Slot) {
+        if let Some(entry) = self.0.get(slot.index()) {
+            prefetch(std::slice::from_ref(entry));
+        }
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
-        let (piece, place) = place(slot);
-        self.pieces.get_mut(piece)?[place].as_mut()
+        self.0.get_mut(slot.index())?.as_mut()
     }
 
     pub(super) fn take(&mut self, slot: Slot) -> Option<Entry> {
-        let (piece, place) = place(slot);
-        self.pieces.get_mut(piece)?[place].take()
+        self.0.get_mut(slot.index())?.take()
     }
 
     /// Puts an entry into a slot that was in use before.
     pub(super) fn refill(&mut self, slot: Slot, entry: Entry) {
-        let (piece, place) = place(slot);
-        self.pieces[piece][place] = Some(entry);
+        *self.0.get_mut(slot.index()).expect("the slot was in use before") = Some(entry);
     }
 
     /// Puts an entry into a new slot.
     pub(super) fn push(&mut self, entry: Entry) -> Slot {
-        if self.len == self.pieces.len() * PIECE {
-            self.pieces.push(Box::new([const { None }; PIECE]));
-        }
-        let slot = self.end();
-        self.len += 1;
-        self.refill(slot, entry);
-        slot
+        Slot::at(self.0.push(Some(entry)))
     }
 
     /// The entries from a slot on, by rising slots.
     pub(super) fn from(&self, from: Slot) -> impl Iterator<Item = (Slot, &Entry)> {
-        let (first, mut skip) = place(from);
-        let pieces = self.pieces.iter().enumerate().skip(first);
-        pieces.flat_map(move |(piece, slots)| {
-            let skipped = std::mem::take(&mut skip);
-            let numbered = slots.iter().enumerate().skip(skipped);
-            numbered.filter_map(move |(place, entry)| Some((slot_at(piece * PIECE + place), entry.as_ref()?)))
-        })
+        self.0.from(from.index()).filter_map(|(index, entry)| Some((Slot::at(index), entry.as_ref()?)))
     }
 
     /// Frees at most about so many slots; whether none is left.
     pub(super) fn free_some(&mut self, slots: usize) -> bool {
-        self.pieces.truncate(self.pieces.len().saturating_sub(slots.div_ceil(PIECE)));
-        self.pieces.is_empty()
+        self.0.free_some(slots)
     }
 }
 
