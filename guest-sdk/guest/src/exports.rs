@@ -7,6 +7,8 @@
 mod arena;
 #[cfg(target_arch = "wasm32")]
 mod canonical;
+#[cfg(any(test, all(target_os = "unknown", feature = "allocator")))]
+mod heap;
 #[cfg(target_arch = "wasm32")]
 mod panics;
 

@@ -105,8 +105,11 @@ pub use function::{Function, Processor};
 /// lto = true
 /// codegen-units = 1
 /// panic = "abort"
-/// strip = true
+/// strip = "debuginfo"
 /// ```
+///
+/// Names stay in the module, so that a trap says in which of your functions it was; `strip = true` takes them out. The
+/// crate brings a small allocator for modules: without its feature `allocator`, they have Rust's own, or yours.
 pub use wattle_guest_macros::entry_processor;
 
 /// Lists the functions that a module offers, once per crate.

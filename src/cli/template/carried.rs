@@ -34,6 +34,7 @@ pub(super) const SDK_FILES: &[(&str, &[u8])] = carried![
     "guest/src/exports.rs" from "guest-sdk/guest/src/exports.rs",
     "guest/src/exports/arena.rs" from "guest-sdk/guest/src/exports/arena.rs",
     "guest/src/exports/canonical.rs" from "guest-sdk/guest/src/exports/canonical.rs",
+    "guest/src/exports/heap.rs" from "guest-sdk/guest/src/exports/heap.rs",
     "guest/src/exports/panics.rs" from "guest-sdk/guest/src/exports/panics.rs",
     "guest/src/failure.rs" from "guest-sdk/guest/src/failure.rs",
     "guest/src/format.rs" from "guest-sdk/guest/src/format.rs",

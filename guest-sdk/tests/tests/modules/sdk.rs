@@ -1,6 +1,6 @@
 //! Modules made with the SDK.
 
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, Module, WasmBacktrace};
 use wattle_guest::Failure as Codes;
 
 use crate::host::{Failure, FunctionInfo, Guest, Level, Outcome, module};
@@ -135,6 +135,15 @@ fn panic_is_logged_with_its_place_and_traps() {
     let [(Level::Error, line)] = log.as_slice() else { panic!("{log:?}") };
     assert!(line.starts_with("panicked at guest-sdk/tests/src/lib.rs:"), "{line}");
     assert!(line.ends_with(": the number is 13"), "{line}");
+}
+
+#[test]
+fn trap_says_in_which_function_of_the_guest_it_was() {
+    let error = test_module().process(PANICS, &[None], b"13").unwrap_err();
+    let backtrace = error.downcast_ref::<WasmBacktrace>().expect("a trap has a backtrace");
+    let names: Vec<_> = backtrace.frames().iter().map(|frame| frame.func_name().unwrap_or("")).collect();
+    assert!(names.iter().any(|name| name.contains("wattle_guest_tests..panics")), "{names:?}");
+    assert_eq!(names.last(), Some(&"process"));
 }
 
 #[test]
