@@ -92,8 +92,7 @@ fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 impl Grid {
-    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order. Answers with the
-    /// maps and functions that its names stood for.
+    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order.
     ///
     /// # Errors
     /// The request as a whole is wrong; nothing has run.
@@ -101,7 +100,7 @@ impl Grid {
         self: &Arc<Self>,
         request: Request,
         set: &mut (impl FnMut(usize, Result<Outcome<'_>, Failure>) + Send),
-    ) -> Result<Arc<Message>, Failure> {
+    ) -> Result<(), Failure> {
         let source = Arc::new(request.source);
         let views = source.views(BATCH_OPERATIONS)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes);
@@ -113,7 +112,7 @@ impl Grid {
             self.suspend(&function).await;
         }
         if waiting.is_empty() {
-            return Ok(message);
+            return Ok(());
         }
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part);
         let mut pending: FuturesUnordered<_> = waiting.into_iter().map(in_turn).collect();
@@ -122,7 +121,7 @@ impl Grid {
                 result.give(|result| set(place as usize, result));
             }
         }
-        Ok(message)
+        Ok(())
     }
 
     /// Finds the maps and functions that a request names. What cannot be found is refused where it is used.

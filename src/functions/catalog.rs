@@ -21,7 +21,7 @@ use super::pace::Pace;
 pub(crate) struct ActiveFunction {
     name: Name,
     version: u32,
-    hash: ModuleHash,
+    hash: Arc<ModuleHash>,
     module: Arc<Module>,
     /// The function's place in the module's manifest: what request frames name it by.
     export_index: u32,
@@ -147,7 +147,7 @@ impl Catalog {
         Ok(Binding::Active(Arc::new(ActiveFunction {
             name: name.clone(),
             version: number,
-            hash: version.module,
+            hash: Arc::new(version.module),
             module: loader.ready(&version.module)?,
             export_index: version.export_index,
             read_only: version.read_only,
@@ -169,7 +169,7 @@ impl ActiveFunction {
     }
 
     /// The hash of the module as uploaded.
-    pub(crate) fn module_hash(&self) -> &ModuleHash {
+    pub(crate) fn module_hash(&self) -> &Arc<ModuleHash> {
         &self.hash
     }
 

@@ -164,7 +164,8 @@ impl SlowPart {
             let result = match processed.result {
                 Ok(response) => {
                     message.answered(response.len());
-                    OwnedResult::Answer(Answer::Processed { response: response.into() })
+                    let module = Arc::clone(function.module_hash());
+                    OwnedResult::Answer(Answer::Processed { response: response.into(), module })
                 }
                 Err(failure) => OwnedResult::Failed(failure),
             };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request as Call, Response, Status};
-use wattle_core::ids::RequestId;
+use wattle_core::ids::{ModuleHash, RequestId};
 use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS};
 use wattle_core::partition::{Answer, Outcome};
 use wattle_proto::v1;
@@ -48,15 +48,11 @@ impl ComputeService for Compute {
         let kind = StepKind::Invoke { function: FUNCTION, argument: request.argument };
         let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
         let names = vec![request.map, request.function];
-        let mut response = Err(Failure::Internal { what: "an invocation had no result" });
-        let ran = self
-            .grid
-            .perform(Request { id, names, source }, &mut |_, result| response = result.map(response_of))
-            .await?;
-        let (response, outcome) = (response?, v1::Outcome::Applied.into());
-        // Not by the name: that may have moved on since.
-        let function = ran.functions[usize::from(FUNCTION)].as_ref();
-        let module = function.map_or_else(String::new, |function| function.module_hash().to_string());
+        let mut answer = Err(Failure::Internal { what: "an invocation had no result" });
+        let request = Request { id, names, source };
+        self.grid.perform(request, &mut |_, result| answer = result.and_then(processed)).await?;
+        let (response, module) = answer?;
+        let (outcome, module) = (v1::Outcome::Applied.into(), module.to_string());
         Ok(Response::new(v1::InvokeResponse { response, outcome, module }))
     }
 
@@ -95,11 +91,13 @@ impl ComputeService for Compute {
     }
 }
 
-fn response_of(outcome: Outcome<'_>) -> Bytes {
+/// The response of an invocation, and the module that ran.
+fn processed(outcome: Outcome<'_>) -> Result<(Bytes, Arc<ModuleHash>), Failure> {
     match outcome {
-        Outcome::Answer(Answer::Processed { response }) => response.into(),
-        // Nothing else answers an invocation.
-        Outcome::Answer(_) | Outcome::Entry(_) => Bytes::new(),
+        Outcome::Answer(Answer::Processed { response, module }) => Ok((response.into(), module)),
+        Outcome::Answer(_) | Outcome::Entry(_) => {
+            Err(Failure::Internal { what: "an invocation had the result of another operation" })
+        }
     }
 }
 
@@ -117,8 +115,8 @@ async fn invoke_keys(
     let mut results: Vec<v1::EntryResult> =
         request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
     let names = vec![request.map, request.function];
-    grid.perform(Request { id, names, source }, &mut |place, result| match result {
-        Ok(outcome) => results[place].response = response_of(outcome),
+    grid.perform(Request { id, names, source }, &mut |place, result| match result.and_then(processed) {
+        Ok((response, _)) => results[place].response = response,
         Err(failure) => results[place].error = Some(operation_error(&failure)),
     })
     .await?;

@@ -167,7 +167,7 @@ fn answer_result(answer: Answer) -> WireResult {
         Answer::Touched { found, ttl, version } => {
             WireResult::Touch(v1::TouchResponse { found, ttl: ttl.map(wire_duration), version: version.0 })
         }
-        Answer::Processed { response } => {
+        Answer::Processed { response, .. } => {
             WireResult::Invoke(v1::OperationInvokeResult { response: response.into() })
         }
         // A clear is not an operation of a batch.

@@ -57,7 +57,7 @@ fn packed(answer: &Answer) -> OperationResult<'_> {
             ttl_ms: ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             version: version.0,
         },
-        Answer::Processed { response } => OperationResult::Invoke { response },
+        Answer::Processed { response, .. } => OperationResult::Invoke { response },
         // A clear is not an operation of a batch.
         Answer::Cleared { removed } => OperationResult::Remove { removed: *removed > 0, previous: None },
     }

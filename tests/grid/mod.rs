@@ -3,6 +3,7 @@
 mod linearizability;
 mod maps;
 mod pipeline;
+mod records;
 mod reflection;
 mod retries;
 mod scan;

@@ -1,8 +1,9 @@
 //! What a partition is asked, what it answers and why it refuses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{GridTime, Version};
+use crate::ids::{GridTime, ModuleHash, Version};
 use crate::map::MapDescriptor;
 use crate::store::EntryRef;
 
@@ -141,6 +142,8 @@ pub enum Answer {
     Processed {
         /// What it returned.
         response: Box<[u8]>,
+        /// The module that ran. Shared: a client may leave thousands of answers unacknowledged.
+        module: Arc<ModuleHash>,
     },
     /// Of a clear.
     Cleared {
@@ -157,7 +160,7 @@ impl Answer {
             Self::Put { previous, .. } | Self::Removed { previous, .. } => {
                 previous.as_ref().map_or(0, |value| value.len())
             }
-            Self::Processed { response } => response.len(),
+            Self::Processed { response, .. } => response.len(),
             Self::Incremented { .. } | Self::Touched { .. } | Self::Cleared { .. } => 0,
         }
     }
