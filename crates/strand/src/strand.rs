@@ -106,6 +106,30 @@ impl<P: Send + 'static, W: 'static> Strand<P, W> {
         Ok(reply)
     }
 
+    /// Runs short work on several strands together, as if [`Strand::try_run`] were called for one after the other and had
+    /// not given them back: `work` gets the states in the order of the strands, and none of those that were not idle.
+    /// Who holds several keeps others from them for longer: a few, and for little work, are what this is for.
+    pub fn try_run_together<T>(strands: &[&Arc<Self>], work: impl FnOnce(&mut [Option<&mut P>]) -> T) -> T {
+        let inside = Inside::enter();
+        let armed = AbortOnUnwind::arm();
+        // Nobody waits for a strand while holding another: that could be a circle.
+        let claim = |strand: &&Arc<Self>| inside.is_some() && strand.inbox.lock().claim_idle();
+        let claimed = |strand| claim(strand).then(|| strand.claimed_state());
+        let mut states: Vec<_> = strands.iter().map(claimed).collect();
+        let mut borrowed: Vec<_> = states.iter_mut().map(Option::as_deref_mut).collect();
+        let reply = work(&mut borrowed);
+        for (strand, state) in strands.iter().zip(states) {
+            if let Some(state) = state {
+                strand.run(state);
+            }
+        }
+        if let Some(inside) = inside {
+            inside.leave();
+        }
+        armed.disarm();
+        reply
+    }
+
     /// Queues keyed work; runs it here if the strand is idle by now. Work of one caller runs in the order of
     /// its calls.
     pub fn submit<R: Send + 'static>(

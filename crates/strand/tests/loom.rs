@@ -12,6 +12,7 @@
 // | `wait_for_turn`: no wait | L `slow_turns…`; T `flood_of_short_work…` |
 // | `duty`, `claim_posted` ignore `running`; `claim_idle` does not set it | L `two_submitters…` |
 // | `claim_idle` ignores queued work | L `two_submitters…`; T `work_left_over_is_not_overtaken` |
+// | `try_run_together` does not run what came meanwhile | L `strands_held_together…` |
 // | `claim_alone` ignores slow work | L `work_alone_has…` |
 // | `claim_alone` ignores queued work; does not set `running` | L `work_alone_overtakes…` |
 // | `claim_posted`: `posted` stays | L `two_submitters…`, `strands_that…` |
@@ -282,6 +283,46 @@ fn slow_work_of_two_submitters_is_posted_once_each_time() {
         pool.shutdown();
         let log = log(&strand);
         assert_eq!((of(&log, 0), of(&log, 1)), (vec![0], vec![0]));
+    });
+}
+
+/// Asks several strands first, and queues where one is not idle.
+fn together(strands: &[TestStrand], ticket: (u8, u8), latch: &Arc<Latch>) {
+    let ran = Strand::try_run_together(&strands.iter().collect::<Vec<_>>(), |logs| {
+        logs.iter_mut().map(|log| log.as_mut().map(|log| log.push(ticket)).is_some()).collect::<Vec<_>>()
+    });
+    for (strand, ran) in strands.iter().zip(ran) {
+        if ran {
+            latch.count();
+        } else {
+            let latch = Arc::clone(latch);
+            let step = move |log: &mut Log| log.push(ticket);
+            strand.submit(ONE, step, move |()| latch.count()).expect("room");
+        }
+    }
+}
+
+/// I1 and I2 with strands that are held together, by two threads in opposite orders, while short work comes.
+#[test]
+fn strands_held_together_lose_nothing_and_wait_for_nobody() {
+    check(3, || {
+        let pool = pool(1);
+        let strands = [pool.strand(Log::new(), ROOMY), pool.strand(Log::new(), ROOMY)];
+        let latch = Latch::new(5);
+        let other = {
+            let ([first, second], latch) = (strands.clone(), Arc::clone(&latch));
+            thread::spawn(move || {
+                together(&[second, Arc::clone(&first)], (1, 0), &latch);
+                keyed(&first, (1, 1), &latch);
+            })
+        };
+        together(&strands, (0, 0), &latch);
+        other.join().expect("no panic");
+        latch.wait();
+        pool.shutdown();
+        let [first, second] = [log(&strands[0]), log(&strands[1])];
+        assert_eq!((of(&first, 0), of(&first, 1)), (vec![0], vec![0, 1]));
+        assert_eq!((of(&second, 0), of(&second, 1)), (vec![0], vec![0]));
     });
 }
 

@@ -50,6 +50,25 @@ fn busy_strand_gives_the_work_back_and_queues_it_on_submit() {
 }
 
 #[test]
+fn strands_together_are_those_that_are_idle_each_once() {
+    let pool = pool(1);
+    let [idle, busy] = [pool.strand(Log::new(), ROOMY), pool.strand(Log::new(), ROOMY)];
+    let held = hold(&busy);
+    let ran = |strands: &[&Arc<Strand<Log, ()>>], number| {
+        Strand::try_run_together(strands, |logs| {
+            logs.iter_mut().flatten().for_each(|log| log.push(number));
+            logs.iter().map(Option::is_some).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(ran(&[&idle, &busy, &idle], 1), [true, false, false]);
+    let nested = idle.try_run(|_| ran(&[&idle, &busy], 2));
+    assert_eq!(nested.map_err(drop), Ok(vec![false, false]), "no strand is entered from inside one");
+    held.let_go();
+    assert_eq!(ran(&[&busy, &idle], 3), [true, true]);
+    assert_eq!((inspect(&idle, |log| log.clone()), inspect(&busy, |log| log.clone())), (vec![1, 3], vec![3]));
+}
+
+#[test]
 fn deliveries_run_after_the_strand_was_given_back() {
     let pool = pool(1);
     let strand = pool.strand(Log::new(), ROOMY);
