@@ -7,10 +7,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use wattle_core::ids::RequestId;
 use wattle_core::limits::{
-    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, SHORT_BYTES, SHORT_KEYS,
-    TTL_MAX,
+    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, PREFETCHED_KEYS,
+    SHORT_BYTES, SHORT_KEYS, TTL_MAX,
 };
-use wattle_core::partition::{Operation, Outcome, TtlChange, TtlChoice};
+use wattle_core::partition::{Operation, Outcome, TtlChange, TtlChoice, prefetch};
 use wattle_strand::{Cost, Group};
 
 use crate::content;
@@ -19,7 +19,8 @@ use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::maps::Tally;
 use crate::partition::{
-    Action, Message, NoReply, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View, run_short,
+    Action, Message, Moment, NoReply, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View,
+    run_short,
 };
 
 /// Scans and long lists of keys: not a function's, but slow.
@@ -239,29 +240,67 @@ impl Grid {
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
     ) -> AtOnce {
         let mut at_once = AtOnce::default();
-        let mut moment = self.partitions.moment();
+        let mut short: SmallVec<[Part<'_>; 1]> = SmallVec::new();
         for operations in operations.chunk_by(|a, b| a.partition == b.partition) {
             let part = Part::new(message, views, operations);
-            let ran = match part.kind {
-                Kind::Short => {
-                    let run = |shard: &mut Shard| {
-                        run_short(shard, &mut moment, (message, views), operations, set);
-                    };
-                    self.partitions.strand(part.partition).try_run(run).is_ok()
-                }
+            match part.kind {
+                Kind::Short => short.push(part),
                 Kind::Light(_) => {
                     let light = SlowPart::new(Arc::clone(message), operations);
-                    let reply = self.partitions.run_light(part.partition, light, views);
-                    reply.map(|reply| at_once.take(reply, set)).is_some()
+                    match self.partitions.run_light(part.partition, light, views) {
+                        Some(reply) => at_once.take(reply, set),
+                        None => at_once.waiting.push(part.wait()),
+                    }
                 }
-                Kind::Slow(_) => false,
-            };
-            if !ran {
-                at_once.waiting.push(part.wait());
+                Kind::Slow(_) => at_once.waiting.push(part.wait()),
             }
         }
+        let mut moment = self.partitions.moment();
+        let busy = self.run_short_parts(&short, (message, views), &mut moment, set);
         self.partitions.memory().settle(&moment);
+        at_once.waiting.extend(busy.into_iter().map(Part::wait));
         at_once
+    }
+
+    /// Runs short parts and returns those whose partitions were busy, both times that they were asked.
+    fn run_short_parts<'p>(
+        &self,
+        parts: &'p [Part<'p>],
+        (message, views): (&Message, &[View<'_>]),
+        moment: &mut Moment,
+        set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
+    ) -> SmallVec<[&'p Part<'p>; 1]> {
+        let mut again: SmallVec<[&Part<'_>; 1]> = SmallVec::new();
+        let mut rest = parts;
+        while !rest.is_empty() {
+            let (together, others) = rest.split_at(count_together(rest));
+            rest = others;
+            if let [alone] = together {
+                again.push(alone);
+                continue;
+            }
+            self.partitions.try_run_together(together.iter().map(|part| part.partition), |shards| {
+                let held =
+                    together.iter().zip(&*shards).filter_map(|(part, shard)| Some((part, shard.as_deref()?)));
+                prefetch(held.flat_map(|(part, shard)| {
+                    part.operations.iter().map(|operation| {
+                        let view = &views[operation.place as usize];
+                        (shard.partition(), message.map(view).descriptor.id, view.key)
+                    })
+                }));
+                for (part, shard) in together.iter().zip(shards) {
+                    match shard {
+                        Some(shard) => run_short(shard, moment, (message, views), part.operations, set),
+                        None => again.push(part),
+                    }
+                }
+            });
+        }
+        again.retain(|part| {
+            let run = |shard: &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
+            self.partitions.strand(part.partition).try_run(run).is_err()
+        });
+        again
     }
 
     async fn run_in_turn(self: Arc<Self>, message: Arc<Message>, part: Waiting) -> Vec<(u32, OwnedResult)> {
@@ -314,6 +353,16 @@ impl Grid {
         }
         Ok(reply.results)
     }
+}
+
+/// How many of the first parts run together: their operations wait for the memory at the same time.
+fn count_together(parts: &[Part<'_>]) -> usize {
+    let mut operations = 0;
+    let fit = parts.iter().take_while(|part| {
+        operations += part.operations.len();
+        operations <= PREFETCHED_KEYS
+    });
+    fit.count().max(1)
 }
 
 impl<'o> Part<'o> {

@@ -13,7 +13,7 @@ mod sweep;
 mod ticker;
 mod ticket;
 
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Memory, Moment};
 pub(crate) use message::{Action, Message, Placed, Source, Step, StepKind, View};
 pub(crate) use partitions::{Partitions, Shard};
 pub(crate) use short::{OwnedResult, run_short};

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wattle_core::ids::{PartitionId, ReplicationClass};
-use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS};
+use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 use wattle_wasm::WarmLimits;
@@ -29,6 +30,10 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
+    pub(crate) fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
     /// Works on the partition, and charges what it then holds.
     pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut Partition, &Moment) -> R) -> R {
         let mut moment = self.moment();
@@ -152,6 +157,16 @@ impl Partitions {
     /// The moment that it is now, for steps on many partitions.
     pub(crate) fn moment(&self) -> Moment {
         Moment::new(self.clock.now(), &self.memory)
+    }
+
+    /// Runs short work on several partitions together: on those that are idle.
+    pub(crate) fn try_run_together<T>(
+        &self,
+        partitions: impl Iterator<Item = u16>,
+        work: impl FnOnce(&mut [Option<&mut Shard>]) -> T,
+    ) -> T {
+        let strands: SmallVec<[_; PREFETCHED_KEYS]> = partitions.map(|index| self.strand(index)).collect();
+        Strand::try_run_together(&strands, work)
     }
 
     /// Runs invocations on this thread, if the partition is idle and no slow work waits there: then one that came before

@@ -55,8 +55,9 @@ pub const SCAN_BYTES: usize = 256 * KIB;
 pub const SHORT_KEYS: usize = 64;
 /// Bytes that a call may touch in one partition and still run on the caller's thread.
 pub const SHORT_BYTES: usize = 64 * KIB;
-/// Keys whose entries are asked of the memory together: what a core's cache keeps until the last of them is used.
-pub const PREFETCHED_KEYS: usize = 32;
+/// Keys whose entries are asked of the memory together: about as many cache lines as a core
+/// can wait for at a time.
+pub const PREFETCHED_KEYS: usize = 16;
 /// Invocations of quick functions that a call may make in one partition and still run on the caller's thread.
 pub const LIGHT_INVOCATIONS: usize = 4;
 /// What an invocation may take on the average to count as quick.
