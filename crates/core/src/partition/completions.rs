@@ -130,6 +130,10 @@ impl Completions {
             Client::default()
         });
         self.bytes -= client.acknowledge(id.oldest_pending);
+        if id.sequence < client.watermark {
+            // It took several turns, and its client has stopped waiting for it in between.
+            return;
+        }
         match client.results.binary_search_by_key(&id.sequence, |(sequence, _)| *sequence) {
             Ok(found) => {
                 let replaced = std::mem::replace(&mut client.results[found].1, completion);

@@ -240,6 +240,18 @@ fn a_known_request_gets_its_first_result_until_it_is_acknowledged() {
 }
 
 #[test]
+fn a_result_that_nobody_waits_for_any_more_is_not_kept() {
+    let mut p = partition();
+    assert_eq!(p.admit(&request(5, 5)), Admission::Fresh, "it takes several turns");
+    p.complete(&request(9, 9), done(1));
+    let bytes = p.bytes();
+    p.complete(&request(5, 5), done(2));
+    assert_eq!(p.bytes(), bytes);
+    assert_eq!(p.admit(&request(5, 5)), Admission::InDoubt);
+    p.check_invariants();
+}
+
+#[test]
 fn a_client_older_than_the_horizon_is_in_doubt() {
     let mut p = partition();
     p.complete(&request(1, 1), done(1));
