@@ -99,8 +99,9 @@ impl Invoke {
 
     async fn follow(&self, mut parts: InvokeStream) -> anyhow::Result<()> {
         let mut progress = None;
-        let mut summary = InvokeSummary::default();
+        let (mut summary, mut resumed) = (InvokeSummary::default(), false);
         while let Some(mut part) = parts.next().await? {
+            resumed |= part.resumed;
             let partitions = u64::from(part.partitions);
             let progress = progress.get_or_insert_with(|| Progress::begin(Some(partitions), "entries"));
             let entries = std::mem::take(&mut part.entries);
@@ -114,6 +115,9 @@ impl Invoke {
             progress.end();
         }
         self.print_summary(&summary)?;
+        if resumed && self.responses {
+            eprintln!("the connection broke and the call went on: the responses of some entries may be missing");
+        }
         judge(&summary)
     }
 

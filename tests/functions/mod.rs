@@ -1,6 +1,7 @@
 //! What functions do in a grid of one node, with guests as users build them.
 
 mod all;
+mod broken;
 mod examples;
 mod lifecycle;
 mod restart;

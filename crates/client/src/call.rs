@@ -135,17 +135,16 @@ impl Caller {
         self.run(&Repeat::Read, Bound::Opening(self.timeout), send).await
     }
 
-    /// Opens a stream that changes entries; the request is awaited as long as the stream lives.
+    /// Opens a stream that changes entries; the request is to be awaited as long as it may have to be opened again.
     pub(crate) async fn open_write<T, F>(
         &self,
+        request: &AwaitedRequest,
         send: impl Fn(Attempt) -> F,
-    ) -> Result<(T, AwaitedRequest), Error>
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let request = self.begin_request().await?;
-        let stream = self.run(&Repeat::Identified(&request), Bound::Opening(self.timeout), send).await?;
-        Ok((stream, request))
+        self.run(&Repeat::Identified(request), Bound::Opening(self.timeout), send).await
     }
 
     pub(crate) async fn begin_request(&self) -> Result<AwaitedRequest, Error> {

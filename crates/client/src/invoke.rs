@@ -1,14 +1,15 @@
 //! Answers of functions that ran on one key, on many, on all.
 
+mod stream;
+mod told;
+
 use bytes::Bytes;
-use futures_util::{Stream, stream};
-use tonic::Streaming;
+pub(crate) use stream::Call;
+pub use stream::InvokeStream;
 use wattle_proto::v1;
 
-use crate::call::Doubt;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::request_ids::AwaitedRequest;
 
 /// What an invocation on one key answers. Its effect, if the function wanted one, is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,9 @@ pub struct InvokePart {
     pub error: Option<Error>,
     /// How many partitions the whole call has.
     pub partitions: u32,
+    /// The connection broke, and the call on all entries went on: of this partition single answers may be missing, or come
+    /// twice if the function only reads. The counts are right.
+    pub resumed: bool,
 }
 
 /// What the function answered for one entry.
@@ -79,76 +83,6 @@ impl InvokeSummary {
         self.complete += u32::from(part.complete);
         self.partitions = self.partitions.max(part.partitions);
         self.errors.extend(part.error.map(|error| (part.partition, error)));
-    }
-}
-
-/// The parts of a function that runs on many entries, in the order they are ready.
-///
-/// ```no_run
-/// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
-/// use wattle_client::Responses;
-///
-/// let parts = client.raw_map("flights").invoke_all("delays", "{}", Responses::Discard).await?;
-/// let summary = parts.finish().await?;
-/// println!("{} entries, {} failed, {} partitions in trouble", summary.processed, summary.failed, summary.errors.len());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct InvokeStream {
-    parts: Streaming<v1::InvokePart>,
-    /// Awaited as long as somebody reads.
-    _request: AwaitedRequest,
-}
-
-impl InvokeStream {
-    pub(crate) fn new((parts, request): (Streaming<v1::InvokePart>, AwaitedRequest)) -> Self {
-        Self { parts, _request: request }
-    }
-
-    /// The next part; `None` when all have come.
-    ///
-    /// # Errors
-    /// When the call as a whole was refused, or [`Error::InDoubt`] when the connection broke: partitions that had not
-    /// completed may have been processed, or not, or in part.
-    pub async fn next(&mut self) -> Result<Option<InvokePart>, Error> {
-        match self.parts.message().await {
-            Ok(part) => Ok(part.map(InvokePart::from)),
-            Err(status) => {
-                let failure = Failure::from(&status);
-                let mut doubt = Doubt::of_a_change();
-                doubt.note(&failure);
-                Err(doubt.settle(failure).into())
-            }
-        }
-    }
-
-    /// Reads to the end and counts.
-    pub async fn finish(mut self) -> Result<InvokeSummary, Error> {
-        let mut summary = InvokeSummary::default();
-        while let Some(part) = self.next().await? {
-            summary.add(part);
-        }
-        Ok(summary)
-    }
-
-    /// The parts as a stream; it ends with the first error.
-    pub fn into_stream(self) -> impl Stream<Item = Result<InvokePart, Error>> + Send {
-        stream::try_unfold(self, async |mut parts: Self| Ok(parts.next().await?.map(|part| (part, parts))))
-    }
-}
-
-impl From<v1::InvokePart> for InvokePart {
-    fn from(part: v1::InvokePart) -> Self {
-        Self {
-            partition: part.partition,
-            entries: part.entries.into_iter().map(EntryAnswer::from).collect(),
-            processed: part.processed,
-            failed: part.failed,
-            complete: part.complete,
-            error: part.error.map(|error| Failure::from(error).into()),
-            partitions: part.partitions,
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 use wattle_proto::v1;
+use wattle_proto::v1::compute_service_server::{ComputeService, ComputeServiceServer};
 use wattle_proto::v1::grid_service_server::{GridService, GridServiceServer};
 use wattle_proto::v1::map_service_server::{MapService, MapServiceServer};
 
@@ -38,6 +39,8 @@ pub(crate) struct Script {
     pub(crate) scan_requests: Mutex<Vec<v1::ScanRequest>>,
     pub(crate) watches: Mutex<VecDeque<Vec<Result<v1::WatchResponse, Status>>>>,
     pub(crate) watch_requests: Mutex<Vec<v1::WatchRequest>>,
+    pub(crate) invokes: Mutex<VecDeque<Vec<Result<v1::InvokePart, Status>>>>,
+    pub(crate) invoke_requests: Mutex<Vec<v1::RequestId>>,
     pub(crate) pipeline: Mutex<VecDeque<PipelineStep>>,
     pub(crate) pipeline_requests: Mutex<Vec<v1::PipelineRequest>>,
 }
@@ -62,6 +65,7 @@ impl TestNode {
         let server = tonic::transport::Server::builder()
             .add_service(MapServiceServer::new(Services(script.clone())))
             .add_service(GridServiceServer::new(Services(script.clone())))
+            .add_service(ComputeServiceServer::new(Services(script.clone())))
             .serve_with_incoming(TcpListenerStream::new(listener));
         Self { script, endpoint, server: tokio::spawn(server) }
     }
@@ -173,6 +177,30 @@ impl MapService for Services {
             Some((answer, (requests, script)))
         });
         Ok(Response::new(answers.boxed()))
+    }
+}
+
+impl Services {
+    async fn parts(&self, id: Option<v1::RequestId>) -> Answer<Answers<v1::InvokePart>> {
+        self.0.invoke_requests.lock().unwrap().extend(id);
+        Ok(Response::new(stream::iter(or_wait(next(&self.0.invokes)).await).boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl ComputeService for Services {
+    not_scripted! { invoke: InvokeRequest -> InvokeResponse; }
+
+    type InvokeKeysStream = Answers<v1::InvokePart>;
+
+    async fn invoke_keys(&self, request: Request<v1::InvokeKeysRequest>) -> Answer<Self::InvokeKeysStream> {
+        self.parts(request.into_inner().request_id).await
+    }
+
+    type InvokeAllStream = Answers<v1::InvokePart>;
+
+    async fn invoke_all(&self, request: Request<v1::InvokeAllRequest>) -> Answer<Self::InvokeAllStream> {
+        self.parts(request.into_inner().request_id).await
     }
 }
 

@@ -13,8 +13,8 @@ use wattle_proto::v1;
 
 use crate::test_node::{PipelineStep, TestNode};
 use crate::{
-    Answer, Batch, Client, Error, Operation, Options, Outcome, Pipeline, PipelineOptions, PutOptions,
-    RetryPolicy, ScanOptions, WatchFrom,
+    Answer, Batch, Client, Error, InvokeStream, Operation, Options, Outcome, Pipeline, PipelineOptions,
+    PutOptions, Responses, RetryPolicy, ScanOptions, WatchFrom,
 };
 
 fn refusal(code: Code, reason: &str) -> Status {
@@ -135,6 +135,97 @@ async fn a_change_without_a_request_id_is_repeated_only_when_it_changed_nothing(
     let in_doubt = client.maps().delete("m").await.unwrap_err();
     assert!(matches!(in_doubt, Error::InDoubt(_)), "{in_doubt:?}");
     assert_eq!(*node.script.delete_requests.lock().unwrap(), 2);
+}
+
+fn part(partition: u32, processed: u64, key: &'static str, complete: bool) -> Result<v1::InvokePart, Status> {
+    let entry = v1::EntryResult { key: Bytes::from_static(key.as_bytes()), ..Default::default() };
+    let entries = if key.is_empty() { Vec::new() } else { vec![entry] };
+    Ok(v1::InvokePart { partition, processed, entries, complete, partitions: 2, ..Default::default() })
+}
+
+/// Of each part: the partition, the new entries, whose answers there are, whether it went on.
+async fn read_parts(mut parts: InvokeStream) -> Vec<(u32, u64, Vec<Bytes>, bool)> {
+    let mut read = Vec::new();
+    while let Some(part) = parts.next().await.unwrap() {
+        let keys = part.entries.into_iter().map(|entry| entry.key).collect();
+        read.push((part.partition, part.processed, keys, part.resumed));
+    }
+    read
+}
+
+fn invoked(node: &TestNode) -> Vec<u64> {
+    node.script.invoke_requests.lock().unwrap().iter().map(|id| id.sequence).collect()
+}
+
+#[tokio::test]
+async fn a_broken_call_on_all_entries_goes_on_under_the_same_id() {
+    let node = TestNode::start().await;
+    let client = node.client().await;
+    node.script.invokes.lock().unwrap().extend([
+        vec![part(0, 3, "a", true), part(1, 2, "b", false), Err(Status::unknown("the connection broke"))],
+        // It ends too early.
+        vec![part(0, 3, "", true)],
+        vec![part(1, 6, "c", false), part(0, 3, "", true), part(1, 1, "", true)],
+    ]);
+    let parts = client.raw_map("m").invoke_all("f", "", Responses::Collect).await.unwrap();
+    let expected = [
+        (0, 3, vec![Bytes::from("a")], false),
+        (1, 2, vec![Bytes::from("b")], false),
+        (1, 4, vec![Bytes::from("c")], true),
+        (1, 1, vec![], true),
+    ];
+    assert_eq!(read_parts(parts).await, expected);
+    assert_eq!(invoked(&node), [2, 2, 2]);
+}
+
+#[tokio::test]
+async fn a_broken_call_on_keys_answers_each_key_once() {
+    let node = TestNode::start().await;
+    let client = node.client().await;
+    node.script.invokes.lock().unwrap().extend([
+        vec![part(1, 1, "a", false), Err(Status::unavailable("restarting"))],
+        vec![part(0, 1, "z", true), part(1, 1, "a", false), part(1, 1, "b", true)],
+    ]);
+    let parts = client.raw_map("m").invoke_keys("f", ["a", "b", "z"], "").await.unwrap();
+    let expected = [
+        (1, 1, vec![Bytes::from("a")], false),
+        (0, 1, vec![Bytes::from("z")], false),
+        (1, 1, vec![Bytes::from("b")], false),
+    ];
+    assert_eq!(read_parts(parts).await, expected);
+    assert_eq!(invoked(&node), [2, 2]);
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_again_and_again_is_in_doubt() {
+    let node = TestNode::start().await;
+    let client = node.client().await;
+    let broken = std::iter::repeat_with(|| vec![part(0, 3, "", true), Err(Status::unavailable("no"))]);
+    node.script.invokes.lock().unwrap().extend(broken.take(1000));
+    let mut parts = client.raw_map("m").invoke_all("f", "", Responses::Discard).await.unwrap();
+    assert_eq!(parts.next().await.unwrap().unwrap().processed, 3);
+    let error = parts.next().await.unwrap_err();
+    assert!(matches!(error, Error::InDoubt(_)), "{error:?}");
+    let attempts = invoked(&node).len();
+    assert!((2..100).contains(&attempts), "{attempts}");
+}
+
+#[tokio::test]
+async fn a_repetition_that_is_refused_leaves_the_call_in_doubt() {
+    let node = TestNode::start().await;
+    let client = node.client().await;
+    let refused = refusal(Code::NotFound, "FUNCTION_NOT_FOUND");
+    node.script
+        .invokes
+        .lock()
+        .unwrap()
+        .extend([vec![part(0, 3, "", true), Err(Status::unavailable("restarting"))], vec![Err(refused)]]);
+    let parts = client.raw_map("m").invoke_all("f", "", Responses::Discard).await.unwrap();
+    let error = parts.finish().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::InDoubt(failure) if failure.reason() == Some("FUNCTION_NOT_FOUND")),
+        "{error:?}"
+    );
 }
 
 fn page(keys: &[&'static str], cursor: &'static str) -> Result<v1::ScanResponse, Status> {

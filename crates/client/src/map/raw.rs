@@ -8,7 +8,7 @@ use wattle_proto::v1;
 
 use crate::call::Caller;
 use crate::error::Error;
-use crate::invoke::{InvokeStream, Invoked, Responses};
+use crate::invoke::{Call, InvokeStream, Invoked, Responses};
 use crate::operation::{
     Answer, Incremented, Lifetime, Operation, PutOptions, Removed, TtlChange, Versioned, Written, answer,
     found, lifetime, put, touch,
@@ -288,11 +288,7 @@ impl RawMap {
             argument: argument.into(),
             request_id: None,
         };
-        let opened = self.caller.open_write(|attempt| {
-            let message = v1::InvokeKeysRequest { request_id: attempt.request_id.clone(), ..request.clone() };
-            async move { attempt.compute().invoke_keys(attempt.request(message)).await }
-        });
-        Ok(InvokeStream::new(opened.await?))
+        InvokeStream::open(self.caller.clone(), Call::Keys(request)).await
     }
 
     /// Runs an entry processor on every entry. Answers and progress come per partition.
@@ -309,10 +305,6 @@ impl RawMap {
             request_id: None,
             discard_responses: responses == Responses::Discard,
         };
-        let opened = self.caller.open_write(|attempt| {
-            let message = v1::InvokeAllRequest { request_id: attempt.request_id.clone(), ..request.clone() };
-            async move { attempt.compute().invoke_all(attempt.request(message)).await }
-        });
-        Ok(InvokeStream::new(opened.await?))
+        InvokeStream::open(self.caller.clone(), Call::All(request)).await
     }
 }

@@ -1,0 +1,155 @@
+//! The parts of a call on many entries. A broken connection repeats the call under its request id: what is done stays done,
+//! the rest goes on.
+
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+use tonic::{Response, Status, Streaming};
+use wattle_proto::v1;
+
+use super::told::{Repetition, Told};
+use super::{InvokePart, InvokeSummary};
+use crate::breaks::Breaks;
+use crate::call::{Attempt, Caller};
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::request_ids::AwaitedRequest;
+
+/// The call, without its request id.
+#[derive(Debug, Clone)]
+pub(crate) enum Call {
+    Keys(v1::InvokeKeysRequest),
+    All(v1::InvokeAllRequest),
+}
+
+type Parts = Streaming<v1::InvokePart>;
+
+impl Call {
+    async fn send(self, attempt: Attempt) -> Result<Response<Parts>, Status> {
+        let request_id = attempt.request_id.clone();
+        match self {
+            Self::Keys(request) => {
+                let request = attempt.request(v1::InvokeKeysRequest { request_id, ..request });
+                attempt.compute().invoke_keys(request).await
+            }
+            Self::All(request) => {
+                let request = attempt.request(v1::InvokeAllRequest { request_id, ..request });
+                attempt.compute().invoke_all(request).await
+            }
+        }
+    }
+
+    fn repetition(&self) -> Repetition {
+        match self {
+            Self::Keys(_) => Repetition::Answers,
+            Self::All(_) => Repetition::Counts,
+        }
+    }
+}
+
+/// The parts of a function that runs on many entries, in the order they are ready.
+///
+/// When the connection breaks, the call is repeated under its request id: no entry is processed twice, and no part is
+/// counted twice.
+///
+/// ```no_run
+/// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
+/// use wattle_client::Responses;
+///
+/// let parts = client.raw_map("flights").invoke_all("delays", "{}", Responses::Discard).await?;
+/// let summary = parts.finish().await?;
+/// println!("{} entries, {} failed, {} partitions in trouble", summary.processed, summary.failed, summary.errors.len());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct InvokeStream {
+    caller: Arc<Caller>,
+    call: Call,
+    /// Awaited as long as somebody reads.
+    request: AwaitedRequest,
+    parts: Option<Box<Parts>>,
+    told: Told,
+    has_broken: bool,
+    breaks: Breaks,
+}
+
+impl InvokeStream {
+    pub(crate) async fn open(caller: Arc<Caller>, call: Call) -> Result<Self, Error> {
+        let request = caller.begin_request().await?;
+        let parts = Some(Box::new(send(&caller, &call, &request).await?));
+        let breaks = Breaks::new(&caller);
+        Ok(Self { caller, call, request, parts, told: Told::default(), has_broken: false, breaks })
+    }
+
+    /// The next part; `None` when all have come.
+    ///
+    /// # Errors
+    /// [`Error::InDoubt`] when the connection broke and the call could not be repeated: partitions that had not completed
+    /// may have been processed, or not, or in part. Asked again, it tries again.
+    pub async fn next(&mut self) -> Result<Option<InvokePart>, Error> {
+        loop {
+            let Some(parts) = &mut self.parts else {
+                let sent = send(&self.caller, &self.call, &self.request).await;
+                self.parts = Some(Box::new(sent.map_err(in_doubt)?));
+                continue;
+            };
+            let failure = match parts.message().await {
+                Ok(Some(part)) => {
+                    let repetition = self.call.repetition();
+                    let Some(part) = self.told.news(part, repetition) else { continue };
+                    self.breaks.healed();
+                    let resumed = self.has_broken && repetition == Repetition::Counts;
+                    return Ok(Some(InvokePart { resumed, ..part.into() }));
+                }
+                Ok(None) | Err(_) if self.told.is_complete() => return Ok(None),
+                // A call on no keys has no parts.
+                Ok(None) if !self.told.has_begun() => return Ok(None),
+                Ok(None) => Failure::from(&Status::unavailable("the answers ended too early")),
+                Err(status) => Failure::from(&status),
+            };
+            self.parts = None;
+            self.told.repeat();
+            self.has_broken = true;
+            self.breaks.pause_after(failure).await.map_err(in_doubt)?;
+        }
+    }
+
+    /// Reads to the end and counts.
+    pub async fn finish(mut self) -> Result<InvokeSummary, Error> {
+        let mut summary = InvokeSummary::default();
+        while let Some(part) = self.next().await? {
+            summary.add(part);
+        }
+        Ok(summary)
+    }
+
+    /// The parts as a stream; it ends with the first error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<InvokePart, Error>> + Send {
+        stream::try_unfold(self, async |mut parts: Self| Ok(parts.next().await?.map(|part| (part, parts))))
+    }
+}
+
+async fn send(caller: &Caller, call: &Call, request: &AwaitedRequest) -> Result<Parts, Error> {
+    caller.open_write(request, |attempt| call.clone().send(attempt)).await
+}
+
+/// Whatever a repetition is refused for, it says nothing about what the call did before.
+fn in_doubt(error: Error) -> Error {
+    error.failure().cloned().map_or(error, |failure| failure.in_doubt().into())
+}
+
+impl From<v1::InvokePart> for InvokePart {
+    fn from(part: v1::InvokePart) -> Self {
+        Self {
+            partition: part.partition,
+            entries: part.entries.into_iter().map(super::EntryAnswer::from).collect(),
+            processed: part.processed,
+            failed: part.failed,
+            complete: part.complete,
+            error: part.error.map(|error| Failure::from(error).into()),
+            partitions: part.partitions,
+            resumed: false,
+        }
+    }
+}

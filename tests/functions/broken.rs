@@ -1,0 +1,74 @@
+//! Calls on many entries over connections that break: the client repeats them, and each entry is processed once.
+
+use std::collections::BTreeMap;
+
+use wattle_client::{Client, InvokeSummary, Operation, Options, PutOptions, RawMap, Responses};
+
+use crate::harness::TestNode;
+use crate::harness::examples::upload;
+use crate::harness::proxy::Proxy;
+
+/// Far more in one partition than a message tells of, and some in most others.
+fn keys() -> Vec<String> {
+    (0..2500).map(|n| format!("{{t}}{n}")).chain((0..300).map(|n| format!("k{n}"))).collect()
+}
+
+/// Less than a message for each of the partitions takes.
+const GOOD_FOR: &[u64] = &[1 << 10, 2 << 10, 3 << 10];
+
+/// A node with a counter at zero for each key, and its map as it is seen over connections that break.
+async fn scene() -> (TestNode, Proxy, RawMap, RawMap) {
+    let node = TestNode::start();
+    let client = node.client().await;
+    upload(&client, "counter", "add").await;
+    let map = client.raw_map("m");
+    let put = |key: String| Operation::Put { key: key.into(), value: "0".into(), options: PutOptions::new() };
+    let filled = map.batch(keys().into_iter().map(put).collect()).await.unwrap();
+    assert!(filled.iter().all(Result::is_ok));
+    let proxy = Proxy::cutting(&node, GOOD_FOR).await;
+    let broken = Client::connect(Options::new(proxy.endpoint()).connections(1)).await.unwrap().raw_map("m");
+    (node, proxy, map, broken)
+}
+
+async fn check_counted_once(map: &RawMap, proxy: &Proxy) {
+    assert_eq!(proxy.connections(), GOOD_FOR.len() + 1, "each of the first ones broke");
+    let get = |key: String| Operation::Get { key: key.into() };
+    let values = map.batch(keys().into_iter().map(get).collect()).await.unwrap();
+    for (key, value) in keys().iter().zip(values) {
+        let Ok(wattle_client::Answer::Value(Some(found))) = value else { panic!("{key}: {value:?}") };
+        assert_eq!(found.value, "1", "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_on_all_entries_goes_on_when_its_connection_breaks() {
+    let (_node, proxy, map, broken) = scene().await;
+    let mut parts = broken.invoke_all("add", "", Responses::Collect).await.unwrap();
+    let (mut summary, mut resumed) = (InvokeSummary::default(), false);
+    while let Some(part) = parts.next().await.unwrap() {
+        resumed |= part.resumed;
+        summary.add(part);
+    }
+    let counts = (summary.processed, summary.failed, summary.complete, summary.errors.len());
+    assert_eq!(counts, (keys().len() as u64, 0, summary.partitions, 0));
+    assert!(resumed);
+    check_counted_once(&map, &proxy).await;
+}
+
+#[tokio::test]
+async fn a_call_on_keys_goes_on_when_its_connection_breaks() {
+    let (_node, proxy, map, broken) = scene().await;
+    let mut parts = broken.invoke_keys("add", keys(), "").await.unwrap();
+    let mut answers = BTreeMap::new();
+    while let Some(part) = parts.next().await.unwrap() {
+        assert!(part.error.is_none() && part.failed == 0 && !part.resumed, "{part:?}");
+        assert_eq!(part.processed, part.entries.len() as u64);
+        for entry in part.entries {
+            let before = answers.insert(entry.key, entry.response.unwrap());
+            assert_eq!(before, None, "each key is answered once");
+        }
+    }
+    assert_eq!(answers.len(), keys().len());
+    assert!(answers.values().all(|response| response == "1"));
+    check_counted_once(&map, &proxy).await;
+}
