@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
-use wattle_core::ids::RequestId;
+use wattle_core::ids::{MapId, RequestId};
 use wattle_core::limits::{
     ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, PREFETCHED_KEYS,
     SHORT_BYTES, SHORT_KEYS, TTL_MAX,
 };
-use wattle_core::partition::{Operation, Outcome, TtlChange, TtlChoice, prefetch};
+use wattle_core::partition::{Operation, Outcome, Partition, TtlChange, TtlChoice, prefetch};
 use wattle_strand::{Cost, Group};
 
 use crate::content;
@@ -280,14 +280,9 @@ impl Grid {
                 continue;
             }
             self.partitions.try_run_together(together.iter().map(|part| part.partition), |shards| {
-                let held =
-                    together.iter().zip(&*shards).filter_map(|(part, shard)| Some((part, shard.as_deref()?)));
-                prefetch(held.flat_map(|(part, shard)| {
-                    part.operations.iter().map(|operation| {
-                        let view = &views[operation.place as usize];
-                        (shard.partition(), message.map(view).descriptor.id, view.key)
-                    })
-                }));
+                let held = together.iter().zip(&*shards);
+                let held = held.filter_map(|(part, shard)| Some((part, shard.as_deref()?)));
+                prefetch(held.flat_map(|(part, shard)| part.keys(shard, message, views)));
                 for (part, shard) in together.iter().zip(shards) {
                     match shard {
                         Some(shard) => run_short(shard, moment, (message, views), part.operations, set),
@@ -390,6 +385,17 @@ impl<'o> Part<'o> {
             None => Kind::Short,
         };
         Self { partition: operations[0].partition, operations, kind, bytes }
+    }
+
+    /// Its keys, and where they are.
+    fn keys<'a>(
+        &'a self,
+        shard: &'a Shard,
+        message: &'a Message,
+        views: &'a [View<'a>],
+    ) -> impl Iterator<Item = (&'a Partition, MapId, &'a [u8])> {
+        let views = self.operations.iter().map(|operation| &views[operation.place as usize]);
+        views.map(|view| (shard.partition(), message.map(view).descriptor.id, view.key))
     }
 
     fn wait(&self) -> Waiting {
