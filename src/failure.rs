@@ -264,6 +264,7 @@ fn control_facts(error: &ProposeError) -> Facts {
     match refusal {
         R::MapExists { name } => Facts::new(Code::AlreadyExists, "MAP_EXISTS").with("map", name),
         R::MapNotFound { name } => Facts::new(Code::NotFound, "MAP_NOT_FOUND").with("map", name),
+        R::ReasonTooLong { .. } => Facts::new(Code::InvalidArgument, "TOO_LARGE").field("because"),
         R::TooManyMaps | R::TooManyFunctions => Facts::new(Code::ResourceExhausted, "TOO_MANY"),
         R::Options(_) => Facts::new(Code::InvalidArgument, "INVALID_ARGUMENT").field("options"),
         R::FunctionNotFound { name } => {

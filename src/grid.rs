@@ -9,7 +9,7 @@ use wattle_core::name::Name;
 
 use crate::control::Control;
 use crate::failure::Failure;
-use crate::functions::{ActiveFunction, Catalog, Loader};
+use crate::functions::{ActiveFunction, Catalog, Loader, TOO_OFTEN};
 use crate::maps::{Map, Maps};
 use crate::partition::{Partitions, Shard};
 
@@ -95,7 +95,7 @@ impl Grid {
 
     /// Suspends a function that was stopped too often.
     pub(crate) async fn suspend(self: &Arc<Self>, function: &ActiveFunction) {
-        let because = "it was stopped too often".to_owned();
+        let because = TOO_OFTEN.to_owned();
         let command =
             Command::Suspend { name: function.name().clone(), version: function.version(), because };
         match self.propose(command).await {

@@ -4,7 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use wattle_core::limits::{BREAKER_STOPS, BREAKER_WINDOW};
+use wattle_core::limits::{BREAKER_STOPS, BREAKER_WINDOW, SUSPENSION_REASON_BYTES};
+
+/// What people are told about a function whose breaker is open.
+pub(crate) const TOO_OFTEN: &str = "it was stopped too often";
+const _: () =
+    assert!(TOO_OFTEN.len() <= SUSPENSION_REASON_BYTES, "a suspension is not refused for its reason");
 
 /// Counts the stops of one function, on all threads.
 #[derive(Debug, Default)]

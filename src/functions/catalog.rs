@@ -10,7 +10,7 @@ use wattle_core::limits::CPU_BUDGET;
 use wattle_core::name::Name;
 use wattle_wasm::{Budget, Call, Isolation, Module};
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, TOO_OFTEN};
 use super::loader::{Loader, PrepareError};
 use super::metrics::{FunctionMetrics, Meters, Statistics};
 use super::pace::Pace;
@@ -69,10 +69,10 @@ impl Catalog {
     pub(crate) fn resolve(&self, name: &str) -> Result<Arc<ActiveFunction>, NotCallable> {
         let owned = || name.to_owned();
         match self.names.get(name).as_deref() {
-            Some(Binding::Active(function)) if function.breaker.is_open() => {
-                Err(NotCallable::Suspended { name: owned(), because: "it was stopped too often".to_owned() })
-            }
-            Some(Binding::Active(function)) => Ok(Arc::clone(function)),
+            Some(Binding::Active(function)) => match function.refusal() {
+                Some(refusal) => Err(refusal),
+                None => Ok(Arc::clone(function)),
+            },
             Some(Binding::Staged) => Err(NotCallable::Staged { name: owned() }),
             Some(Binding::Suspended { because }) => {
                 Err(NotCallable::Suspended { name: owned(), because: because.clone() })
@@ -175,10 +175,9 @@ impl ActiveFunction {
 
     /// Why it must not run any more, if so: calls that resolved it before it was suspended ask again.
     pub(crate) fn refusal(&self) -> Option<NotCallable> {
-        self.breaker.is_open().then(|| NotCallable::Suspended {
-            name: self.name.to_string(),
-            because: "it was stopped too often".to_owned(),
-        })
+        self.breaker
+            .is_open()
+            .then(|| NotCallable::Suspended { name: self.name.to_string(), because: TOO_OFTEN.to_owned() })
     }
 
     pub(crate) fn module(&self) -> &Arc<Module> {

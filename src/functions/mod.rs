@@ -14,6 +14,7 @@ mod tests;
 mod thread;
 mod upload;
 
+pub(crate) use breaker::TOO_OFTEN;
 pub(crate) use catalog::{ActiveFunction, Catalog, NotCallable};
 pub(crate) use files::{FileError, ModuleFiles};
 pub(crate) use loader::Loader;

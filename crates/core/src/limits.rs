@@ -107,6 +107,9 @@ pub const BREAKER_STOPS: usize = 5;
 /// See [`BREAKER_STOPS`].
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
 
+/// Why a function is suspended, in words, in bytes.
+pub const SUSPENSION_REASON_BYTES: usize = 256;
+
 /// How long a time to live may be: a hundred years, so that sums of times cannot overflow.
 pub const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// How long a call waits for its turn when the client sets no deadline.

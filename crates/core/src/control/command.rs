@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::function::FunctionVersion;
 use crate::ids::MapId;
-use crate::limits::{FUNCTIONS, MAPS};
+use crate::limits::{FUNCTIONS, MAPS, SUSPENSION_REASON_BYTES};
 use crate::map::{InvalidOptions, MapDescriptor, MapOptions, OptionsChange};
 use crate::name::Name;
 
@@ -63,7 +63,7 @@ pub enum Command {
         name: Name,
         /// The version that misbehaved: another one that has become active since is not suspended.
         version: u32,
-        /// For people.
+        /// For people; at most [`SUSPENSION_REASON_BYTES`].
         because: String,
     },
 }
@@ -132,6 +132,12 @@ pub enum Refusal {
     NothingToRollBack {
         /// The function.
         name: Name,
+    },
+    /// More is said about a suspension than is kept.
+    #[error("the reason of a suspension has {bytes} bytes, at most {SUSPENSION_REASON_BYTES} are allowed")]
+    ReasonTooLong {
+        /// Bytes of the reason.
+        bytes: usize,
     },
     /// The grid has as many functions as it may.
     #[error("a grid has at most {FUNCTIONS} functions")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Applied, Command, Promote, Refusal};
 use super::function::{Function, FunctionState, FunctionVersion};
 use crate::ids::{MapId, ModuleHash};
-use crate::limits::{FUNCTIONS, MAPS};
+use crate::limits::{FUNCTIONS, MAPS, SUSPENSION_REASON_BYTES};
 use crate::map::{MapDescriptor, MapOptions, OptionsChange};
 use crate::name::Name;
 
@@ -77,14 +77,7 @@ impl ControlState {
                 Some(_) => Ok(Applied::FunctionDeleted(name.clone())),
                 None => Err(Refusal::FunctionNotFound { name: name.clone() }),
             },
-            Command::Suspend { name, version, because } => {
-                let function = self.function_mut(name)?;
-                if function.state != FunctionState::Active(*version) {
-                    return Ok(Applied::Unchanged);
-                }
-                function.state = FunctionState::Suspended { version: *version, because: because.clone() };
-                Ok(Applied::Function(name.clone(), *version))
-            }
+            Command::Suspend { name, version, because } => self.suspend(name, *version, because),
         }
     }
 
@@ -145,6 +138,18 @@ impl ControlState {
         }
         function.promote(number);
         Ok(Applied::Function(name.clone(), number))
+    }
+
+    fn suspend(&mut self, name: &Name, version: u32, because: &str) -> Result<Applied, Refusal> {
+        if because.len() > SUSPENSION_REASON_BYTES {
+            return Err(Refusal::ReasonTooLong { bytes: because.len() });
+        }
+        let function = self.function_mut(name)?;
+        if function.state != FunctionState::Active(version) {
+            return Ok(Applied::Unchanged);
+        }
+        function.state = FunctionState::Suspended { version, because: because.to_owned() };
+        Ok(Applied::Function(name.clone(), version))
     }
 
     fn function_mut(&mut self, name: &Name) -> Result<&mut Function, Refusal> {
@@ -279,5 +284,16 @@ mod tests {
         assert_eq!(state.function("f").unwrap().state, suspended);
         state.apply(&Command::Promote { name: name("f"), version: None }).unwrap();
         assert_eq!(state.function("f").unwrap().state, FunctionState::Active(2), "lifted by hand");
+    }
+
+    #[test]
+    fn the_reason_of_a_suspension_is_bounded() {
+        let mut state = ControlState::default();
+        add(&mut state, 1, Promote::AtOnce);
+        let suspend = |bytes| Command::Suspend { name: name("f"), version: 1, because: "x".repeat(bytes) };
+        let over = SUSPENSION_REASON_BYTES + 1;
+        assert_eq!(state.apply(&suspend(over)), Err(Refusal::ReasonTooLong { bytes: over }));
+        assert_eq!(state.function("f").unwrap().state, FunctionState::Active(1));
+        assert_eq!(state.apply(&suspend(over - 1)), Ok(Applied::Function(name("f"), 1)));
     }
 }
