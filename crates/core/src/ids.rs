@@ -61,8 +61,9 @@ impl GridTime {
     /// This time and `duration` more, in whole milliseconds, rounded up so that nothing ends early.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        let millis = duration.as_nanos().div_ceil(1_000_000);
-        Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
+        let seconds = duration.as_secs().saturating_mul(1000);
+        let millis = seconds.saturating_add(u64::from(duration.subsec_nanos().div_ceil(1_000_000)));
+        Self(self.0.saturating_add(millis))
     }
 
     /// This time less `duration`, 0 at the least.
