@@ -116,7 +116,9 @@ impl Invoke {
         }
         self.print_summary(&summary)?;
         if resumed && self.responses {
-            eprintln!("the connection broke and the call went on: the responses of some entries may be missing");
+            eprintln!(
+                "the connection broke and the call went on: the responses of some entries may be missing"
+            );
         }
         judge(&summary)
     }

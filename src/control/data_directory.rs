@@ -19,6 +19,8 @@ const UNFINISHED: &str = ".wattle-unfinished";
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
+    /// No node has been started in it to the point where it says its format.
+    is_new: bool,
     /// The kernel releases the lock with the last handle, so also when the process is killed.
     _lock: File,
 }
@@ -55,8 +57,19 @@ pub(crate) enum DataDirectoryError {
         /// The newest format known here.
         supported: u32,
     },
-    /// Its format cannot be read.
-    #[error("cannot read the format of the data directory from {}", path.display())]
+    /// A node was started in it, and its journal is not there any more.
+    #[error(
+        "the journal {} is missing: put it back from a copy, or remove {} to begin without maps and functions",
+        path.display(), format.display()
+    )]
+    JournalMissing {
+        /// The journal.
+        path: PathBuf,
+        /// What says that there was one.
+        format: PathBuf,
+    },
+    /// It cannot be looked into.
+    #[error("cannot read {} in the data directory", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -86,10 +99,21 @@ impl DataDirectory {
         let unwritable = |source| DataDirectoryError::Unwritable { path: path.into(), source };
         create_directory(path).map_err(unwritable)?;
         let lock = lock(path)?;
-        check_format(path)?;
-        let directory = Self { path: path.into(), _lock: lock };
+        let is_new = !has_format(path)?;
+        let directory = Self { path: path.into(), is_new, _lock: lock };
+        directory.check_journal()?;
         directory.prepare().map_err(unwritable)?;
         Ok(directory)
+    }
+
+    /// Whether the journal may be made.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Writes the format, which says from now on that there is a journal.
+    pub(super) fn complete(&self) -> io::Result<()> {
+        write_durably(&self.format(), format!("{FORMAT}\n").as_bytes())
     }
 
     /// The journal of control commands.
@@ -107,6 +131,19 @@ impl DataDirectory {
         self.path.join("artifacts")
     }
 
+    fn format(&self) -> PathBuf {
+        self.path.join("FORMAT")
+    }
+
+    fn check_journal(&self) -> Result<(), DataDirectoryError> {
+        let path = self.journal();
+        match path.try_exists() {
+            Ok(there) if there || self.is_new => Ok(()),
+            Ok(_) => Err(DataDirectoryError::JournalMissing { path, format: self.format() }),
+            Err(source) => Err(DataDirectoryError::Unreadable { path, source }),
+        }
+    }
+
     /// Makes what is missing and removes what a crash has left. Writing the format again proves that the disk takes writes.
     fn prepare(&self) -> io::Result<()> {
         for directory in [self.modules(), self.artifacts()] {
@@ -114,7 +151,7 @@ impl DataDirectory {
             remove_unfinished(&directory)?;
         }
         remove_unfinished(&self.path)?;
-        write_durably(&self.path.join("FORMAT"), format!("{FORMAT}\n").as_bytes())
+        if self.is_new { Ok(()) } else { self.complete() }
     }
 }
 
@@ -196,15 +233,16 @@ fn lock(directory: &Path) -> Result<File, DataDirectoryError> {
     Ok(file)
 }
 
-fn check_format(directory: &Path) -> Result<(), DataDirectoryError> {
+/// Whether it says its format, which this version knows.
+fn has_format(directory: &Path) -> Result<bool, DataDirectoryError> {
     let path = directory.join("FORMAT");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(source) => return Err(DataDirectoryError::Unreadable { path, source }),
     };
     match text.trim().parse() {
-        Ok(1..=FORMAT) => Ok(()),
+        Ok(1..=FORMAT) => Ok(true),
         Ok(0) | Err(_) => Err(DataDirectoryError::NoFormat { path, found: text.trim().into() }),
         Ok(found) => {
             Err(DataDirectoryError::NewerFormat { path: directory.into(), found, supported: FORMAT })
@@ -240,7 +278,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("var/wattle");
         let directory = DataDirectory::open(&path).unwrap();
-        assert_eq!(names(&path), ["FORMAT", "LOCK", "artifacts", "modules"]);
+        assert_eq!(names(&path), ["LOCK", "artifacts", "modules"]);
+        directory.complete().unwrap();
         assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "1\n");
         for made in [&path, &directory.modules(), &directory.artifacts()] {
             assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
@@ -343,6 +382,23 @@ mod tests {
         fs::write(unfinished_name(&root.path().join("FORMAT")).unwrap(), "").unwrap();
         DataDirectory::open(root.path()).unwrap();
         assert_eq!(names(&modules), ["whole"]);
-        assert_eq!(names(root.path()), ["FORMAT", "LOCK", "artifacts", "modules"]);
+        assert_eq!(names(root.path()), ["LOCK", "artifacts", "modules"]);
+    }
+
+    #[test]
+    fn a_complete_directory_must_have_its_journal() {
+        let root = tempfile::tempdir().unwrap();
+        // A crash before it was complete is no loss.
+        drop(DataDirectory::open(root.path()).unwrap());
+        DataDirectory::open(root.path()).unwrap().complete().unwrap();
+        match DataDirectory::open(root.path()).unwrap_err() {
+            DataDirectoryError::JournalMissing { path, format } => {
+                assert_eq!(path, root.path().join("control.redb"));
+                assert_eq!(format, root.path().join("FORMAT"));
+            }
+            other => panic!("{other:?}"),
+        }
+        fs::write(root.path().join("control.redb"), "").unwrap();
+        assert!(!DataDirectory::open(root.path()).unwrap().is_new());
     }
 }

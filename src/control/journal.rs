@@ -108,13 +108,16 @@ pub(crate) enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal of a data directory, which is made if it is missing, and applies what is in it.
+    /// Opens the journal of a data directory, which is made if the directory is new, and applies what is in it.
     ///
     /// # Errors
     /// [`JournalError`]; a journal that cannot be applied to its end is not applied at all.
     pub(crate) fn open(directory: &DataDirectory) -> Result<(Self, ControlState), JournalError> {
         let path = directory.journal();
-        create_if_missing(&path).map_err(open_error(&path))?;
+        if directory.is_new() {
+            let made = create_if_missing(&path).and_then(|()| Ok(directory.complete()?));
+            made.map_err(open_error(&path))?;
+        }
         Self::replay(path.clone(), Box::new(move || builder().open(&path)))
     }
 

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use tonic::Code;
 use wattle::config::RawConfig;
 use wattle_client::{ContentType, MapOptions};
 
-use super::{KEY, Scene, complaint, run, text};
+use super::{KEY, Scene, complaint, refusal, run, text};
 use crate::harness::guest::Guest;
 use crate::harness::{TestNode, try_start};
 
@@ -68,4 +69,36 @@ async fn a_data_directory_in_use_is_refused_and_its_node_goes_on() {
     assert!(message.contains(&expected), "{message}");
     scene.check_unharmed().await;
     assert_eq!(scene.map.invoke("count", KEY, "").await.unwrap().response, 43_u64.to_le_bytes()[..]);
+}
+
+#[tokio::test]
+async fn a_data_directory_without_its_journal_is_refused_until_that_is_back_or_given_up() {
+    let root = tempfile::tempdir().unwrap();
+    let scene = Scene::on(TestNode::with_data(root.path())).await;
+    let maps = scene.client.maps();
+    let defined = maps.create("json", &MapOptions::new().content_type(ContentType::Json)).await.unwrap();
+    scene.upload("count", &Guest::counter()).await.unwrap();
+    scene.stop().await;
+    let (journal, elsewhere) = (root.path().join("control.redb"), root.path().join("moved"));
+    let modules = || fs::read_dir(root.path().join("modules")).unwrap().count();
+    fs::rename(&journal, &elsewhere).unwrap();
+    let message = refusal_at(root.path()).await;
+    let format = root.path().join("FORMAT");
+    for part in
+        [journal.display().to_string(), "put it back".to_owned(), format!("remove {}", format.display())]
+    {
+        assert!(message.contains(&part), "{message:?} lacks {part:?}");
+    }
+    assert_eq!((journal.exists(), modules()), (false, 1), "nothing is made or removed");
+    fs::rename(&elsewhere, &journal).unwrap();
+    let scene = Scene::on(TestNode::with_data(root.path())).await;
+    assert_eq!(scene.client.maps().describe("json").await.unwrap().0, defined);
+    assert_eq!(scene.map.invoke("count", "new", "").await.unwrap().response, 1_u64.to_le_bytes()[..]);
+    scene.stop().await;
+    // Given up, as the message says.
+    fs::remove_file(&journal).unwrap();
+    fs::remove_file(&format).unwrap();
+    let scene = Scene::on(TestNode::with_data(root.path())).await;
+    let missing = scene.client.maps().describe("json").await;
+    scene.check_refused(missing, refusal(Code::NotFound, "MAP_NOT_FOUND", "no map json").of_read()).await;
 }
