@@ -8,16 +8,14 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use crate::budget::{Budget, Meter};
 use crate::engine::Runtime;
 use crate::limits::{CORE_INSTANCES, MEMORIES, REPLY_BYTES, RESOURCES, TABLE_ELEMENTS, TABLES};
-use crate::log::GuestLog;
+use crate::log::{GuestLog, InstanceLog};
 use crate::wasi;
 
 /// The data of an instance's store.
 pub(crate) struct GuestState {
     pub(crate) memory: MemoryUse,
     pub(crate) meter: Meter,
-    pub(crate) log: Arc<GuestLog>,
-    /// The function that runs, by its place in the manifest.
-    pub(crate) function: usize,
+    pub(crate) log: Arc<InstanceLog>,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
@@ -45,14 +43,14 @@ impl GuestState {
         memory_limit: usize,
         budget: Budget,
     ) -> Store<Self> {
+        let log = InstanceLog::new(log);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
         let state = Self {
             memory: MemoryUse { limit: memory_limit, bytes: 0, refused: None },
             meter: Meter::new(budget),
-            log: Arc::clone(log),
-            function: 0,
-            wasi: wasi::nothing_granted(log),
+            wasi: wasi::nothing_granted(&log),
+            log,
             resources,
         };
         let mut store = Store::new(runtime.engine(), state);

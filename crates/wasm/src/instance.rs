@@ -117,7 +117,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.meter.start(call.budget);
         state.memory.refused = None;
-        state.function = function;
+        state.log.enter(function);
         self.store.set_epoch_deadline(1);
         let bytes = match self.run(frame, &request)? {
             Bytes::InGuest(list) => list.as_le_slice(&self.store),

@@ -1,7 +1,8 @@
 //! What guests say: lines that go to `tracing` under the target `guest`, so many a second for each module
 //! and no longer than a line should be. The rest is dropped and counted.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::limits::{LOG_LINE_BYTES, LOG_LINES_PER_SECOND};
@@ -65,6 +66,33 @@ impl GuestLog {
 
     fn lock(&self) -> MutexGuard<'_, Allowance> {
         self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The log of a module as one of its instances writes to it.
+#[derive(Debug)]
+pub(crate) struct InstanceLog {
+    module: Arc<GuestLog>,
+    /// The function that runs, by its place in the manifest. What WASI writes comes without the store that could tell.
+    function: AtomicUsize,
+}
+
+impl InstanceLog {
+    pub(crate) fn new(module: &Arc<GuestLog>) -> Arc<Self> {
+        Arc::new(Self { module: Arc::clone(module), function: AtomicUsize::new(0) })
+    }
+
+    /// What is written from now on comes from this function.
+    pub(crate) fn enter(&self, function: usize) {
+        self.function.store(function, Ordering::Relaxed);
+    }
+
+    pub(crate) fn function(&self) -> usize {
+        self.function.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn write(&self, function: usize, level: Level, line: &str) {
+        self.module.write(function, level, line);
     }
 }
 

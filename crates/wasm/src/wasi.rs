@@ -17,7 +17,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use crate::guest_state::GuestState;
 use crate::limits::{LOG_LINE_BYTES, RANDOM_BYTES};
-use crate::log::{GuestLog, Level};
+use crate::log::{InstanceLog, Level};
 use crate::stop::WouldWait;
 
 /// The log's interface, and its version in `wit/wattle.wit`.
@@ -39,7 +39,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 }
 
 /// A WASI context that grants nothing.
-pub(crate) fn nothing_granted(log: &Arc<GuestLog>) -> WasiCtx {
+pub(crate) fn nothing_granted(log: &Arc<InstanceLog>) -> WasiCtx {
     WasiCtxBuilder::new()
         .stdout(LogOutput::new(log, Level::Info))
         .stderr(LogOutput::new(log, Level::Warn))
@@ -83,30 +83,36 @@ fn write(
     };
     let message = message.to_str(store)?;
     let state = store.data();
-    state.log.write(state.function, level, &message);
+    state.log.write(state.log.function(), level, &message);
     Ok(())
 }
 
 /// Standard output or standard error, line by line into the guest's log.
 #[derive(Debug, Clone)]
 struct LogOutput {
-    log: Arc<GuestLog>,
+    log: Arc<InstanceLog>,
     level: Level,
     /// The line so far. Programs open the stream anew for each write, so that it must outlive them; the mutex is a
     /// small leaf that one thread at a time uses.
-    line: Arc<Mutex<Vec<u8>>>,
+    line: Arc<Mutex<Line>>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Which function began it.
+    function: usize,
+    bytes: Vec<u8>,
 }
 
 impl LogOutput {
-    fn new(log: &Arc<GuestLog>, level: Level) -> Self {
+    fn new(log: &Arc<InstanceLog>, level: Level) -> Self {
         Self { log: Arc::clone(log), level, line: Arc::default() }
     }
 
-    fn take_line(&self, line: &mut Vec<u8>) {
-        if !line.is_empty() {
-            // Which function runs is not known here; lines of WASI are filed under the first.
-            self.log.write(0, self.level, &String::from_utf8_lossy(line));
-            line.clear();
+    fn take_line(&self, line: &mut Line) {
+        if !line.bytes.is_empty() {
+            self.log.write(line.function, self.level, &String::from_utf8_lossy(&line.bytes));
+            line.bytes.clear();
         }
     }
 }
@@ -132,11 +138,14 @@ impl OutputStream for LogOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         for &byte in &bytes {
-            if byte == b'\n' || line.len() >= LOG_LINE_BYTES {
+            if byte == b'\n' || line.bytes.len() >= LOG_LINE_BYTES {
                 self.take_line(&mut line);
             }
+            if line.bytes.is_empty() {
+                line.function = self.log.function();
+            }
             if byte != b'\n' {
-                line.push(byte);
+                line.bytes.push(byte);
             }
         }
         Ok(())

@@ -43,7 +43,7 @@ pub(crate) struct Guest {
     /// Run in each call of `cabi_realloc`, before it does its work.
     before_allocation: String,
     more: String,
-    name: String,
+    names: Vec<String>,
     read_only: bool,
     /// Of 64 KiB, that the memory has from the start.
     pages: u32,
@@ -58,7 +58,7 @@ impl Guest {
             ),
             before_allocation: String::new(),
             more: String::new(),
-            name: "counter".to_owned(),
+            names: vec!["counter".to_owned()],
             read_only: false,
             pages: 32,
             world: "world w { include wattle:grid/entry-processor@0.1.0; }".to_owned(),
@@ -109,7 +109,13 @@ impl Guest {
     }
 
     pub(crate) fn named(self, name: &str) -> Self {
-        Self { name: name.to_owned(), ..self }
+        Self { names: vec![name.to_owned()], ..self }
+    }
+
+    /// Another function, which does the same unless `process` looks which of them it is.
+    pub(crate) fn and(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
+        self
     }
 
     pub(crate) fn before_allocation(self, body: &str) -> Self {
@@ -127,14 +133,15 @@ impl Guest {
     }
 
     pub(crate) fn text(&self) -> String {
-        let Self { process, before_allocation, more, name, read_only, pages, .. } = self;
-        let (read_only, name_length) = (u32::from(*read_only), name.len());
+        let Self { process, before_allocation, more, names, read_only, pages, .. } = self;
+        let (names, functions) = (names.concat(), self.functions(u32::from(*read_only)));
+        let count = self.names.len();
         format!(
             r#"(module
               {more}
               (memory (export "memory") {pages})
               (global $arena (mut i32) (i32.const 1048576))
-              (data (i32.const 1024) "{name}")
+              (data (i32.const 1024) "{names}")
               (func $return (param $at i32) (param $length i32) (result i32)
                 (global.set $arena (i32.const 1048576))
                 (i32.store8 (i32.const 2048) (i32.const 0))
@@ -149,13 +156,23 @@ impl Guest {
                 (local.get $at))
               (func (export "manifest") (result i32)
                 (i32.store (i32.const 3072) (i32.const 3088))
-                (i32.store offset=4 (i32.const 3072) (i32.const 1))
-                (i32.store (i32.const 3088) (i32.const 1024))
-                (i32.store offset=4 (i32.const 3088) (i32.const {name_length}))
-                (i32.store offset=8 (i32.const 3088) (i32.const {read_only}))
+                (i32.store offset=4 (i32.const 3072) (i32.const {count}))
+                {functions}
                 (i32.const 3072))
               {process})"#
         )
+    }
+
+    /// Writes the manifest's functions: the place and length of each name, and the flags.
+    fn functions(&self, flags: u32) -> String {
+        let (mut name_at, mut at, mut stores) = (1024, 3088, String::new());
+        for name in &self.names {
+            for (offset, number) in [(0, name_at), (4, name.len()), (8, flags as usize)] {
+                stores += &format!("(i32.store offset={offset} (i32.const {at}) (i32.const {number}))");
+            }
+            (name_at, at) = (name_at + name.len(), at + 12);
+        }
+        stores
     }
 
     /// The core module, without a component type.

@@ -41,9 +41,14 @@ pub(crate) fn load(guest: &Guest) -> Arc<Module> {
 
 /// A request for the first function, with these values; `None` for keys without an entry.
 pub(crate) fn request(values: &[Option<&[u8]>]) -> Vec<u8> {
+    request_of(0, values)
+}
+
+/// A request for the function at a place.
+pub(crate) fn request_of(function: u32, values: &[Option<&[u8]>]) -> Vec<u8> {
     let mut buffer = Vec::new();
     let header = RequestHeader {
-        function: 0,
+        function,
         now_ms: 1_700_000_000_000,
         map: "numbers",
         argument: b"argument",

@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use wattle_wasm::{Warm, WarmLimits};
 
 use crate::guest::Guest;
-use crate::harness::{load, request, run};
+use crate::harness::{load, request_of, run};
 
 /// A reply to no entries.
 const NOTHING: &str = r#"
@@ -39,6 +39,11 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// What is logged while the guest processes no entries.
 fn logged(guest: &Guest) -> Vec<String> {
+    logged_by(guest, &[0])
+}
+
+/// What is logged while functions of the guest, one after the other, process no entries.
+fn logged_by(guest: &Guest, functions: &[u32]) -> Vec<String> {
     let module = load(guest);
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
@@ -49,7 +54,9 @@ fn logged(guest: &Guest) -> Vec<String> {
         .finish();
     tracing::subscriber::with_default(subscriber, || {
         let mut warm = Warm::new(WarmLimits::default());
-        assert_eq!(run(&mut warm, &module, &request(&[])), Ok(vec![]));
+        for &function in functions {
+            assert_eq!(run(&mut warm, &module, &request_of(function, &[])), Ok(vec![]));
+        }
     });
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let mut found = Vec::new();
@@ -92,7 +99,28 @@ fn standard_output_is_logged_by_the_line_however_often_it_is_opened() {
     let write = |at: u32, length: u32| {
         format!("(call $write (call $stdout) (i32.const {at}) (i32.const {length}) (i32.const 600))")
     };
-    let guest = Guest::doing(&format!("{} {} {} {NOTHING}", write(512, 3), write(515, 5), write(520, 4)))
+    let guest = printing(&format!("{} {} {} {NOTHING}", write(512, 3), write(515, 5), write(520, 4)));
+    assert_eq!(logged(&guest), [r#"INFO hello function="counter""#, r#"INFO world function="counter""#]);
+}
+
+#[test]
+fn a_line_of_standard_output_belongs_to_the_function_that_began_it() {
+    // The first function ends the line that the second has begun.
+    let guest = printing(&format!(
+        "(if (i32.load offset=4 (local.get $frame))
+           (then (call $write (call $stdout) (i32.const 512) (i32.const 8) (i32.const 600)))
+           (else (call $write (call $stdout) (i32.const 520) (i32.const 4) (i32.const 600))))
+         {NOTHING}"
+    ))
+    .and("second");
+    let expected = [r#"INFO hello function="second""#, r#"INFO world function="second""#];
+    assert_eq!(logged_by(&guest, &[1, 0]), expected);
+    assert_eq!(logged_by(&guest, &[0]), [r#"INFO rld function="counter""#]);
+}
+
+/// A guest with "hello\nworld\n" at 512, and WASI's standard output.
+fn printing(body: &str) -> Guest {
+    Guest::doing(body)
         .with("(data (i32.const 512) \"hello\\nworld\\n\")")
         .with(r#"(import "wasi:cli/stdout@0.2.6" "get-stdout" (func $stdout (result i32)))"#)
         .with(r#"(import "wasi:io/streams@0.2.6" "[method]output-stream.blocking-write-and-flush"
@@ -114,6 +142,5 @@ fn standard_output_is_logged_by_the_line_however_often_it_is_opened() {
                import wasi:cli/stdout@0.2.6;
                include wattle:grid/entry-processor@0.1.0;
              }",
-        );
-    assert_eq!(logged(&guest), [r#"INFO hello function="counter""#, r#"INFO world function="counter""#]);
+        )
 }
