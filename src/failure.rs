@@ -30,6 +30,8 @@ pub(crate) enum Failure {
     Name(#[from] InvalidName),
     #[error("{what} has {size} bytes, at most {limit} are allowed")]
     TooLarge { what: &'static str, size: usize, limit: usize },
+    #[error("{size} {what} are more than the {limit} allowed")]
+    TooMany { what: &'static str, size: usize, limit: usize },
     #[error("the value is not {expected}: {problem}")]
     Value { expected: ContentTypeName, problem: String },
     #[error("{field}: {problem}")]
@@ -146,7 +148,7 @@ impl Failure {
                 Facts::new(Code::Aborted, "FUNCTION_STOPPED").with("stop", stop.kind())
             }
             Self::Name(_) => Facts::new(Code::InvalidArgument, "INVALID_NAME").field("name"),
-            Self::TooLarge { what, limit, .. } => {
+            Self::TooLarge { what, limit, .. } | Self::TooMany { what, limit, .. } => {
                 Facts::new(Code::InvalidArgument, "TOO_LARGE").with("limit", limit).field(what)
             }
             Self::Value { .. } => Facts::new(Code::InvalidArgument, "INVALID_VALUE").field("value"),

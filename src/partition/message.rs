@@ -88,7 +88,7 @@ impl Source {
     pub(crate) fn views(&self, limit: usize) -> Result<Views<'_>, Failure> {
         let decoded = self.decode()?;
         if decoded.len() > limit {
-            return Err(Failure::TooLarge { what: "operations", size: decoded.len(), limit });
+            return Err(Failure::TooMany { what: "operations", size: decoded.len(), limit });
         }
         Ok((0..decoded.len()).map(|place| decoded.view(place)).collect::<Result<_, _>>()?)
     }

@@ -63,7 +63,7 @@ impl ComputeService for Compute {
         let id = self.id(request.request_id.clone())?;
         let count = request.keys.len();
         if count > BATCH_OPERATIONS {
-            return Err(Failure::TooLarge { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
+            return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
         self.grid.catalog.resolve(&request.function).map_err(Failure::from)?;
         let parts = invoke_keys(&self.grid, id, request).await?;

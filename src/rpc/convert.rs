@@ -1,10 +1,11 @@
 //! Between the messages of the API and the types of the node.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use wattle_core::ids::{ClientId, GridTime, RequestId, Version};
-use wattle_core::limits::{CLIENT_ID_AHEAD, TTL_MAX};
+use wattle_core::limits::{CLIENT_ID_AHEAD, NAMES, TTL_MAX};
 use wattle_core::map::{ContentType, EvictionPolicy, MapDescriptor, MapOptions};
 use wattle_core::partition::{Answer, Condition, Outcome, Previous, TtlChange, TtlChoice};
 use wattle_proto::v1;
@@ -83,26 +84,48 @@ pub(super) fn touch_step(touch: &v1::TouchRequest) -> Result<StepKind, Failure> 
 
 /// Names, each kept once.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<String>);
+pub(super) struct Names {
+    names: Vec<String>,
+    /// Where each is, once they are more than a handful.
+    places: HashMap<String, usize>,
+}
+
+/// Among so many, looking through the list beats hashing.
+const HANDFUL: usize = 8;
 
 impl Names {
     /// The place of a name.
     pub(super) fn place(&mut self, name: String) -> Result<u16, Failure> {
-        let place = self.0.iter().rposition(|known| *known == name).unwrap_or_else(|| {
-            self.0.push(name);
-            self.0.len() - 1
-        });
-        u16::try_from(place).map_err(|_| Failure::TooLarge {
-            what: "names",
-            size: place,
-            limit: u16::MAX.into(),
-        })
+        let known = if self.places.is_empty() {
+            self.names.iter().rposition(|known| *known == name)
+        } else {
+            self.places.get(&name).copied()
+        };
+        let place = known.map_or_else(|| self.add(name), Ok)?;
+        Ok(u16::try_from(place).expect("the limit is lower"))
+    }
+
+    fn add(&mut self, name: String) -> Result<usize, Failure> {
+        let place = self.names.len();
+        if place == NAMES {
+            return Err(Failure::TooMany { what: "names", size: place + 1, limit: NAMES });
+        }
+        self.names.push(name);
+        if place >= HANDFUL {
+            // All of them at first, later the new one.
+            for place in self.places.len()..=place {
+                self.places.insert(self.names[place].clone(), place);
+            }
+        }
+        Ok(place)
     }
 
     pub(super) fn into_inner(self) -> Vec<String> {
-        self.0
+        self.names
     }
 }
+
+const _: () = assert!(NAMES == wattle_frame::pipeline::MAX_NAMES as usize);
 
 /// An operation of a batch.
 pub(super) fn step(operation: v1::Operation, names: &mut Names) -> Result<Step, Failure> {
@@ -228,5 +251,28 @@ pub(super) fn wire_map(map: &MapDescriptor) -> v1::Map {
             eviction: eviction.into(),
         }),
         revision: map.revision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_place_among_few_and_many() {
+        let mut names = Names::default();
+        let name = |n: usize| format!("name-{n}");
+        for n in 0..NAMES {
+            assert_eq!(usize::from(names.place(name(n)).unwrap()), n);
+            for known in [0, n / 2, n] {
+                assert_eq!(usize::from(names.place(name(known)).unwrap()), known);
+            }
+        }
+        let refused = names.place(name(NAMES));
+        assert!(
+            matches!(refused, Err(Failure::TooMany { what: "names", size, limit: NAMES }) if size == NAMES + 1)
+        );
+        assert_eq!(usize::from(names.place(name(7)).unwrap()), 7);
+        assert_eq!(names.into_inner().len(), NAMES);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::Status;
-use wattle_core::limits::PIPELINE_MESSAGES;
+use wattle_core::limits::{BATCH_OPERATIONS, PIPELINE_MESSAGES};
 use wattle_frame::pipeline::{Operations, ResultsWriter};
 use wattle_proto::v1;
 use wattle_proto::v1::pipeline_request::Operations as Wire;
@@ -67,8 +67,12 @@ async fn perform_list(
     id: Option<wattle_core::ids::RequestId>,
     operations: Vec<v1::Operation>,
 ) -> Result<v1::OperationResultList, Failure> {
+    let size = operations.len();
+    if size > BATCH_OPERATIONS {
+        return Err(Failure::TooMany { what: "operations", size, limit: BATCH_OPERATIONS });
+    }
     let mut names = Names::default();
-    let mut steps = Vec::with_capacity(operations.len());
+    let mut steps = Vec::with_capacity(size);
     for operation in operations {
         steps.push(step(operation, &mut names)?);
     }

@@ -3,6 +3,7 @@
 
 mod config;
 mod data_directory;
+mod floods;
 mod frames;
 mod functions;
 mod guests;

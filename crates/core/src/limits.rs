@@ -15,6 +15,8 @@ pub const VALUE_BYTES_MAX: usize = 4 * MIB;
 pub const BATCH_BYTES: usize = 8 * MIB;
 /// Operations or keys in one batch, pipeline message or `InvokeKeys`.
 pub const BATCH_OPERATIONS: usize = 65_536;
+/// Names of maps and functions that the operations of one batch or pipeline message use.
+pub const NAMES: usize = 1024;
 /// A gRPC message as it is decoded, in bytes: a batch and its framing.
 pub const MESSAGE_BYTES: usize = BATCH_BYTES + 4 * MIB;
 /// Values and responses in the answer to one batch, in bytes: operations that have not run by then are refused.

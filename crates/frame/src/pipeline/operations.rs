@@ -13,8 +13,8 @@ use crate::error::{Field, FrameError};
 const HEADER: usize = 24;
 const NAME: usize = 8;
 
-/// How many names a frame can have: as many as an index can tell apart.
-pub const MAX_NAMES: u32 = 1 << u16::BITS;
+/// How many names a frame can have: a node looks each of them up before it does anything else.
+pub const MAX_NAMES: u32 = 1024;
 
 /// Writes operations into a buffer that is used again and again.
 ///

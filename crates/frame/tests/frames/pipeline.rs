@@ -167,13 +167,17 @@ fn operations_past_the_capacity_are_refused() {
 }
 
 #[test]
-fn as_many_names_as_an_index_can_tell_apart_and_no_more() {
+fn a_frame_has_its_most_names_and_no_more() {
     let mut buffer = Vec::new();
     let names = vec!["n"; MAX_NAMES as usize];
     let frame = OperationsWriter::new(&mut buffer, &names, 0).unwrap().finish();
-    assert_eq!(Operations::parse(frame).unwrap().name(NameIndex(u16::MAX)), Ok("n"));
-    let names = vec!["n"; MAX_NAMES as usize + 1];
+    let last = NameIndex(MAX_NAMES as u16 - 1);
+    assert_eq!(Operations::parse(frame).unwrap().name(last), Ok("n"));
+    let mut more = frame.to_vec();
+    more[8..12].copy_from_slice(&(MAX_NAMES + 1).to_le_bytes());
     let refused = FrameError::TooManyNames { limit: MAX_NAMES, found: MAX_NAMES + 1 };
+    assert_eq!(Operations::parse(&more).unwrap_err(), refused);
+    let names = vec!["n"; MAX_NAMES as usize + 1];
     assert_eq!(OperationsWriter::new(&mut buffer, &names, 0).unwrap_err(), refused);
 }
 
