@@ -156,7 +156,7 @@ fn apply(
     let at = moment.access(&call.map.descriptor);
     match target {
         Target::Key { .. } => partition.apply(&at, key, effect)?,
-        Target::Slot(slot) => partition.apply_at(&at, slot, effect).map(|()| Version::NONE)?,
+        Target::Slot(slot) => partition.apply_at(&at, (slot, key), effect).map(|()| Version::NONE)?,
     };
     Ok(())
 }

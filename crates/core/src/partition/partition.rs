@@ -216,18 +216,27 @@ impl Partition {
         }
     }
 
-    /// Applies what an entry processor asked for to the entry in a slot, which was looked up in the same step.
+    /// Applies what an entry processor asked for to an entry that was found in a slot in the same step. If others have made room
+    /// of it meanwhile, its key is written as any other.
     ///
     /// # Errors
     /// No room.
-    pub fn apply_at(&mut self, at: &Access<'_>, slot: Slot, effect: Effect<'_>) -> Result<(), Refusal> {
+    pub fn apply_at(
+        &mut self,
+        at: &Access<'_>,
+        (slot, key): (Slot, &[u8]),
+        effect: Effect<'_>,
+    ) -> Result<(), Refusal> {
         match effect {
             Effect::Keep => Ok(()),
             Effect::Put { value, ttl } => {
-                self.write(at, Located::At(slot), &[], NewValue { bytes: value, ttl }).map(drop)
+                let located = self.store(at).locate_in(slot, key);
+                self.write(at, located, key, NewValue { bytes: value, ttl }).map(drop)
             }
             Effect::Remove => {
-                self.erase(at.map.id, slot, ChangeKind::Removed);
+                if let Located::At(slot) = self.store(at).locate_in(slot, key) {
+                    self.erase(at.map.id, slot, ChangeKind::Removed);
+                }
                 Ok(())
             }
         }

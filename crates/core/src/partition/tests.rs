@@ -11,6 +11,8 @@ use crate::map::{ContentType, EvictionPolicy, MapDescriptor, MapOptions};
 use crate::name::Name;
 use crate::store::ChangeKind;
 
+mod eviction;
+
 const NOW: GridTime = GridTime(1_700_000_000_000);
 
 const ALL: Wanted<'_> = Wanted { prefix: b"", limit: u64::MAX };

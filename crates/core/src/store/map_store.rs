@@ -46,6 +46,8 @@ pub(crate) enum Located {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vacant {
     hash: u64,
+    /// The slot that it had, if it went in this step.
+    slot: Option<Slot>,
 }
 
 impl Located {
@@ -154,7 +156,22 @@ impl MapStore {
     pub(crate) fn locate(&self, key: &[u8]) -> Located {
         let hash = hash_of(&self.hash, key);
         let found = self.index.find(hash, |slot| self.slots.get(slot).is_some_and(|e| e.key() == key));
-        found.map_or(Located::Nowhere(Vacant { hash }), Located::At)
+        found.map_or(Located::Nowhere(Vacant { hash, slot: None }), Located::At)
+    }
+
+    /// Where a key is that was in `slot` earlier in the same step. One that made room for others gets its slot again: in another
+    /// one, the pass that it belongs to might come to it once more.
+    pub(crate) fn locate_in(&self, slot: Slot, key: &[u8]) -> Located {
+        let entry = self.slot(slot);
+        if entry.is_some_and(|entry| entry.key() == key) {
+            return Located::At(slot);
+        }
+        match self.locate(key) {
+            Located::Nowhere(vacant) if entry.is_none() => {
+                Located::Nowhere(Vacant { slot: Some(slot), ..vacant })
+            }
+            located @ (Located::At(_) | Located::Nowhere(_)) => located,
+        }
     }
 
     pub(super) fn slot(&self, slot: Slot) -> Option<&Entry> {
@@ -221,7 +238,7 @@ impl MapStore {
 
     /// Writes the entry of a key that has none, and returns its slot.
     pub(crate) fn create(&mut self, at: Vacant, key: &[u8], write: &Write<'_>, now: GridTime) -> Slot {
-        let slot = self.insert(at.hash, Entry::new(key, write.value, now));
+        let slot = self.insert(at, Entry::new(key, write.value, now));
         self.settle(slot, write, now);
         slot
     }
@@ -240,8 +257,14 @@ impl MapStore {
         push(&mut self.tail, ChangeKind::Put, entry.key(), write.value, write.version);
     }
 
-    fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
-        let slot = match self.free.pop() {
+    fn insert(&mut self, at: Vacant, entry: Entry) -> Slot {
+        // It was freed a moment ago: it is near the end.
+        let own = at.slot.and_then(|slot| self.free.iter().rposition(|free| *free == slot));
+        let free = match own {
+            Some(place) => Some(self.free.swap_remove(place)),
+            None => self.free.pop(),
+        };
+        let slot = match free {
             Some(slot) => {
                 self.slots.refill(slot, entry);
                 slot
@@ -249,7 +272,7 @@ impl MapStore {
             None => self.slots.push(entry),
         };
         let (slots, state) = (&self.slots, &self.hash);
-        self.index.insert(hash, slot, |slot| {
+        self.index.insert(at.hash, slot, |slot| {
             hash_of(state, slots.get(slot).expect("indexed slots hold entries").key())
         });
         slot
