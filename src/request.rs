@@ -104,10 +104,11 @@ impl Grid {
     ) -> Result<(), Failure> {
         let source = Arc::new(request.source);
         let views = source.views(BATCH_OPERATIONS)?;
+        check_size("batch", views.iter().map(bytes_of).sum(), BATCH_BYTES)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes);
         let refused = self.resolve(&mut message, &request.names, &views).await?;
         let message = Arc::new(message);
-        let operations = self.admit(&message, &views, &refused, set)?;
+        let operations = self.admit(&message, &views, &refused, set);
         let AtOnce { waiting, suspend } = self.run_at_once(&message, &views, &operations, set);
         if let Some(function) = suspend {
             self.suspend(&function).await;
@@ -167,13 +168,9 @@ impl Grid {
         views: &[View<'_>],
         refused: &[Refused],
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
-    ) -> Result<SmallVec<[Placed; 1]>, Failure> {
+    ) -> SmallVec<[Placed; 1]> {
         let mut tallies: SmallVec<[Tally; 2]> = message.maps.iter().map(|_| Tally::default()).collect();
         let mut admitted = SmallVec::with_capacity(views.len());
-        let total = views.iter().map(bytes_of).sum();
-        if total > BATCH_BYTES {
-            return Err(Failure::TooLarge { what: "batch", size: total, limit: BATCH_BYTES });
-        }
         for (place, view) in views.iter().enumerate() {
             match self.check(message, refused, view) {
                 Ok(()) => {
@@ -188,7 +185,7 @@ impl Grid {
             map.iter().for_each(|map| map.count(&tally));
         }
         admitted.sort_unstable();
-        Ok(admitted)
+        admitted
     }
 
     fn check(&self, message: &Message, refused: &[Refused], view: &View<'_>) -> Result<(), Failure> {

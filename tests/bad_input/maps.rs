@@ -96,7 +96,8 @@ async fn a_batch_has_at_most_8_mib() {
     let over = map.batch(batch_of(BATCH_BYTES + 1)).await;
     let says = "batch has 8388609 bytes, at most 8388608";
     scene.check_refused(over, refusal(Code::InvalidArgument, "TOO_LARGE", says)).await;
-    assert_eq!(map.size().await.unwrap(), 0, "nothing of the batch was done");
+    let not_made = refusal(Code::NotFound, "MAP_NOT_FOUND", "there is no map m").of_read();
+    scene.check_refused(map.size().await, not_made).await;
     let answers = map.batch(batch_of(BATCH_BYTES)).await.unwrap();
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(map.size().await.unwrap(), 16);

@@ -8,6 +8,7 @@ mod frames;
 mod functions;
 mod guests;
 mod import;
+mod lists;
 mod maps;
 mod modules;
 mod resources;
