@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wattle_benches::{
-    ENTRIES, VALUE_BYTES, access, map, nanoseconds_each, partitions, put, rounds, shuffled_keys, tell,
+    ENTRIES, Key, VALUE_BYTES, access, map, nanoseconds_each, partitions, put, rounds, shuffled_keys, tell,
     tell_working_set,
 };
 use wattle_core::limits::{PARTITIONS, SCAN_ENTRIES};
 use wattle_core::map::MapDescriptor;
 use wattle_core::partition::{Effect, Partition, ScanEnd, Swept, TtlChoice, partition_of};
-use wattle_frame::guest::{self, EntrySlot, RequestHeader, RequestWriter};
+use wattle_frame::guest::{self, EntrySlot, Request, RequestHeader, RequestWriter};
 use wattle_wasm::compile::compile_here;
 use wattle_wasm::{Call, Module, Runtime, Warm, WarmLimits};
 
@@ -68,12 +68,13 @@ fn natively(partitions: &mut [Partition], map: &MapDescriptor) {
         turns(partition, map, |partition, swept| {
             for slot in &swept.slots {
                 let entry = partition.entry_at(&access(map), *slot).expect("swept just now");
+                let key: Key = entry.key.try_into().expect("every key is a short one");
                 let mut record = [0; VALUE_BYTES];
                 record.copy_from_slice(entry.value);
                 let number = record.first_chunk_mut::<8>().expect("longer than eight bytes");
                 *number = u64::from_le_bytes(*number).wrapping_add(1).to_le_bytes();
                 let effect = Effect::Put { value: &record, ttl: TtlChoice::OfMap };
-                partition.apply_at(&access(map), *slot, effect).expect("there is room");
+                partition.apply_at(&access(map), (*slot, &key), effect).expect("there is room");
             }
         });
     }
@@ -84,17 +85,23 @@ fn by_guest(partitions: &mut [Partition], map: &MapDescriptor, warm: &mut Warm, 
     for partition in partitions {
         turns(partition, map, |partition, swept| {
             let frame = frame(&mut buffer, partition, (map, swept));
-            let apply = |reply: &guest::Reply<'_>| apply(partition, (map, swept), reply);
+            let apply = |reply: &guest::Reply<'_>| apply(partition, (map, swept, frame), reply);
             warm.process(module, frame, &Call::default(), apply).expect("the guest adds");
         });
     }
 }
 
-fn apply(partition: &mut Partition, (map, swept): (&MapDescriptor, &Swept), reply: &guest::Reply<'_>) {
-    for (slot, answer) in swept.slots.iter().zip(reply.answers()) {
+fn apply(
+    partition: &mut Partition,
+    (map, swept, frame): (&MapDescriptor, &Swept, &[u8]),
+    reply: &guest::Reply<'_>,
+) {
+    let entries = Request::parse(frame).expect("written just now");
+    for ((slot, entry), answer) in swept.slots.iter().zip(entries.entries()).zip(reply.answers()) {
+        let key = entry.expect("written just now").key;
         let guest::Effect::Put(value) = answer.effect else { unreachable!("the guest puts") };
         let effect = Effect::Put { value, ttl: TtlChoice::OfMap };
-        partition.apply_at(&access(map), *slot, effect).expect("there is room");
+        partition.apply_at(&access(map), (*slot, key), effect).expect("there is room");
     }
 }
 
