@@ -37,8 +37,7 @@ pub(crate) struct Meters {
     /// Entries that were left as they were because the function refused or was stopped.
     pub(crate) not_applied: Counter,
     pub(crate) execution: Histogram,
-    cold: Counter,
-    warm: Counter,
+    starts: Starts,
     name: String,
     stops: Family<ByStop, Counter>,
     all_stops: Counter,
@@ -66,6 +65,35 @@ pub(crate) enum Start {
     Warm,
 }
 
+/// Which kind of thread ran a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunBy {
+    /// The thread that it arrived on.
+    Io,
+    /// One of the compute pool.
+    Compute,
+}
+
+/// A counter for each [`Start`] and [`RunBy`].
+#[derive(Debug)]
+struct Starts {
+    cold_io: Counter,
+    cold_compute: Counter,
+    warm_io: Counter,
+    warm_compute: Counter,
+}
+
+impl Starts {
+    fn of(&self, start: Start, run_by: RunBy) -> &Counter {
+        match (start, run_by) {
+            (Start::Cold, RunBy::Io) => &self.cold_io,
+            (Start::Cold, RunBy::Compute) => &self.cold_compute,
+            (Start::Warm, RunBy::Io) => &self.warm_io,
+            (Start::Warm, RunBy::Compute) => &self.warm_compute,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByFunction {
     function: String,
@@ -87,6 +115,7 @@ struct ByStop {
 struct ByStart {
     function: String,
     start: &'static str,
+    thread: &'static str,
 }
 
 /// From a microsecond to a second, by fours.
@@ -112,7 +141,7 @@ impl FunctionMetrics {
         registry.register("function_stops", "Calls that were stopped, by kind", metrics.stops.clone());
         let help = "Time that a function took for a batch";
         registry.register_with_unit("function_execution", help, Unit::Seconds, metrics.execution.clone());
-        let help = "Calls by whether their instance was started for them (cold) or found (warm)";
+        let help = "Calls by whether their instance was started for them (cold) or found (warm), and by the thread that ran them";
         registry.register("function_starts", help, metrics.starts.clone());
         let help = "Instances of a function's module that exist now";
         registry.register("function_instances", help, metrics.instances.clone());
@@ -126,14 +155,20 @@ impl FunctionMetrics {
         let function = name.as_str().to_owned();
         let by_function = ByFunction { function: function.clone() };
         let outcome = |outcome| ByOutcome { function: function.clone(), outcome };
-        let start = |start| ByStart { function: function.clone(), start };
+        let start = |start, thread| {
+            self.starts.get_or_create_owned(&ByStart { function: function.clone(), start, thread })
+        };
         Meters {
             calls: self.calls.get_or_create_owned(&by_function),
             applied: self.entries.get_or_create_owned(&outcome("applied")),
             not_applied: self.entries.get_or_create_owned(&outcome("not_applied")),
             execution: self.execution.get_or_create_owned(&by_function),
-            cold: self.starts.get_or_create_owned(&start("cold")),
-            warm: self.starts.get_or_create_owned(&start("warm")),
+            starts: Starts {
+                cold_io: start("cold", "io"),
+                cold_compute: start("cold", "compute"),
+                warm_io: start("warm", "io"),
+                warm_compute: start("warm", "compute"),
+            },
             stops: self.stops.clone(),
             all_stops: self.all_stops.get_or_create_owned(&by_function),
             name: function,
@@ -154,13 +189,10 @@ impl FunctionMetrics {
 }
 
 impl Meters {
-    pub(crate) fn called(&self, start: Start, took: Duration) {
+    pub(crate) fn called(&self, start: Start, run_by: RunBy, took: Duration) {
         self.calls.inc();
         self.execution.observe(took.as_secs_f64());
-        match start {
-            Start::Cold => self.cold.inc(),
-            Start::Warm => self.warm.inc(),
-        };
+        self.starts.of(start, run_by).inc();
     }
 
     pub(crate) fn stopped(&self, stop: &Stop) {
@@ -189,8 +221,8 @@ mod tests {
         let mut registry = Registry::with_prefix("wattle");
         let metrics = FunctionMetrics::register(&mut registry);
         let meters = metrics.of(&Name::new("debit").unwrap());
-        meters.called(Start::Cold, Duration::from_micros(30));
-        meters.called(Start::Warm, Duration::from_micros(1));
+        meters.called(Start::Cold, RunBy::Compute, Duration::from_micros(30));
+        meters.called(Start::Warm, RunBy::Io, Duration::from_micros(1));
         meters.stopped(&Stop::NoInstance);
         meters.applied.inc_by(256);
         let mut text = String::new();
@@ -199,7 +231,8 @@ mod tests {
             r#"wattle_function_calls_total{function="debit"} 2"#,
             r#"wattle_function_entries_total{function="debit",outcome="applied"} 256"#,
             r#"wattle_function_stops_total{function="debit",kind="no_instance"} 1"#,
-            r#"wattle_function_starts_total{function="debit",start="warm"} 1"#,
+            r#"wattle_function_starts_total{function="debit",start="cold",thread="compute"} 1"#,
+            r#"wattle_function_starts_total{function="debit",start="warm",thread="io"} 1"#,
             r#"wattle_function_execution_seconds_count{function="debit"} 2"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -18,6 +18,6 @@ pub(crate) use breaker::TOO_OFTEN;
 pub(crate) use catalog::{ActiveFunction, Catalog, NotCallable};
 pub(crate) use files::{FileError, ModuleFiles};
 pub(crate) use loader::Loader;
-pub(crate) use metrics::FunctionMetrics;
+pub(crate) use metrics::{FunctionMetrics, RunBy};
 pub(crate) use thread::{GuestThread, Stopped};
 pub(crate) use upload::{Upload, UploadError, UploadedModule, Wanted, version_of};

@@ -10,8 +10,8 @@ use wattle_core::ids::ModuleHash;
 use wattle_core::limits::{BREAKER_STOPS, VALUE_BYTES};
 use wattle_core::name::Name;
 use wattle_frame::guest::{EntrySlot, RequestHeader, RequestWriter};
+use wattle_wasm::Runtime;
 use wattle_wasm::compile::{CompileLimits, Compiler, compile_here};
-use wattle_wasm::{Runtime, WarmLimits};
 
 use super::loader::PrepareError;
 use super::*;
@@ -78,7 +78,7 @@ impl Node {
         let compiler = Compiler::new(nobody, Vec::new(), 1, CompileLimits::default());
         let metrics = FunctionMetrics::register(&mut Registry::default());
         let catalog = Arc::new(Catalog::new(metrics));
-        let thread = GuestThread::new(Arc::clone(&catalog), WarmLimits::default());
+        let thread = GuestThread::new(Arc::clone(&catalog), RunBy::Compute);
         let loader = Loader::new(Arc::clone(&runtime), compiler, Some(files));
         Self { state, runtime, loader, catalog, thread, data, directory }
     }
@@ -220,7 +220,7 @@ fn a_module_in_use_is_not_removed_and_one_that_nobody_uses_is() {
     let hash = ModuleHash(Sha256::digest(guest('a')).into());
     assert!(node.loader.ready(&hash).is_ok());
     drop(used);
-    node.thread = GuestThread::new(Arc::clone(&node.catalog), WarmLimits::default());
+    node.thread = GuestThread::new(Arc::clone(&node.catalog), RunBy::Compute);
     node.loader.remove_unused(|_| false).unwrap();
     assert!(matches!(node.loader.ready(&hash), Err(PrepareError::File(_))));
 }

@@ -8,7 +8,7 @@ use wattle_wasm::{Stop, Warm, WarmLimits};
 
 use super::breaker::Trip;
 use super::catalog::{ActiveFunction, Catalog};
-use super::metrics::Start;
+use super::metrics::{RunBy, Start};
 
 /// One thread's instances.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct GuestThread {
     catalog: Arc<Catalog>,
     /// Of the catalog, when the instances were last looked at.
     generation: u64,
+    run_by: RunBy,
 }
 
 /// A call gave no reply.
@@ -37,9 +38,9 @@ impl Stopped {
 }
 
 impl GuestThread {
-    pub(crate) fn new(catalog: Arc<Catalog>, limits: WarmLimits) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, run_by: RunBy) -> Self {
         let generation = catalog.generation();
-        Self { warm: Warm::new(limits), catalog, generation }
+        Self { warm: Warm::new(WarmLimits::default()), catalog, generation, run_by }
     }
 
     /// Whether it runs what this catalog knows.
@@ -65,7 +66,7 @@ impl GuestThread {
         let outcome = self.warm.process(function.module(), frame, &function.call(value_bytes), read);
         let now = Instant::now();
         let start = if self.warm.counters().cold == cold { Start::Warm } else { Start::Cold };
-        function.meters.called(start, now - started);
+        function.meters.called(start, self.run_by, now - started);
         function.pace.took((now - started) / entries.max(1));
         outcome.map_err(|stop| {
             function.pace.stopped();

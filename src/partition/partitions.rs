@@ -10,14 +10,13 @@ use wattle_core::ids::{PartitionId, ReplicationClass};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
-use wattle_wasm::WarmLimits;
 
 use super::memory::{Memory, Moment};
 use super::message::View;
 use super::positions::Positions;
 use super::slow::{SlowPart, SlowReply};
 use super::ticket::{NoReply, ticket};
-use crate::functions::{Catalog, GuestThread};
+use crate::functions::{Catalog, GuestThread, RunBy};
 use crate::grid_clock::GridClock;
 
 /// What a strand guards.
@@ -77,8 +76,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(catalog: &Arc<Catalog>) -> Self {
-        Self { guests: GuestThread::new(Arc::clone(catalog), WarmLimits::default()), frame: Vec::new() }
+    fn new(catalog: &Arc<Catalog>, run_by: RunBy) -> Self {
+        Self { guests: GuestThread::new(Arc::clone(catalog), run_by), frame: Vec::new() }
     }
 }
 
@@ -105,7 +104,7 @@ impl Partitions {
         let clock = GridClock::start();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let of_pool = Arc::clone(&catalog);
-        let worker = move || Worker::new(&of_pool);
+        let worker = move || Worker::new(&of_pool, RunBy::Compute);
         let positions = Arc::new(Positions::new(count));
         let pool = ComputePool::new(threads, worker)?;
         let bound = Cost { operations: INBOX_OPERATIONS, bytes: INBOX_BYTES };
@@ -175,7 +174,7 @@ impl Partitions {
         WORKER.with_borrow_mut(|worker| {
             let worker = match worker {
                 Some(worker) if worker.guests.runs_from(&self.catalog) => worker,
-                _ => worker.insert(Worker::new(&self.catalog)),
+                _ => worker.insert(Worker::new(&self.catalog, RunBy::Io)),
             };
             let run = |shard: &mut Shard| loop {
                 // At most two turns for each of a few invocations.

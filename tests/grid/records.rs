@@ -2,12 +2,15 @@
 //! arrived on, when the answer was full.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use wattle_client::UploadOptions;
 use wattle_proto::v1;
 
 use crate::harness::TestNode;
 use crate::harness::guest::Guest;
-use crate::harness::wire::Wire;
+use crate::harness::wire::{Wire, put};
 
 const M: &str = "m";
 
@@ -39,4 +42,100 @@ async fn a_retry_names_the_module_that_ran_and_not_the_one_that_the_name_has_now
     node.client().await.functions().rollback("count").await.unwrap();
     assert_eq!(wire.compute.invoke(count("k", wire.id(2))).await.unwrap().into_inner(), second);
     assert_eq!(wire.value(M, "k").await.unwrap().as_ref(), 2u64.to_le_bytes());
+}
+
+/// How often the counter ran on threads of this kind, as the node's metrics say.
+async fn runs_on(node: &TestNode, thread: &str) -> u64 {
+    let mut stream = TcpStream::connect(node.endpoint().trim_start_matches("http://")).await.unwrap();
+    let ask = "GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).await.unwrap();
+    let label = format!("thread=\"{thread}\"");
+    let of_counter = |line: &&str| {
+        line.starts_with("wattle_function_starts_total{function=\"count\"") && line.contains(&label)
+    };
+    let counts = metrics.lines().filter(of_counter);
+    counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+}
+
+/// Runs of the counter in batches, each of which shows how little time an entry takes; some hundred in a round. Other tests
+/// take their share of the machine, so nobody can say after how many a single one is run where it arrives.
+async fn prove_quick(wire: &mut Wire) {
+    let request = v1::InvokeAllRequest {
+        function: "count".into(),
+        map: "many".into(),
+        discard_responses: true,
+        ..Default::default()
+    };
+    let mut parts = wire.compute.invoke_all(request).await.unwrap().into_inner();
+    while let Some(part) = parts.message().await.unwrap() {
+        assert_eq!((part.error, part.failed), (None, 0));
+    }
+}
+
+/// A node whose counter is proven to be quick, almost.
+async fn node_with_quick_counter() -> (TestNode, Wire) {
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    upload_counter(&node, &Guest::counter()).await;
+    let zero = |n: u32| {
+        let put = put("many", &format!("key-{n}"), "\0\0\0\0\0\0\0\0", None);
+        v1::Operation { operation: Some(v1::operation::Operation::Put(put)) }
+    };
+    let operations = (0..3000).map(zero).collect();
+    wire.maps.batch(v1::BatchRequest { operations, request_id: None }).await.unwrap();
+    prove_quick(&mut wire).await;
+    (node, wire)
+}
+
+/// More rounds than it takes on any machine that can run the tests.
+const ROUNDS: u64 = 100;
+
+#[tokio::test]
+async fn a_retry_of_an_invocation_that_ran_where_it_arrived_does_not_run() {
+    let (node, mut wire) = node_with_quick_counter().await;
+    for round in 1..=ROUNDS {
+        prove_quick(&mut wire).await;
+        let before = runs_on(&node, "io").await;
+        let first = wire.compute.invoke(count("k", wire.id(round))).await.unwrap().into_inner();
+        assert_eq!(first.response.as_ref(), round.to_le_bytes());
+        if runs_on(&node, "io").await == before {
+            continue;
+        }
+        let (on_io, on_compute) = (before + 1, runs_on(&node, "compute").await);
+        assert_eq!(wire.compute.invoke(count("k", wire.id(round))).await.unwrap().into_inner(), first);
+        let mut other = Wire::to(&node).await;
+        assert_eq!(other.compute.invoke(count("k", wire.id(round))).await.unwrap().into_inner(), first);
+        assert_eq!((runs_on(&node, "io").await, runs_on(&node, "compute").await), (on_io, on_compute));
+        assert_eq!(wire.value(M, "k").await.unwrap().as_ref(), round.to_le_bytes());
+        return;
+    }
+    panic!("in {ROUNDS} rounds the counter never ran where it was invoked");
+}
+
+#[tokio::test]
+async fn duplicates_in_flight_of_a_quick_invocation_run_once_wherever_they_run() {
+    let (node, mut wire) = node_with_quick_counter().await;
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(Wire::to(&node).await);
+    }
+    let mut on_io = 0;
+    for round in 1..=ROUNDS {
+        prove_quick(&mut wire).await;
+        let before = (runs_on(&node, "io").await, runs_on(&node, "compute").await);
+        let request = count("k", wire.id(round));
+        let sent = connections.iter_mut().map(|wire| wire.compute.invoke(request.clone()));
+        for answer in join_all(sent).await {
+            assert_eq!(answer.unwrap().into_inner().response.as_ref(), round.to_le_bytes());
+        }
+        let after = (runs_on(&node, "io").await, runs_on(&node, "compute").await);
+        assert_eq!(after.0 + after.1, before.0 + before.1 + 1, "one of them ran");
+        on_io += after.0 - before.0;
+        if on_io == 5 {
+            return;
+        }
+    }
+    panic!("in {ROUNDS} rounds the counter ran {on_io} times where it was invoked");
 }
