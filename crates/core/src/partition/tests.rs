@@ -115,6 +115,17 @@ fn ticks_expire_what_nobody_asks_for() {
     p.check_invariants();
 }
 
+/// Messages take the time when they begin, and may come to a partition in another order.
+#[test]
+fn a_use_by_a_message_that_began_earlier_ends_no_entry() {
+    let (mut p, m) = (partition(), map(MapOptions { max_idle: Some(seconds(5)), ..MapOptions::default() }));
+    let later = NOW.after(seconds(1));
+    p.put(&at(&m, later), &put(b"k", b"v")).unwrap();
+    assert_eq!(value(&mut p, &at(&m, NOW), b"k").as_deref(), Some(&b"v"[..]));
+    p.tick(NOW);
+    assert_eq!(value(&mut p, &at(&m, later.after(seconds(5))), b"k").as_deref(), Some(&b"v"[..]));
+}
+
 #[test]
 fn idleness_can_be_introduced_live() {
     let (mut p, mut m) = (partition(), map(MapOptions::default()));

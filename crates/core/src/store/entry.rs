@@ -10,7 +10,7 @@ pub(super) const INLINE_KEY: usize = 18;
 const LONG_KEY: u8 = u8::MAX;
 const FOR_EVER: u64 = u64::MAX;
 
-/// Marks on the clock of last use: 128 ms each, so that 32 bits wrap after 17 years.
+/// Marks on the clock of last use: 128 ms each, so that 32 bits tell times of 8 years from each other, either way.
 const TICK_SHIFT: u32 = 7;
 
 /// What an entry counts in memory over its key and value: the entry, its share of the index, the buffer's rounding.
@@ -129,12 +129,15 @@ impl Entry {
     /// Notes a use of the entry; `chance` is a random number for the frequency's logarithm.
     pub(super) fn touch(&mut self, now: GridTime, chance: u64) {
         self.frequency = frequency::used(self.frequency(now), chance);
-        self.accessed = tick(now);
+        if self.idle_ticks(now) > 0 {
+            self.accessed = tick(now);
+        }
     }
 
-    /// Ticks since the last use.
+    /// Ticks since the last use. A message may have begun before the last use and come here after it: that is no idleness.
     pub(super) fn idle_ticks(&self, now: GridTime) -> u32 {
-        tick(now).wrapping_sub(self.accessed)
+        let ticks = tick(now).wrapping_sub(self.accessed);
+        if ticks <= u32::MAX / 2 { ticks } else { 0 }
     }
 
     /// The end of the entry if nobody uses it: never earlier than `max_idle` after the last use, and at most two ticks later.
@@ -204,6 +207,19 @@ mod tests {
             let (due, latest) = (used.after(max_idle), used.after(max_idle + Duration::from_millis(256)));
             assert!(due <= end && end <= latest, "{due:?} {end:?}");
         }
+    }
+
+    #[test]
+    fn a_time_before_the_last_use_is_no_idleness() {
+        let (before, used) = (NOW, NOW.after(Duration::from_millis(500)));
+        let mut entry = Entry::new(b"k", b"v", used);
+        (0..1000).for_each(|_| entry.touch(used, 0));
+        let frequency = entry.frequency(used);
+        assert_eq!((entry.idle_ticks(before), entry.frequency(before)), (0, frequency));
+        assert!(entry.idle_deadline(before, Duration::from_secs(1)) > before);
+        entry.touch(before, 1);
+        let later = used.after(Duration::from_secs(60));
+        assert_eq!(entry.idle_ticks(later), tick(later) - tick(used), "the last use is the latest");
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Tail {
 
     /// Up to `limit` bytes of changes after `from`, and at least one if there is any; `position` is the partition's.
     pub(super) fn read(&mut self, from: Version, position: Version, limit: usize, now: GridTime) -> TailRead {
-        self.last_read = now;
+        self.last_read = self.last_read.max(now);
         let first = self.changes.partition_point(|change| change.version <= from);
         let mut taken = 0;
         let mut bytes = 0;
