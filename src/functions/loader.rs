@@ -47,8 +47,8 @@ impl PrepareError {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Compile(CompileError::Child(_) | CompileError::Answer(_))
-            | Self::Load(LoadError::Artifact { .. })
-            | Self::File(_) => Code::Internal,
+            | Self::Load(LoadError::Artifact { .. }) => Code::Internal,
+            Self::File(_) => Code::Unavailable,
             Self::Start(Stop::NoInstance) | Self::Load(LoadError::Start(Stop::NoInstance)) => {
                 Code::ResourceExhausted
             }
@@ -64,7 +64,7 @@ impl PrepareError {
             Self::Load(error) => load_reason(error),
             Self::Start(Stop::NoInstance) => "OVERLOADED",
             Self::Start(_) => "MODULE_DOES_NOT_START",
-            Self::File(_) => "STORAGE",
+            Self::File(_) => "DATA_DIRECTORY",
             Self::Missing { .. } => "MODULE_MISSING",
         }
     }

@@ -5,6 +5,7 @@ mod config;
 mod data_directory;
 mod floods;
 mod frames;
+mod full_disk;
 mod functions;
 mod guests;
 mod import;

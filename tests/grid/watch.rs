@@ -218,3 +218,36 @@ async fn a_token_of_another_map_is_refused() {
     let refused = wire.maps.watch(request).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::NotFound, "MAP_NOT_FOUND", "NOT_APPLIED"));
 }
+
+/// Entries and the log of their changes die with the process, so that nobody can tell what a watch has missed.
+#[tokio::test]
+async fn a_token_of_an_earlier_start_says_that_changes_were_missed_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = TestNode::with_data(directory.path());
+    let map = node.client().await.raw_map("m");
+    map.put("{t}k", "before").await.unwrap();
+    let (mut watch, _) = begun(&map, "", WatchFrom::Now).await;
+    map.put("{t}k", "seen").await.unwrap();
+    let (_, token) = changes(&mut watch, 1).await;
+    drop((watch, map));
+    node.stop().await;
+
+    let node = TestNode::with_data(directory.path());
+    let map = node.client().await.raw_map("m");
+    // As many changes as there were before: positions alone would look the same.
+    map.put("{t}k", "one").await.unwrap();
+    map.put("{t}k", "two").await.unwrap();
+    let mut watch = map.watch("", WatchFrom::Token(token.clone()));
+    let first = next(&mut watch).await;
+    assert!(first.missed, "{first:?}");
+    assert!(first.changes.is_empty() && first.token != token, "{first:?}");
+    let version = map.put("{t}k", "three").await.unwrap();
+    let (seen, later) = changes(&mut watch, 1).await;
+    assert_eq!(seen, [change(ChangeKind::Put, "{t}k", "three", version)]);
+    drop(watch);
+    // The new token is one of this start: nothing is missed from there on.
+    let version = map.put("{t}k", "four").await.unwrap();
+    let mut watch = map.watch("", WatchFrom::Token(later));
+    let (seen, _) = changes(&mut watch, 1).await;
+    assert_eq!(seen, [change(ChangeKind::Put, "{t}k", "four", version)]);
+}

@@ -105,7 +105,8 @@ impl Failure {
     /// tried again only when it asks for that.
     pub(crate) fn is_transient(&self) -> bool {
         match self.code {
-            Code::Unavailable => true,
+            // A disk that takes no writes is for people to mend.
+            Code::Unavailable => self.reason() != Some("DATA_DIRECTORY"),
             Code::ResourceExhausted => self.retry_after.is_some() || self.reason() == Some("OVERLOADED"),
             // Without a reason the status is not the node's but the broken connection's.
             Code::Unknown | Code::Internal | Code::Cancelled => {
@@ -297,6 +298,12 @@ mod tests {
         let failure = Failure::from(&Status::with_error_details(Code::ResourceExhausted, "busy", details));
         assert_eq!((failure.is_transient(), failure.retry_after()), (true, Some(Duration::from_millis(40))));
         assert!(refused(Code::ResourceExhausted, "OVERLOADED", &[]).is_transient());
+    }
+
+    #[test]
+    fn a_node_that_cannot_write_is_not_tried_again() {
+        assert!(!refused(Code::Unavailable, "DATA_DIRECTORY", &[]).is_transient());
+        assert!(refused(Code::Unavailable, "SHUTTING_DOWN", &[]).is_transient());
     }
 
     #[test]

@@ -1,0 +1,58 @@
+//! A node in a process of its own, whose limits are its own.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use wattle_client::Client;
+
+pub(crate) struct ProcessNode {
+    child: Child,
+    endpoint: String,
+}
+
+/// A write past the limit of files is refused instead of ending the process.
+const IGNORING_XFSZ: &str = r#"trap '' XFSZ; exec "$0" "$@""#;
+
+impl ProcessNode {
+    pub(crate) async fn start(data: &Path) -> Self {
+        let mut command = Command::new("bash");
+        command.args(["-c", IGNORING_XFSZ, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(data).args(["--log-format", "json"]);
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("bash runs");
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let endpoint = loop {
+            let line = lines.next_line().await.unwrap().expect("it serves before it ends");
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["message"] == "serving" {
+                break format!("http://{}", line["address"].as_str().unwrap());
+            }
+        };
+        // Somebody has to read on, or the node would wait for that.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, endpoint }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.endpoint.as_str()).await.expect("the node serves")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().expect("it runs").try_into().unwrap()).unwrap()
+    }
+
+    /// No file may be written past so many bytes; `None` for as many as the system takes.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let old =
+            prlimit(Some(self.pid()), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+        assert_eq!(old.maximum, None, "the limit can be lifted again");
+    }
+
+    /// Ends it as an init system would.
+    pub(crate) async fn stop(mut self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        assert!(self.child.wait().await.unwrap().success());
+    }
+}
