@@ -144,6 +144,28 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_file_has_every_setting_with_its_default_and_the_readme_names_them() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+        let sample = read("examples/wattle.toml");
+        let raw: RawConfig = toml::from_str(&sample).unwrap();
+        assert!(!format!("{raw:?}").contains("None"), "{raw:?}");
+        let settings: toml::Table = sample.parse().unwrap();
+        let readme = read("README.md");
+        for setting in settings.keys() {
+            assert!(readme.contains(&format!("`{setting}`")), "{setting}");
+        }
+        let (sample, default) = (config(raw).unwrap(), config(RawConfig::default()).unwrap());
+        let stated = Config {
+            http_listen: default.http_listen,
+            data_dir: default.data_dir.clone(),
+            memory_bytes: default.memory_bytes,
+            ..sample
+        };
+        assert_eq!(stated, default);
+    }
+
+    #[test]
     fn numbers_have_ranges() {
         let value =
             |value_bytes| config(RawConfig { value_bytes: Some(value_bytes), ..RawConfig::default() });
