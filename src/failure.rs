@@ -53,6 +53,9 @@ pub(crate) enum Failure {
     /// One failure of several operations.
     #[error("{0}")]
     Shared(Arc<Failure>),
+    /// Of a call that goes from partition to partition, and changed something before it failed.
+    #[error("some of the call is done, the rest is not: {0}")]
+    HalfWay(Box<Failure>),
     #[error("the cursor is not one of a scan of this map")]
     Cursor,
     #[error("the token is not one of a watch of this map")]
@@ -140,6 +143,7 @@ impl Failure {
             Self::MapNotFound { name } => Facts::new(Code::NotFound, "MAP_NOT_FOUND").with("map", name),
             Self::Function(problem) => function_facts(problem),
             Self::Shared(failure) => failure.facts(),
+            Self::HalfWay(failure) => Facts { outcome: v1::Outcome::InDoubt, ..failure.facts() },
             Self::FunctionFailed { code, message } => Facts::new(Code::FailedPrecondition, "FUNCTION_FAILED")
                 .with("function_code", code)
                 .with("function_message", message),

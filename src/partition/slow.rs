@@ -132,7 +132,10 @@ impl SlowPart {
         };
         for (result, recorded) in self.results.iter_mut().zip(known) {
             *result = match recorded {
-                Recorded::Applied(answer) => Some(OwnedResult::Answer(answer)),
+                Recorded::Applied(answer) => {
+                    self.message.answered(answer.payload());
+                    Some(OwnedResult::Answer(answer))
+                }
                 Recorded::Refused(refusal) => Some(OwnedResult::Failed(refusal.into())),
                 Recorded::Again => None,
             };

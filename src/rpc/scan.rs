@@ -202,7 +202,12 @@ pub(super) async fn clear(grid: &Grid, map: &Map, id: Option<RequestId>) -> Resu
                 Ok(removed)
             })
         };
-        sum += grid.partitions.run(index, 0, clear).await??;
+        let cleared: Result<u64, Failure> = match grid.partitions.run(index, 0, clear).await {
+            Ok(cleared) => cleared.map_err(Failure::from),
+            Err(no_reply) => Err(no_reply.into()),
+        };
+        let half_way = |failure| if sum > 0 { Failure::HalfWay(Box::new(failure)) } else { failure };
+        sum += cleared.map_err(half_way)?;
     }
     Ok(sum)
 }

@@ -1,16 +1,24 @@
 //! What completion records say later: after the function's name has moved on, where the invocation ran on the thread that it
-//! arrived on, when the answer was full.
+//! arrived on, when the answer was full; and what is said when there is no room for more of them.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_stream::StreamExt;
+use tonic::Code;
+use wattle::config::RawConfig;
 use wattle_client::UploadOptions;
+use wattle_core::limits::{ANSWER_BYTES, COMPLETIONS_PER_CLIENT, VALUE_BYTES};
+use wattle_core::partition::partition_of;
 use wattle_proto::v1;
+use wattle_proto::v1::operation::Operation as One;
+use wattle_proto::v1::operation_result::Result as Answer;
+use wattle_proto::v1::pipeline_request::Operations;
 
 use crate::harness::TestNode;
 use crate::harness::guest::Guest;
-use crate::harness::wire::{Wire, put};
+use crate::harness::wire::{Wire, facts, put, refusal};
 
 const M: &str = "m";
 
@@ -81,7 +89,7 @@ async fn node_with_quick_counter() -> (TestNode, Wire) {
     upload_counter(&node, &Guest::counter()).await;
     let zero = |n: u32| {
         let put = put("many", &format!("key-{n}"), "\0\0\0\0\0\0\0\0", None);
-        v1::Operation { operation: Some(v1::operation::Operation::Put(put)) }
+        v1::Operation { operation: Some(One::Put(put)) }
     };
     let operations = (0..3000).map(zero).collect();
     wire.maps.batch(v1::BatchRequest { operations, request_id: None }).await.unwrap();
@@ -138,4 +146,70 @@ async fn duplicates_in_flight_of_a_quick_invocation_run_once_wherever_they_run()
         }
     }
     panic!("in {ROUNDS} rounds the counter ran {on_io} times where it was invoked");
+}
+
+/// One partition, and more operations than run where they arrive, each of which answers with what was there before.
+#[tokio::test]
+async fn a_repeated_batch_whose_answer_was_full_does_no_more_than_before() {
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    wire.maps = wire.maps.max_decoding_message_size(4 * ANSWER_BYTES);
+    let full = ANSWER_BYTES / VALUE_BYTES;
+    let large = "v".repeat(VALUE_BYTES);
+    for n in 0..full + 2 {
+        wire.put_by_another(M, &format!("{{t}}{n}"), &large).await;
+    }
+    let replace = |n| {
+        let put = put(M, &format!("{{t}}{n}"), "w", None);
+        v1::Operation { operation: Some(One::Put(v1::PutRequest { return_previous: true, ..put })) }
+    };
+    let batch = v1::BatchRequest { operations: (0..100).map(replace).collect(), request_id: wire.id(1) };
+    let first = wire.maps.batch(batch.clone()).await.unwrap().into_inner();
+    assert!(matches!(&first.results[full - 1].result, Some(Answer::Put(put)) if put.previous.is_some()));
+    for refused in &first.results[full..] {
+        let Some(Answer::Error(error)) = &refused.result else { panic!("past the end of the answer") };
+        assert_eq!((error.reason.as_str(), error.outcome()), ("TOO_LARGE", v1::Outcome::NotApplied));
+    }
+    assert!(wire.maps.batch(batch).await.unwrap().into_inner() == first, "the same, and not 8 MiB more");
+    assert_eq!(wire.value(M, &format!("{{t}}{full}")).await.unwrap(), large);
+}
+
+/// Leaves as many results in the partition of a key as a client may.
+async fn leave_results(wire: &Wire, name: &str) {
+    let increment = |sequence: usize| {
+        let key = Bytes::copy_from_slice(name.as_bytes());
+        let one = One::Increment(v1::IncrementRequest { map: M.into(), key, delta: 1, request_id: None });
+        let operations = vec![v1::Operation { operation: Some(one) }];
+        let list = Some(Operations::List(v1::OperationList { operations }));
+        let (tag, request_id) = (sequence as u64, wire.id(sequence as u64));
+        v1::PipelineRequest { tag, request_id, timeout: None, operations: list }
+    };
+    let messages = tokio_stream::iter((1..=COMPLETIONS_PER_CLIENT).map(increment).collect::<Vec<_>>());
+    let mut answers = wire.maps.clone().pipeline(messages).await.unwrap().into_inner();
+    while let Some(answer) = answers.next().await {
+        answer.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_clear_that_got_half_way_is_in_doubt_and_can_be_gone_on_with() {
+    let node = TestNode::with(RawConfig { partitions: Some(2), ..RawConfig::default() });
+    let mut wire = Wire::to(&node).await;
+    let in_partition = |index| {
+        let mut names = (0..).map(|n: u32| n.to_string());
+        names.find(|name| partition_of(name.as_bytes(), 2) == index).unwrap()
+    };
+    let (first, second) = (in_partition(0), in_partition(1));
+    let clear = |request_id| v1::ClearRequest { map: M.into(), request_id };
+    leave_results(&wire, &second).await;
+    let sequence = COMPLETIONS_PER_CLIENT as u64 + 1;
+    let refused = wire.maps.clear(clear(wire.id(sequence))).await.unwrap_err();
+    assert_eq!(facts(&refused), refusal(Code::ResourceExhausted, "OVERLOADED", "NOT_APPLIED"));
+    wire.put_by_another(M, &first, "v").await;
+    let half = wire.maps.clear(clear(wire.id(sequence))).await.unwrap_err();
+    assert_eq!(facts(&half), refusal(Code::ResourceExhausted, "OVERLOADED", "IN_DOUBT"));
+    assert_eq!((wire.value(M, &first).await, wire.value(M, &second).await.is_some()), (None, true));
+    let room = wire.acknowledging(sequence, sequence);
+    assert_eq!(wire.maps.clear(clear(room)).await.unwrap().into_inner().removed, 2);
+    assert_eq!(wire.value(M, &second).await, None);
 }
