@@ -287,18 +287,36 @@ fn trap_kind(error: &wasmtime::Error) -> Option<TrapKind> {
     None
 }
 
+/// Where the names begin of what Rust runs between a panic and its trap.
+const PANICKING: [&str; 4] = ["__rustc::", "core::panicking::", "std::panicking::", "std::sys::backtrace::"];
+
 fn frames(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let mut frames = Vec::new();
-    for frame in backtrace.frames().iter().take(BACKTRACE_FRAMES) {
-        frames.push(match frame.func_name() {
-            Some(name) => cut(&format!("{:#}", rustc_demangle::demangle(name)), crate::limits::NAME_BYTES),
-            None => format!("function {}", frame.func_index()),
-        });
-    }
-    frames
+    let names = backtrace.frames().iter().map(|frame| match frame.func_name() {
+        Some(name) => cut(&format!("{:#}", rustc_demangle::demangle(name)), crate::limits::NAME_BYTES),
+        None => format!("function {}", frame.func_index()),
+    });
+    own(names).take(BACKTRACE_FRAMES).collect()
+}
+
+/// From the guest's own innermost function on: how it gave up says nothing.
+fn own(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    names.skip_while(|name| PANICKING.iter().any(|panicking| name.starts_with(panicking)))
 }
 
 fn in_frames(frames: &[String]) -> String {
     if frames.is_empty() { String::new() } else { format!(", in {}", frames.join(" ← ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_runs_is_left_out_of_a_trap() {
+        let names = ["__rustc::rust_panic", "std::panicking::panic_with_hook", "core::panicking::panic_fmt"];
+        let guests = ["debit::take", "core::panicking::not_the_first", "process"];
+        let names = names.iter().chain(&guests).map(|&name| name.to_owned());
+        assert_eq!(own(names).collect::<Vec<_>>(), guests);
+    }
 }
