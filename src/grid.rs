@@ -79,7 +79,7 @@ impl Grid {
         for strand in self.partitions.strands() {
             let map = Arc::clone(map);
             let update = move |shard: &mut Shard| {
-                shard.with(|partition, moment| partition.update_map(&map.descriptor, moment.now));
+                shard.with(|partition, _| partition.update_map(&map.descriptor));
             };
             strand.submit_urgent(update, drop);
         }

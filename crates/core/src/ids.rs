@@ -35,6 +35,12 @@ impl Version {
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// Goes on to the next position, and returns it.
+    pub(crate) fn advance(&mut self) -> Self {
+        *self = self.next();
+        *self
+    }
 }
 
 /// An entry's place in its partition's share of a map, the same on every replica.

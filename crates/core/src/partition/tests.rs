@@ -12,6 +12,8 @@ use crate::name::Name;
 use crate::store::ChangeKind;
 
 mod eviction;
+mod expiry;
+mod memory;
 
 const NOW: GridTime = GridTime(1_700_000_000_000);
 
@@ -86,100 +88,6 @@ fn an_increment_keeps_the_time_to_live() {
 }
 
 #[test]
-fn an_expired_entry_is_removed_by_a_change_before_it_is_absent() {
-    let (mut p, m) = (partition(), map(MapOptions { ttl: Some(seconds(10)), ..MapOptions::default() }));
-    p.start_watch(&at(&m, NOW));
-    p.put(&at(&m, NOW), &put(b"k", b"v")).unwrap();
-    let end = NOW.after(seconds(10));
-    assert_eq!(value(&mut p, &at(&m, GridTime(end.0 - 1)), b"k").as_deref(), Some(&b"v"[..]));
-    assert_eq!(value(&mut p, &at(&m, end), b"k"), None);
-    let read = p.read_changes(&at(&m, end), Version(1), usize::MAX);
-    let kinds: Vec<_> = read.changes.iter().map(|change| (change.kind, change.version)).collect();
-    assert_eq!(kinds, [(ChangeKind::Expired, Version(2))]);
-    assert_eq!(p.statistics(m.id).expirations, 1);
-}
-
-#[test]
-fn ticks_expire_what_nobody_asks_for() {
-    let (mut p, m) = (partition(), map(MapOptions { max_idle: Some(seconds(5)), ..MapOptions::default() }));
-    p.put(&at(&m, NOW), &Put { ttl: TtlChoice::Of(seconds(2)), ..put(b"short", b"") }).unwrap();
-    p.put(&at(&m, NOW), &put(b"idle", b"")).unwrap();
-    p.put(&at(&m, NOW), &put(b"used", b"")).unwrap();
-    p.get(&at(&m, NOW.after(seconds(4))), b"used").unwrap();
-    p.tick(NOW.after(seconds(3)));
-    assert_eq!(p.entries(), 2);
-    p.tick(NOW.after(seconds(6)));
-    assert_eq!(p.entries(), 1);
-    p.tick(NOW.after(seconds(10)));
-    assert_eq!((p.entries(), p.bytes()), (0, 0));
-    p.check_invariants();
-}
-
-/// Messages take the time when they begin, and may come to a partition in another order.
-#[test]
-fn a_use_by_a_message_that_began_earlier_ends_no_entry() {
-    let (mut p, m) = (partition(), map(MapOptions { max_idle: Some(seconds(5)), ..MapOptions::default() }));
-    let later = NOW.after(seconds(1));
-    p.put(&at(&m, later), &put(b"k", b"v")).unwrap();
-    assert_eq!(value(&mut p, &at(&m, NOW), b"k").as_deref(), Some(&b"v"[..]));
-    p.tick(NOW);
-    assert_eq!(value(&mut p, &at(&m, later.after(seconds(5))), b"k").as_deref(), Some(&b"v"[..]));
-}
-
-#[test]
-fn idleness_can_be_introduced_live() {
-    let (mut p, mut m) = (partition(), map(MapOptions::default()));
-    p.put(&at(&m, NOW), &put(b"k", b"v")).unwrap();
-    m = MapDescriptor { revision: 2, options: MapOptions { max_idle: Some(seconds(5)), ..m.options }, ..m };
-    p.update_map(&m, NOW.after(seconds(60)));
-    p.tick(NOW.after(seconds(61)));
-    assert_eq!(p.entries(), 0);
-}
-
-#[test]
-fn a_full_map_refuses_or_evicts_by_its_policy() {
-    let entry = 64 + 2 + 10;
-    for policy in [EvictionPolicy::None, EvictionPolicy::Lru, EvictionPolicy::Lfu] {
-        let options = MapOptions { max_bytes: Some(10 * entry), eviction: policy, ..MapOptions::default() };
-        let (mut p, m) = (partition(), map(options));
-        for i in 0..10_u8 {
-            p.put(&at(&m, NOW), &put(&[0, i], &[0; 10])).unwrap();
-        }
-        let later = NOW.after(seconds(60));
-        (0..20).for_each(|_| assert!(p.get(&at(&m, later), &[0, 0]).is_some()));
-        let one_more = p.put(&at(&m, later), &put(&[1, 1], &[0; 10]));
-        if policy == EvictionPolicy::None {
-            assert_eq!(one_more, Err(Refusal::MapFull { share: 10 * entry }));
-            assert!(p.put(&at(&m, later), &put(&[0, 3], &[1; 10])).is_ok(), "what does not grow is written");
-        } else {
-            assert!(one_more.is_ok());
-            assert!(p.get(&at(&m, later), &[0, 0]).is_some(), "{policy:?} keeps what is used");
-            assert_eq!(p.statistics(m.id).evictions, 1);
-        }
-        assert_eq!(p.entries(), 10);
-        let huge = p.put(&at(&m, later), &put(b"huge", &[0; 1000]));
-        assert_eq!(huge, Err(Refusal::MapFull { share: 10 * entry }), "{policy:?}");
-        p.check_invariants();
-    }
-}
-
-#[test]
-fn a_full_node_refuses_growth_and_serves_the_rest() {
-    let (mut p, m) = (partition(), map(MapOptions::default()));
-    p.put(&at(&m, NOW), &put(b"k", b"v")).unwrap();
-    let full = Access { headroom: 65, ..at(&m, NOW) };
-    assert_eq!(p.put(&full, &put(b"k2", b"v")), Err(Refusal::NodeFull { needed: 67, headroom: 65 }));
-    assert!(p.put(&full, &put(b"2", b"")).is_ok(), "what fits is written");
-    assert!(p.put(&full, &put(b"k", b"w")).is_ok());
-    assert!(p.get(&full, b"k").is_some());
-    let remove = Remove { key: b"k", if_version: None, previous: Previous::Return };
-    assert_eq!(
-        p.remove(&full, &remove),
-        Ok(Answer::Removed { removed: true, previous: Some((*b"w").into()) })
-    );
-}
-
-#[test]
 fn a_scan_sees_what_is_there_throughout_exactly_once() {
     let (mut p, m) = (partition(), map(MapOptions::default()));
     let at = at(&m, NOW);
@@ -214,19 +122,6 @@ fn a_prefix_narrows_a_scan() {
     assert_eq!((end, seen), (ScanEnd::Complete, vec![b"ab".to_vec(), b"abc".to_vec()]));
     let end = p.scan(&at, range, Wanted { limit: 3, ..ALL }, |_| ());
     assert_eq!(end, ScanEnd::More(ScanRange { next: Slot(3), end: Slot(4) }));
-}
-
-#[test]
-fn clear_is_one_change_and_frees_in_slices() {
-    let (mut p, m) = (partition(), map(MapOptions::default()));
-    let at = at(&m, NOW);
-    (0..10_000_u32).for_each(|i| drop(p.put(&at, &put(&i.to_be_bytes(), b"v")).unwrap()));
-    assert_eq!(p.clear(m.id), 10_000);
-    assert_eq!((p.position(), p.entries(), p.bytes()), (Version(10_001), 0, 0));
-    assert_eq!([p.tick(NOW), p.tick(NOW), p.tick(NOW)], [true, true, false]);
-    assert_eq!(p.clear(m.id), 0);
-    p.put(&at, &put(b"k", b"v")).unwrap();
-    p.check_invariants();
 }
 
 fn request(sequence: u64, oldest_pending: u64) -> RequestId {

@@ -14,7 +14,11 @@ const FOR_EVER: u64 = u64::MAX;
 const TICK_SHIFT: u32 = 7;
 
 /// What an entry counts in memory over its key and value: the entry, its share of the index, the buffer's rounding.
-pub const ENTRY_OVERHEAD: usize = 64;
+pub const ENTRY_OVERHEAD: usize = ENTRY_PLACE + 8;
+/// Of that, the entry and its share of the index.
+pub(super) const ENTRY_PLACE: usize = size_of::<Option<Entry>>() + 8;
+/// What a deadline counts in memory: its place in the order of deadlines, in a tree that is as empty as it may be.
+pub const DEADLINE_OVERHEAD: usize = 40;
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -52,6 +56,17 @@ impl EntryRef<'_> {
     #[must_use]
     pub fn ttl(&self, now: GridTime) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.since(now))
+    }
+}
+
+/// A mark on the clock of last use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(u64);
+
+impl Tick {
+    /// The end of what was last used in this tick: never earlier than `max_idle` after that, and at most two ticks later.
+    pub(super) fn idle_deadline(self, max_idle: Duration) -> GridTime {
+        GridTime((self.0 + 1) << TICK_SHIFT).after(max_idle)
     }
 }
 
@@ -140,10 +155,14 @@ impl Entry {
         if ticks <= u32::MAX / 2 { ticks } else { 0 }
     }
 
-    /// The end of the entry if nobody uses it: never earlier than `max_idle` after the last use, and at most two ticks later.
+    /// The tick of the last use.
+    pub(super) fn last_used(&self, now: GridTime) -> Tick {
+        Tick((now.0 >> TICK_SHIFT) - u64::from(self.idle_ticks(now)))
+    }
+
+    /// The end of the entry if nobody uses it.
     pub(super) fn idle_deadline(&self, now: GridTime, max_idle: Duration) -> GridTime {
-        let last = GridTime(((now.0 >> TICK_SHIFT) - u64::from(self.idle_ticks(now)) + 1) << TICK_SHIFT);
-        last.after(max_idle)
+        self.last_used(now).idle_deadline(max_idle)
     }
 
     /// How often the entry is used, less what it lost while it was not.
@@ -153,7 +172,7 @@ impl Entry {
     }
 
     pub(super) fn cost(&self) -> u64 {
-        entry_cost(self.key(), self.value())
+        entry_cost(self.key(), self.value(), self.deadline())
     }
 
     pub(super) fn view(&self) -> EntryRef<'_> {
@@ -162,8 +181,9 @@ impl Entry {
 }
 
 /// What an entry counts in memory, in bytes.
-pub(crate) fn entry_cost(key: &[u8], value: &[u8]) -> u64 {
-    (key.len() + value.len() + ENTRY_OVERHEAD) as u64
+pub(crate) fn entry_cost(key: &[u8], value: &[u8], deadline: Option<GridTime>) -> u64 {
+    let deadline = if deadline.is_some() { DEADLINE_OVERHEAD } else { 0 };
+    (key.len() + value.len() + ENTRY_OVERHEAD + deadline) as u64
 }
 
 /// Redis's approximated counter of use (its `LFULogIncr`, with `lfu-log-factor` 10 and `lfu-decay-time` 1): 255 stands for

@@ -1,8 +1,11 @@
 //! Which slot holds a key: linear hashing (Litwin, VLDB 1980).
 //!
 //! It grows by one bucket at a time, with the insertion that makes it too full: no write waits until a table of all keys is
-//! copied, which for a partition of a million entries takes longer than a heartbeat. A bucket is one cache line; what does not
-//! fit spills over into further buckets, and for one key in ten a look-up follows it there.
+//! copied, which for a partition of a million entries takes longer than a heartbeat; and it shrinks by one with the removal that
+//! leaves it too empty. A bucket is one cache line; what does not fit spills over into further buckets, and for one key in ten a
+//! look-up follows it there.
+
+use smallvec::SmallVec;
 
 use super::pieces::Pieces;
 use super::prefetch::prefetch;
@@ -13,6 +16,8 @@ const BUCKET: usize = 12;
 /// Slots for each bucket at which the index grows: three quarters, for a bucket that has its split still to come has more than
 /// one that was split.
 const LOAD: usize = 9;
+/// Slots for each bucket below which the index shrinks: far enough from where it grows that it does neither for long.
+const SPARSE: usize = 4;
 /// Buckets of a piece: 1 KiB.
 const PIECE: usize = 16;
 
@@ -36,6 +41,8 @@ pub(super) struct Index {
     spilled: Pieces<Bucket, PIECE>,
     /// Spilled buckets that are not in use, as `next`.
     free: u32,
+    /// Spilled buckets that are in use.
+    spills: usize,
     len: usize,
 }
 
@@ -144,6 +151,39 @@ impl Index {
             self.release(emptied);
         }
         self.len -= 1;
+        if self.len == 0 {
+            *self = Self::default();
+        } else if self.len < (self.buckets.len() - 1) * SPARSE {
+            self.shrink();
+        }
+    }
+
+    /// Slots by chance, each about as likely as any other: those of a chain, from a random place on.
+    pub(super) fn draw(&self, random: u64) -> SmallVec<[Slot; BUCKET]> {
+        let mut slots = SmallVec::new();
+        #[allow(clippy::cast_possible_truncation, reason = "below the number of buckets")]
+        let home = (((random >> 32) * self.buckets.len() as u64) >> 32) as usize;
+        let mut bucket = self.buckets.get(home);
+        while let Some(found) = bucket {
+            slots.extend_from_slice(&found.slots[..found.len()]);
+            bucket = next(found).map(|number| self.bucket(number));
+        }
+        if !slots.is_empty() {
+            let start = random % slots.len() as u64;
+            slots.rotate_left(usize::try_from(start).expect("a place in a chain"));
+        }
+        slots
+    }
+
+    /// What it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.buckets.bytes() + self.spilled.bytes()
+    }
+
+    /// Frees a part of it; whether none is left. It is not to be used any more.
+    pub(super) fn free_some(&mut self, slots: usize) -> bool {
+        let buckets = slots / LOAD;
+        self.buckets.free_some(buckets) && self.spilled.free_some(buckets)
     }
 
     /// The last bucket of a chain, from one of its buckets on.
@@ -187,7 +227,12 @@ impl Index {
     }
 
     fn add(&mut self, hash: u64, slot: Slot) {
-        let mut number = self.last(Number::Home(self.home(hash)));
+        self.append(self.home(hash), tag(hash), slot);
+    }
+
+    /// Adds a slot to a chain.
+    fn append(&mut self, home: usize, tag: u8, slot: Slot) {
+        let mut number = self.last(Number::Home(home));
         let mut place = self.bucket(number).len();
         if place == BUCKET {
             let spilled = self.spill();
@@ -195,11 +240,12 @@ impl Index {
             (number, place) = (Number::Spilled(spilled), 0);
         }
         let bucket = self.bucket_mut(number);
-        (bucket.tags[place], bucket.slots[place]) = (tag(hash), slot);
+        (bucket.tags[place], bucket.slots[place]) = (tag, slot);
     }
 
     /// A spilled bucket that is empty.
     fn spill(&mut self) -> usize {
+        self.spills += 1;
         if self.free == 0 {
             return self.spilled.push(Bucket::default());
         }
@@ -209,6 +255,11 @@ impl Index {
     }
 
     fn release(&mut self, spilled: usize) {
+        self.spills -= 1;
+        if self.spills == 0 {
+            (self.spilled, self.free) = (Pieces::default(), 0);
+            return;
+        }
         let free = self.free;
         *self.bucket_mut(Number::Spilled(spilled)) = Bucket { next: free, ..Bucket::default() };
         self.free = u32::try_from(spilled + 1).expect("fewer buckets than slots");
@@ -220,19 +271,39 @@ impl Index {
         if new == 0 {
             return;
         }
-        let halved = new - (1 << new.ilog2());
-        let mut number = Some(Number::Home(halved));
-        while let Some(emptied) = number {
-            let bucket = std::mem::take(self.bucket_mut(emptied));
-            number = next(&bucket);
-            if let Number::Spilled(index) = emptied {
-                self.release(index);
-            }
+        let mut chain = Some(std::mem::take(self.bucket_mut(Number::Home(split_from(new)))));
+        while let Some(bucket) = chain {
+            chain = self.unchain(&bucket);
             for slot in &bucket.slots[..bucket.len()] {
                 self.add(hash_of(*slot), *slot);
             }
         }
     }
+
+    /// Takes the last bucket away: what is in it goes back to where it came from.
+    fn shrink(&mut self) {
+        let mut chain = self.buckets.pop();
+        let home = split_from(self.buckets.len());
+        while let Some(bucket) = chain {
+            chain = self.unchain(&bucket);
+            for (slot, tag) in bucket.slots.iter().zip(bucket.tags).take(bucket.len()) {
+                self.append(home, tag, *slot);
+            }
+        }
+    }
+
+    /// Takes out the spilled bucket that follows one.
+    fn unchain(&mut self, before: &Bucket) -> Option<Bucket> {
+        let index = (before.next as usize).checked_sub(1)?;
+        let bucket = std::mem::take(self.bucket_mut(Number::Spilled(index)));
+        self.release(index);
+        Some(bucket)
+    }
+}
+
+/// The bucket whose slots a bucket took half of when it was added.
+fn split_from(bucket: usize) -> usize {
+    bucket - (1 << bucket.ilog2())
 }
 
 fn next(bucket: &Bucket) -> Option<Number> {
@@ -269,12 +340,17 @@ mod tests {
                     assert!(kept.all(|(slot, kept)| fits((hash_of(*slot), kept))), "kept where it is found");
                 }
             }
+            assert_eq!((slots, spilled), (self.len, self.spills), "nothing is lost");
             let mut free = self.free;
             while free != 0 {
                 spilled += 1;
                 free = self.bucket(Number::Spilled(free as usize - 1)).next;
             }
-            assert_eq!((slots, spilled), (self.len, self.spilled.len()), "nothing is lost");
+            assert_eq!(spilled, self.spilled.len(), "what is not in use is free");
+            assert!(
+                self.len >= self.buckets.len().saturating_sub(1) * SPARSE,
+                "it is as small as it should be"
+            );
         }
     }
 
@@ -345,6 +421,33 @@ mod tests {
         (100..200).for_each(|number| index.insert(7, Slot(number), same));
         assert_eq!((index.len(), index.spilled.len()), (100, spilled));
         index.check_invariants(same);
+    }
+
+    #[test]
+    fn an_index_shrinks_with_what_is_in_it() {
+        let mut index = Index::default();
+        (0..20_000).for_each(|number| index.insert(mixed(Slot(number)), Slot(number), mixed));
+        let full = index.bytes();
+        (0..20_000).filter(|n| n % 10 != 0).for_each(|n| index.remove(mixed(Slot(n)), Slot(n)));
+        index.check_invariants(mixed);
+        assert!(index.bytes() < full * 2 / 5, "{} of {full}", index.bytes());
+        (0..20_000).step_by(10).for_each(|n| index.remove(mixed(Slot(n)), Slot(n)));
+        assert_eq!((index.bytes(), index.draw(1).len()), (0, 0));
+    }
+
+    #[test]
+    fn every_slot_is_drawn_about_as_often() {
+        let mut index = Index::default();
+        (0..1000).for_each(|number| index.insert(mixed(Slot(number)), Slot(number), mixed));
+        let mut drawn = vec![0; 1000];
+        for draw in 0..100_000 {
+            // As eviction does: no more than so many of a draw.
+            for slot in index.draw(mixed(Slot(draw))).iter().take(8) {
+                drawn[slot.index()] += 1;
+            }
+        }
+        let (least, most) = (drawn.iter().min(), drawn.iter().max());
+        assert!(least > Some(&300) && most < Some(&1300), "{least:?} to {most:?}");
     }
 
     #[test]

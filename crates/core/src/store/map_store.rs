@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 
-use super::entry::{Entry, EntryRef, entry_cost};
+use super::entry::{ENTRY_PLACE, Entry, EntryRef, entry_cost};
 use super::expiry::Expiry;
 use super::index::Index;
 use super::slots::Slots;
@@ -20,8 +20,9 @@ pub(crate) struct MapStore {
     slots: Slots,
     /// Slots by the hash of their keys.
     index: Index,
-    free: Vec<Slot>,
     expiry: Expiry,
+    /// Entries from this slot on may have no check of their idleness: the map has not always had a longest idle time.
+    unchecked: Option<Slot>,
     tail: Option<Tail>,
     hash: FixedState,
     random: u64,
@@ -51,6 +52,11 @@ pub(crate) struct Vacant {
 }
 
 impl Located {
+    /// Of a key in a map without a store, which will be made with this seed.
+    pub(crate) fn nowhere(seed: u64, key: &[u8]) -> Self {
+        Self::Nowhere(Vacant { hash: hash_of(&FixedState::with_seed(seed), key), slot: None })
+    }
+
     pub(crate) fn slot(self) -> Option<Slot> {
         match self {
             Self::At(slot) => Some(slot),
@@ -61,12 +67,18 @@ impl Located {
 
 /// Entries that are gone for everybody and wait to be freed.
 #[derive(Debug)]
-pub(crate) struct Doomed(Slots);
+pub(crate) struct Doomed {
+    slots: Slots,
+    index: Index,
+    expiry: Expiry,
+}
 
 impl Doomed {
     /// Frees a slice of them; whether that was all.
     pub(crate) fn free_some(&mut self) -> bool {
-        self.0.free_some(FREE_ENTRIES)
+        self.slots.free_some(FREE_ENTRIES)
+            && self.index.free_some(FREE_ENTRIES)
+            && self.expiry.free_some(FREE_ENTRIES)
     }
 }
 
@@ -83,8 +95,8 @@ impl MapStore {
         Self {
             slots: Slots::default(),
             index: Index::default(),
-            free: Vec::new(),
             expiry: Expiry::default(),
+            unchecked: None,
             tail: None,
             hash: FixedState::with_seed(seed),
             random: seed | 1,
@@ -96,29 +108,29 @@ impl MapStore {
         }
     }
 
-    /// Takes newer options; idle times are checked anew when the longest idle time changed.
-    pub(crate) fn update(&mut self, options: &MapOptions, revision: u64, now: GridTime) {
+    /// Takes newer options. What a new longest idle time means for the entries is found out later, in slices.
+    pub(crate) fn update(&mut self, options: &MapOptions, revision: u64) {
         if revision <= self.revision {
             return;
         }
-        let idle_changed = options.max_idle != self.options.max_idle;
-        (self.options, self.revision) = (options.clone(), revision);
-        if idle_changed {
-            self.expiry.forget_checks();
-            let Some(max_idle) = self.options.max_idle else { return };
-            for (slot, entry) in self.slots.from(Slot(0)) {
-                self.expiry.check_idle(slot, entry.idle_deadline(now, max_idle));
-            }
+        match (self.options.max_idle, options.max_idle) {
+            (_, None) => self.unchecked = None,
+            (None, Some(_)) => self.unchecked = Some(Slot(0)),
+            (Some(_), Some(_)) => {}
         }
+        (self.options, self.revision) = (options.clone(), revision);
     }
 
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// What the entries cost in memory, and what is kept for watchers, in bytes.
+    /// What the entries cost in memory, what is kept beside them and for watchers, and the store itself, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes + self.tail.as_ref().map_or(0, |tail| tail.bytes() as u64)
+        let places = self.slots.bytes() + self.index.bytes();
+        let unused = places.saturating_sub(self.len() * ENTRY_PLACE);
+        let tail = self.tail.as_ref().map_or(0, Tail::bytes);
+        self.bytes + (size_of::<Self>() + unused + self.expiry.bytes() + tail) as u64
     }
 
     /// What the entries cost in memory, in bytes: what a map's limit is about.
@@ -126,7 +138,7 @@ impl MapStore {
         self.bytes
     }
 
-    /// One past the highest slot in use.
+    /// One past the highest slot with an entry.
     pub(crate) fn slot_count(&self) -> Slot {
         self.slots.end()
     }
@@ -208,23 +220,30 @@ impl MapStore {
         if let Some(slot) = self.expiry.due(now) {
             return Some(slot);
         }
-        let max_idle = self.options.max_idle?;
+        // Without entries, or when they may be idle for ever, the checks are of no use any more.
+        let max_idle = self.options.max_idle.filter(|_| self.len() > 0);
         while *checks > 0 {
+            let slot = self.next_unchecked().or_else(|| self.expiry.take_check(now, max_idle))?;
             *checks -= 1;
-            let slot = self.expiry.take_check(now)?;
-            let Some(entry) = self.slot(slot) else { continue };
-            let end = entry.idle_deadline(now, max_idle);
-            if end <= now {
+            let (Some(entry), Some(max_idle)) = (self.slot(slot), max_idle) else { continue };
+            let used = entry.last_used(now);
+            if used.idle_deadline(max_idle) <= now {
                 return Some(slot);
             }
-            self.expiry.check_idle(slot, end);
+            self.expiry.check_idle(slot, used);
         }
         None
     }
 
+    fn next_unchecked(&mut self) -> Option<Slot> {
+        let next = self.slots.from(self.unchecked?).next().map(|(slot, _)| slot);
+        self.unchecked = next.map(|slot| Slot(slot.0 + 1));
+        next
+    }
+
     /// The memory that a write into a slot would add, in bytes.
-    pub(crate) fn growth(&self, slot: Slot, value: &[u8]) -> u64 {
-        let grown = |entry: &Entry| entry_cost(entry.key(), value).saturating_sub(entry.cost());
+    pub(crate) fn growth(&self, slot: Slot, value: &[u8], deadline: Option<GridTime>) -> u64 {
+        let grown = |entry: &Entry| entry_cost(entry.key(), value, deadline).saturating_sub(entry.cost());
         self.slot(slot).map_or(0, grown)
     }
 
@@ -248,28 +267,22 @@ impl MapStore {
         let entry = self.slots.get_mut(slot).expect("written just now");
         entry.touch(now, chance);
         entry.version = write.version;
-        self.bytes += entry.cost();
         self.expiry.reschedule(slot, entry.deadline(), write.deadline);
         entry.set_deadline(write.deadline);
-        if let Some(max_idle) = self.options.max_idle {
-            self.expiry.check_idle(slot, entry.idle_deadline(now, max_idle));
+        self.bytes += entry.cost();
+        if self.options.max_idle.is_some() {
+            self.expiry.check_idle(slot, entry.last_used(now));
         }
         push(&mut self.tail, ChangeKind::Put, entry.key(), write.value, write.version);
     }
 
     fn insert(&mut self, at: Vacant, entry: Entry) -> Slot {
-        // It was freed a moment ago: it is near the end.
-        let own = at.slot.and_then(|slot| self.free.iter().rposition(|free| *free == slot));
-        let free = match own {
-            Some(place) => Some(self.free.swap_remove(place)),
-            None => self.free.pop(),
-        };
-        let slot = match free {
+        let slot = match at.slot {
             Some(slot) => {
-                self.slots.refill(slot, entry);
+                self.slots.fill(slot, entry);
                 slot
             }
-            None => self.slots.push(entry),
+            None => self.slots.insert(entry),
         };
         let (slots, state) = (&self.slots, &self.hash);
         self.index.insert(at.hash, slot, |slot| {
@@ -281,8 +294,10 @@ impl MapStore {
     /// Sets or clears the deadline of an entry.
     pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<GridTime>, version: Version) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
+        self.bytes -= entry.cost();
         self.expiry.reschedule(slot, entry.deadline(), deadline);
         entry.set_deadline(deadline);
+        self.bytes += entry.cost();
         entry.version = version;
         let (key, value) = (entry.key(), entry.value());
         push(&mut self.tail, ChangeKind::Put, key, value, version);
@@ -294,7 +309,6 @@ impl MapStore {
         let hash = hash_of(&self.hash, entry.key());
         self.index.remove(hash, slot);
         self.expiry.reschedule(slot, entry.deadline(), None);
-        self.free.push(slot);
         self.bytes -= entry.cost();
         match kind {
             ChangeKind::Expired => self.expirations += 1,
@@ -306,10 +320,11 @@ impl MapStore {
 
     /// Takes all entries away at once; they are freed later.
     pub(crate) fn clear(&mut self, version: Version) -> Doomed {
-        let doomed = Doomed(std::mem::take(&mut self.slots));
-        self.index = Index::default();
-        self.free = Vec::new();
-        self.expiry = Expiry::default();
+        let doomed = Doomed {
+            slots: std::mem::take(&mut self.slots),
+            index: std::mem::take(&mut self.index),
+            expiry: std::mem::take(&mut self.expiry),
+        };
         self.bytes = 0;
         self.record(ChangeKind::Cleared, &[], &[], version);
         doomed
@@ -352,11 +367,10 @@ impl MapStore {
         self.random
     }
 
-    pub(super) fn random_slot(&mut self) -> Option<Slot> {
-        let count = self.slots.len() as u64;
-        let random = self.next_random() >> 32;
-        (count > 0)
-            .then(|| Slot::at(usize::try_from((random * count) >> 32).expect("below the number of slots")))
+    /// Slots with entries, a few of them, by chance.
+    pub(super) fn draw(&mut self) -> impl Iterator<Item = Slot> + use<> {
+        let random = self.next_random();
+        self.index.draw(random).into_iter()
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -365,9 +379,8 @@ impl MapStore {
 
     /// Panics if the parts do not fit together.
     pub(crate) fn check_invariants(&self) {
-        let used = self.entries().count();
-        assert_eq!(used, self.index.len(), "every entry is indexed once");
-        assert_eq!(self.slots.len() - used, self.free.len(), "every empty slot is free once");
+        self.slots.check_invariants();
+        assert_eq!(self.entries().count(), self.index.len(), "every entry is indexed once");
         assert_eq!(
             self.bytes,
             self.entries().map(Entry::cost).sum::<u64>(),
@@ -377,6 +390,8 @@ impl MapStore {
         assert_eq!(deadlines, self.expiry.deadlines(), "every deadline is in the order once");
         for (slot, entry) in self.slots_from(Slot(0)) {
             assert_eq!(self.locate(entry.key).slot(), Some(slot), "every entry is found where it is");
+            let checked = self.unchecked.is_some_and(|from| from <= slot) || self.expiry.is_checked(slot);
+            assert!(checked || self.options.max_idle.is_none(), "every entry is looked at in time");
         }
     }
 }

@@ -15,6 +15,6 @@ mod slots;
 mod tail;
 
 pub(crate) use entry::entry_cost;
-pub use entry::{ENTRY_OVERHEAD, EntryRef};
+pub use entry::{DEADLINE_OVERHEAD, ENTRY_OVERHEAD, EntryRef};
 pub(crate) use map_store::{Doomed, Located, MapStore, Write};
 pub use tail::{Change, ChangeKind, TailRead};

@@ -1,7 +1,7 @@
-//! A list in pieces of a fixed size: it grows without being copied, and wastes less than a piece. A vector that grows by a factor
-//! leaves a part of itself unused, and its allocator what it grew out of.
+//! A list in pieces of a fixed size: it grows and shrinks without being copied, and wastes less than a piece. A vector that grows
+//! by a factor leaves a part of itself unused, and its allocator what it grew out of.
 
-/// `T::default()` fills what is not in use yet.
+/// `T::default()` fills what is not in use.
 #[derive(Debug)]
 pub(super) struct Pieces<T, const PIECE: usize> {
     /// Boxed: growing copies pointers, not items.
@@ -39,14 +39,22 @@ impl<T: Default, const PIECE: usize> Pieces<T, PIECE> {
         index
     }
 
-    /// The items from an index on; what follows the last one in its piece, too.
-    pub(super) fn from(&self, index: usize) -> impl Iterator<Item = (usize, &T)> {
-        let (first, mut skip) = (index / PIECE, index % PIECE);
-        let pieces = self.pieces.iter().enumerate().skip(first);
-        pieces.flat_map(move |(piece, items)| {
-            let skipped = std::mem::take(&mut skip);
-            items.iter().enumerate().skip(skipped).map(move |(place, item)| (piece * PIECE + place, item))
-        })
+    /// Takes the last item off.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.len = self.len.checked_sub(1)?;
+        let item = std::mem::take(&mut self.pieces[self.len / PIECE][self.len % PIECE]);
+        if self.len.is_multiple_of(PIECE) {
+            self.pieces.pop();
+        }
+        if self.pieces.capacity() > 4 * (self.pieces.len() + PIECE) {
+            self.pieces.shrink_to(2 * self.pieces.len());
+        }
+        Some(item)
+    }
+
+    /// What it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.len() * size_of::<[T; PIECE]>()
     }
 
     /// Frees at most about so many items, from the end; whether none is left. The list is not to be used any more.

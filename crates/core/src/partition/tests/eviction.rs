@@ -17,6 +17,33 @@ fn all(p: &mut Partition, at: &Access<'_>) -> Vec<(Slot, Vec<u8>)> {
 }
 
 #[test]
+fn a_full_map_refuses_or_evicts_by_its_policy() {
+    let entry = 64 + 2 + 10;
+    for policy in [EvictionPolicy::None, EvictionPolicy::Lru, EvictionPolicy::Lfu] {
+        let options = MapOptions { max_bytes: Some(10 * entry), eviction: policy, ..MapOptions::default() };
+        let (mut p, m) = (partition(), map(options));
+        for i in 0..10_u8 {
+            p.put(&at(&m, NOW), &put(&[0, i], &[0; 10])).unwrap();
+        }
+        let later = NOW.after(seconds(60));
+        (0..20).for_each(|_| assert!(p.get(&at(&m, later), &[0, 0]).is_some()));
+        let one_more = p.put(&at(&m, later), &put(&[1, 1], &[0; 10]));
+        if policy == EvictionPolicy::None {
+            assert_eq!(one_more, Err(Refusal::MapFull { share: 10 * entry }));
+            assert!(p.put(&at(&m, later), &put(&[0, 3], &[1; 10])).is_ok(), "what does not grow is written");
+        } else {
+            assert!(one_more.is_ok());
+            assert!(p.get(&at(&m, later), &[0, 0]).is_some(), "{policy:?} keeps what is used");
+            assert_eq!(p.statistics(m.id).evictions, 1);
+        }
+        assert_eq!(p.entries(), 10);
+        let huge = p.put(&at(&m, later), &put(b"huge", &[0; 1000]));
+        assert_eq!(huge, Err(Refusal::MapFull { share: 10 * entry }), "{policy:?}");
+        p.check_invariants();
+    }
+}
+
+#[test]
 fn a_batch_that_outgrows_its_map_writes_its_evicted_entries_anew() {
     for policy in POLICIES {
         let (mut p, m) = (partition(), evicting(policy, 100 * (64 + 1 + 10)));
@@ -66,6 +93,23 @@ fn an_evicted_entry_that_does_not_fit_any_more_is_refused_alone() {
     let full = Refusal::MapFull { share: 3 * (64 + 1 + 10) };
     assert_eq!(results.collect::<Vec<_>>(), [Ok(()), Err(full), Ok(())]);
     p.check_invariants();
+}
+
+#[test]
+fn a_map_of_a_few_entries_among_many_that_are_gone_evicts() {
+    for policy in POLICIES {
+        let (mut p, m) = (partition(), evicting(policy, 10_000 * (64 + 4)));
+        let at = at(&m, NOW);
+        (0..9_000_u32).for_each(|key| drop(p.put(&at, &put(&key.to_be_bytes(), b"")).unwrap()));
+        for key in (0..9_000_u32).filter(|key| key % 1000 != 0) {
+            p.remove(&at, &Remove { key: &key.to_be_bytes(), if_version: None, previous: Previous::Ignore })
+                .unwrap();
+        }
+        let huge = vec![0; 9_999 * (64 + 4)];
+        assert!(p.put(&at, &put(b"huge", &huge)).is_ok(), "{policy:?}");
+        assert_eq!((p.entries(), p.statistics(m.id).evictions), (1, 9), "{policy:?}");
+        p.check_invariants();
+    }
 }
 
 proptest! {
