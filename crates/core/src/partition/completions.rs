@@ -4,7 +4,7 @@
 //! horizon (the age past which client ids are not served). What either has dropped is in doubt for ever, and never run again.
 //! The scheme is that of RIFL (Lee et al., SOSP 2015), without its leases.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
@@ -58,8 +58,8 @@ pub enum Admission<'a> {
 #[derive(Debug, Default)]
 struct Client {
     watermark: u64,
-    /// By rising sequence.
-    results: Vec<(u64, Completion)>,
+    /// By rising sequence: most come at the end and go from the front.
+    results: VecDeque<(u64, Completion)>,
     bytes: u64,
 }
 
@@ -108,7 +108,7 @@ impl Completions {
         if id.sequence < client.watermark {
             return Admission::InDoubt;
         }
-        match client.results.binary_search_by_key(&id.sequence, |(sequence, _)| *sequence) {
+        match client.find(id.sequence) {
             Ok(found) => Admission::Known(&client.results[found].1),
             Err(_) => Admission::Fresh,
         }
@@ -134,7 +134,7 @@ impl Completions {
             // It took several turns, and its client has stopped waiting for it in between.
             return;
         }
-        match client.results.binary_search_by_key(&id.sequence, |(sequence, _)| *sequence) {
+        match client.find(id.sequence) {
             Ok(found) => {
                 let replaced = std::mem::replace(&mut client.results[found].1, completion);
                 client.bytes -= cost(&replaced);
@@ -171,7 +171,7 @@ impl Completions {
         for (id, client) in &self.clients {
             assert!(id.issued >= self.horizon, "clients before the horizon are forgotten");
             assert!(
-                client.results.is_sorted_by(|a, b| a.0 < b.0),
+                client.results.iter().is_sorted_by(|a, b| a.0 < b.0),
                 "results are in order, each sequence once"
             );
             assert!(
@@ -193,9 +193,23 @@ impl Client {
             return 0;
         }
         self.watermark = oldest_pending;
-        let gone = self.results.partition_point(|(sequence, _)| *sequence < oldest_pending);
-        let freed: u64 = self.results.drain(..gone).map(|(_, completion)| cost(&completion)).sum();
+        let mut freed = 0;
+        while let Some((_, completion)) =
+            self.results.pop_front_if(|(sequence, _)| *sequence < oldest_pending)
+        {
+            freed += cost(&completion);
+        }
         self.bytes -= freed;
         freed
+    }
+
+    /// The place of a result, or where it would be.
+    fn find(&self, sequence: u64) -> Result<usize, usize> {
+        match self.results.back() {
+            Some((last, _)) if sequence <= *last => {
+                self.results.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
+            }
+            Some(_) | None => Err(self.results.len()),
+        }
     }
 }
