@@ -16,6 +16,7 @@ mod ticket;
 pub(crate) use memory::{Memory, Moment};
 pub(crate) use message::{Action, Message, Placed, Source, Step, StepKind, View};
 pub(crate) use partitions::{Partitions, Shard};
+pub(crate) use positions::Waiter;
 pub(crate) use short::{OwnedResult, run_short};
 pub(crate) use slow::{SlowPart, SlowReply};
 pub(crate) use sweep::{Sweep, SweepProgress, SweepTurns};

@@ -57,12 +57,11 @@ impl Shard {
         moment: &mut Moment,
         work: impl FnOnce(&mut Partition, &Moment) -> R,
     ) -> R {
-        let (before, position) = (self.partition.bytes(), self.partition.position());
+        let before = self.partition.bytes();
         let result = work(&mut self.partition, moment);
         moment.charge(before, self.partition.bytes());
-        if self.partition.position() != position {
-            self.positions.moved(self.partition.id().index, self.partition.position());
-        }
+        let (index, position) = (self.partition.id().index, self.partition.position());
+        self.partition.changed_maps().for_each(|map| self.positions.moved(map, index, position));
         result
     }
 }
@@ -136,7 +135,7 @@ impl Partitions {
         &self.memory
     }
 
-    pub(crate) fn positions(&self) -> &Positions {
+    pub(crate) fn positions(&self) -> &Arc<Positions> {
         &self.positions
     }
 

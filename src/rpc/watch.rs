@@ -16,7 +16,7 @@ use super::scan::deleted;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::maps::Map;
-use crate::partition::Shard;
+use crate::partition::{Shard, Waiter};
 
 /// Between two looks at whether the map is still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,6 +34,7 @@ pub(crate) struct Watches {
 struct Watch {
     grid: Arc<Grid>,
     map: Arc<Map>,
+    waiter: Waiter,
     prefix: Bytes,
     incarnation: u64,
     positions: Vec<Version>,
@@ -62,6 +63,8 @@ impl Watches {
         }
         let full = Failure::TooManyWatches { limit: WATCHES };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full)?;
+        // Before the changes are kept: from then on it learns of each.
+        let waiter = grid.partitions.positions().waiter(map.descriptor.id);
         let now = start(&grid, &map).await?;
         let (positions, missed) = match &request.token[..] {
             [] => (now, false),
@@ -79,6 +82,7 @@ impl Watches {
         let watch = Watch {
             grid,
             map,
+            waiter,
             prefix: request.prefix,
             incarnation: self.incarnation,
             positions,
@@ -163,12 +167,11 @@ impl Watch {
 
     /// Waits until there may be something to read.
     async fn wait(&mut self) -> Result<(), Failure> {
-        let waiter = self.grid.partitions.positions().waiter();
         while self.unread.is_empty() {
             if self.map.is_deleted() {
                 return Err(deleted(&self.map));
             }
-            self.unread = waiter.past(&self.positions, LOOK).await;
+            self.unread = self.waiter.past(&self.positions, LOOK).await;
             if self.kept.elapsed() > KEEP {
                 self.kept = tokio::time::Instant::now();
                 self.unread = (0..self.grid.partitions.count()).collect();

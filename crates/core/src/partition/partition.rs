@@ -97,7 +97,7 @@ impl Partition {
         let store = self.maps.get_mut(&at.map.id)?;
         let slot = store.locate(key).slot()?;
         if store.is_expired(slot, at.now) {
-            self.ledger.erase(store, slot, ChangeKind::Expired);
+            self.ledger.erase(at.map.id, store, slot, ChangeKind::Expired);
             return None;
         }
         store.touch(slot, at.now);
@@ -186,8 +186,9 @@ impl Partition {
         let store = self.maps.get_mut(&at.map.id).expect("a live slot is one of its map");
         store.touch(slot, at.now);
         if let Some(deadline) = deadline {
-            self.ledger
-                .change(store, |store, position| store.set_deadline(slot, deadline, position.advance()));
+            self.ledger.change(at.map.id, store, |store, position| {
+                store.set_deadline(slot, deadline, position.advance())
+            });
         }
         let entry = store.view(slot).expect("a live slot holds an entry");
         Answer::Touched { found: true, ttl: entry.ttl(at.now), version: entry.version }
@@ -246,7 +247,7 @@ impl Partition {
             return 0;
         };
         let removed = store.len() as u64;
-        self.doomed.push(self.ledger.change(store, |store, position| store.clear(position.advance())));
+        self.doomed.push(self.ledger.change(map, store, |store, position| store.clear(position.advance())));
         removed
     }
 
@@ -276,6 +277,11 @@ impl Partition {
         let position = self.position();
         self.store(at).keep_tail(position, at.now);
         position
+    }
+
+    /// Watched maps that have changed since this was asked last.
+    pub fn changed_maps(&mut self) -> impl Iterator<Item = MapId> {
+        self.ledger.changed.drain(..)
     }
 
     /// Whether changes of a map are kept for watchers.
@@ -336,12 +342,12 @@ impl Partition {
     fn change<R>(&mut self, at: &Access<'_>, change: impl FnOnce(&mut MapStore, &mut Version) -> R) -> R {
         self.store(at);
         let store = self.maps.get_mut(&at.map.id).expect("made if it was not there");
-        self.ledger.change(store, change)
+        self.ledger.change(at.map.id, store, change)
     }
 
     fn erase(&mut self, map: MapId, slot: Slot, kind: ChangeKind) {
         if let Some(store) = self.maps.get_mut(&map) {
-            self.ledger.erase(store, slot, kind);
+            self.ledger.erase(map, store, slot, kind);
         }
     }
 }

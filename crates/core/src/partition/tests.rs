@@ -14,6 +14,7 @@ use crate::store::ChangeKind;
 mod eviction;
 mod expiry;
 mod memory;
+mod watched;
 
 const NOW: GridTime = GridTime(1_700_000_000_000);
 

@@ -17,8 +17,8 @@ impl Partition {
             self.doomed.pop();
         }
         let mut left = EXPIRE_ENTRIES;
-        for store in self.maps.values_mut() {
-            self.ledger.change(store, |store, position| {
+        for (map, store) in &mut self.maps {
+            self.ledger.change(*map, store, |store, position| {
                 store.drop_abandoned_tail(now);
                 expire_some(store, position, now, &mut left);
             });
@@ -30,7 +30,7 @@ impl Partition {
     pub fn expire_due(&mut self, map: MapId, now: GridTime) -> bool {
         let mut left = EXPIRE_ENTRIES;
         if let Some(store) = self.maps.get_mut(&map) {
-            self.ledger.change(store, |store, position| expire_some(store, position, now, &mut left));
+            self.ledger.change(map, store, |store, position| expire_some(store, position, now, &mut left));
         }
         left > 0
     }

@@ -1,6 +1,7 @@
-//! What the maps of a partition have in common: the log position of their last change, and the memory that they hold.
+//! What the maps of a partition have in common: the log position of their last change, the memory that they hold, and which
+//! watched ones have changed.
 
-use crate::ids::{Slot, Version};
+use crate::ids::{MapId, Slot, Version};
 use crate::store::{ChangeKind, MapStore};
 
 #[derive(Debug, Default)]
@@ -8,23 +9,29 @@ pub(super) struct Ledger {
     pub(super) position: Version,
     /// What all stores hold, in bytes.
     pub(super) bytes: u64,
+    /// Watched maps that have changed, each once.
+    pub(super) changed: Vec<MapId>,
 }
 
 impl Ledger {
-    /// Lets `change` work on a store, and counts what the store then holds.
+    /// Lets `change` work on the store of a map, and notes what became of it.
     pub(super) fn change<R>(
         &mut self,
+        map: MapId,
         store: &mut MapStore,
         change: impl FnOnce(&mut MapStore, &mut Version) -> R,
     ) -> R {
-        let before = store.bytes();
+        let (bytes, position) = (store.bytes(), self.position);
         let result = change(store, &mut self.position);
-        self.bytes = self.bytes - before + store.bytes();
+        self.bytes = self.bytes - bytes + store.bytes();
+        if self.position != position && store.is_watched() && !self.changed.contains(&map) {
+            self.changed.push(map);
+        }
         result
     }
 
     /// Takes an entry away.
-    pub(super) fn erase(&mut self, store: &mut MapStore, slot: Slot, kind: ChangeKind) {
-        self.change(store, |store, position| store.remove(slot, kind, position.advance()));
+    pub(super) fn erase(&mut self, map: MapId, store: &mut MapStore, slot: Slot, kind: ChangeKind) {
+        self.change(map, store, |store, position| store.remove(slot, kind, position.advance()));
     }
 }

@@ -22,7 +22,7 @@ impl Partition {
         };
         match store.locate(key) {
             Located::At(slot) if store.is_expired(slot, at.now) => {
-                self.ledger.erase(store, slot, ChangeKind::Expired);
+                self.ledger.erase(at.map.id, store, slot, ChangeKind::Expired);
                 store.locate(key)
             }
             located @ (Located::At(_) | Located::Nowhere(_)) => located,
