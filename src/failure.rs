@@ -62,6 +62,8 @@ pub(crate) enum Failure {
     Token,
     #[error("this node serves {limit} watches already")]
     TooManyWatches { limit: usize },
+    #[error("requests and answers in flight take {held} bytes, this one is refused past {limit}")]
+    Overloaded { held: usize, limit: usize },
     #[error("the answer did not come in time")]
     TimedOut,
     #[error("internal error: {what}")]
@@ -170,6 +172,7 @@ impl Failure {
             }
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
             Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
+            Self::Overloaded { limit, .. } => overloaded().with("limit", limit),
             Self::TooManyWatches { limit } => overloaded().with("limit", limit),
             Self::TimedOut => Facts {
                 outcome: v1::Outcome::InDoubt,

@@ -10,6 +10,7 @@ use wattle_core::name::Name;
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::functions::{ActiveFunction, Catalog, Loader, TOO_OFTEN};
+use crate::in_flight::InFlight;
 use crate::maps::{Map, Maps};
 use crate::partition::{Partitions, Shard};
 
@@ -21,6 +22,7 @@ pub(crate) struct Grid {
     pub(crate) loader: Loader,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) control: Control,
+    pub(crate) in_flight: Arc<InFlight>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
 }

@@ -7,6 +7,7 @@ mod failure;
 mod functions;
 mod grid;
 mod grid_clock;
+mod in_flight;
 mod maps;
 pub mod node;
 pub mod observability;

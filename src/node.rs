@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::control::{Control, DataDirectory, DataDirectoryError, JournalError};
 use crate::functions::{Catalog, FileError, Loader, ModuleFiles};
 use crate::grid::Grid;
+use crate::in_flight::InFlight;
 use crate::maps::Maps;
 use crate::observability::{Metrics, router};
 use crate::partition::{Memory, Partitions, tick_partitions};
@@ -121,7 +122,7 @@ impl Node {
             }
         };
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let io = IoThreads::start(cores, &routes, &stop).map_err(refused("a thread"))?;
+        let io = IoThreads::start(cores, (&routes, &grid.in_flight), &stop).map_err(refused("a thread"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
         let until = stop.clone();
@@ -249,6 +250,7 @@ fn grid(config: &Config, directory: Option<&DataDirectory>, metrics: &Metrics) -
         loader: Loader::new(runtime, compiler, files),
         partitions: Arc::new(partitions.map_err(refused("a thread"))?),
         control,
+        in_flight: Arc::new(InFlight::new(config.memory_bytes)),
         value_bytes: config.value_bytes,
     })
 }

@@ -7,8 +7,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use wattle_core::ids::{MapId, RequestId};
 use wattle_core::limits::{
-    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, PREFETCHED_KEYS,
-    SHORT_BYTES, SHORT_KEYS, TTL_MAX,
+    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, OPERATION_BYTES,
+    PREFETCHED_KEYS, REQUEST_BYTES, SHORT_BYTES, SHORT_KEYS, TTL_MAX,
 };
 use wattle_core::partition::{Operation, Outcome, Partition, TtlChange, TtlChoice, prefetch};
 use wattle_strand::{Cost, Group};
@@ -93,7 +93,8 @@ fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 impl Grid {
-    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order.
+    /// Runs a request: each operation's result is handed to `set` with its place, once, in no order. As long as what it returns is
+    /// kept, the request is counted with its answer.
     ///
     /// # Errors
     /// The request as a whole is wrong; nothing has run.
@@ -101,11 +102,13 @@ impl Grid {
         self: &Arc<Self>,
         request: Request,
         set: &mut (impl FnMut(usize, Result<Outcome<'_>, Failure>) + Send),
-    ) -> Result<(), Failure> {
+    ) -> Result<Arc<Message>, Failure> {
         let source = Arc::new(request.source);
         let views = source.views(BATCH_OPERATIONS)?;
-        check_size("batch", views.iter().map(bytes_of).sum(), BATCH_BYTES)?;
-        let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes);
+        let bytes = views.iter().map(bytes_of).sum();
+        check_size("batch", bytes, BATCH_BYTES)?;
+        let held = self.in_flight.take(REQUEST_BYTES + views.len() * OPERATION_BYTES + bytes)?;
+        let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
         let refused = self.resolve(&mut message, &request.names, &views).await?;
         let message = Arc::new(message);
         let operations = self.admit(&message, &views, &refused, set);
@@ -114,7 +117,7 @@ impl Grid {
             self.suspend(&function).await;
         }
         if waiting.is_empty() {
-            return Ok(());
+            return Ok(message);
         }
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part);
         let mut pending: FuturesUnordered<_> = waiting.into_iter().map(in_turn).collect();
@@ -123,7 +126,7 @@ impl Grid {
                 result.give(|result| set(place as usize, result));
             }
         }
-        Ok(())
+        Ok(message)
     }
 
     /// Finds the maps and functions that a request names. What cannot be found is refused where it is used.

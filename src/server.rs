@@ -19,7 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use crate::rpc::Explain;
+use crate::in_flight::InFlight;
+use crate::rpc::{Counted, Explain};
 
 /// Connections that wait for their runtime.
 const BACKLOG: usize = 256;
@@ -36,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 struct IoThread {
     connections: Arc<AtomicUsize>,
-    sender: mpsc::Sender<io::Result<Counted>>,
+    sender: mpsc::Sender<io::Result<Connection>>,
     thread: JoinHandle<()>,
 }
 
@@ -46,13 +47,19 @@ pub(crate) struct IoThreads(Vec<IoThread>);
 
 impl IoThreads {
     /// Starts `count` threads that serve `routes` until `stop`, and then finish the calls in flight.
-    pub(crate) fn start(count: usize, routes: &Routes, stop: &CancellationToken) -> io::Result<Self> {
+    pub(crate) fn start(
+        count: usize,
+        (routes, in_flight): (&Routes, &Arc<InFlight>),
+        stop: &CancellationToken,
+    ) -> io::Result<Self> {
         let start = |number| {
             let (sender, receiver) = mpsc::channel(BACKLOG);
-            let (routes, stop) = (routes.clone(), stop.clone());
+            let services =
+                Counted { services: Explain(routes.clone().prepare()), in_flight: Arc::clone(in_flight) };
+            let stop = stop.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new().name(format!("io-{number}"));
-            let thread = thread.spawn(move || runtime.block_on(serve(receiver, routes, stop)))?;
+            let thread = thread.spawn(move || runtime.block_on(serve(receiver, services, stop)))?;
             Ok(IoThread { connections: Arc::default(), sender, thread })
         };
         Ok(Self((0..count).map(start).collect::<io::Result<_>>()?))
@@ -78,8 +85,8 @@ impl IoThreads {
     fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr) {
         let fewest = self.0.iter().min_by_key(|io| io.connections.load(Ordering::Relaxed));
         let Some(io) = fewest else { return };
-        let counted = Counted::new(stream, peer, &io.connections);
-        if io.sender.try_send(Ok(counted)).is_err() {
+        let connection = Connection::new(stream, peer, &io.connections);
+        if io.sender.try_send(Ok(connection)).is_err() {
             warn!(%peer, "a connection was refused: too many are being accepted");
         }
     }
@@ -101,13 +108,14 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-async fn serve(receiver: mpsc::Receiver<io::Result<Counted>>, routes: Routes, stop: CancellationToken) {
-    let incoming = tokio_stream::StreamExt::map(ReceiverStream::new(receiver), |counted| counted?.attach());
+async fn serve(receiver: mpsc::Receiver<io::Result<Connection>>, services: Counted, stop: CancellationToken) {
+    let incoming =
+        tokio_stream::StreamExt::map(ReceiverStream::new(receiver), |connection| connection?.attach());
     let server = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .serve_with_incoming_shutdown(Explain(routes.prepare()), incoming, stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(services, incoming, stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -123,7 +131,7 @@ async fn serve(receiver: mpsc::Receiver<io::Result<Counted>>, routes: Routes, st
 
 /// A connection that is counted while it lives.
 #[derive(Debug)]
-struct Counted {
+struct Connection {
     stream: Stream,
     peer: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -136,7 +144,7 @@ enum Stream {
     Attached(TcpStream),
 }
 
-impl Counted {
+impl Connection {
     fn new(stream: std::net::TcpStream, peer: SocketAddr, connections: &Arc<AtomicUsize>) -> Self {
         connections.fetch_add(1, Ordering::Relaxed);
         Self { stream: Stream::Detached(Some(stream)), peer, connections: Arc::clone(connections) }
@@ -160,13 +168,13 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Connected for Counted {
+impl Connected for Connection {
     type ConnectInfo = SocketAddr;
 
     fn connect_info(&self) -> SocketAddr {
@@ -174,7 +182,7 @@ impl Connected for Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for Connection {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -184,7 +192,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.stream()?.poll_write(context, buf)
     }

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     maps: MapMetrics,
     held: Gauge,
     limit: Gauge,
+    in_flight: Gauge,
     inbox_operations: Family<ByLane, Gauge>,
     inbox_bytes: Family<ByLane, Gauge>,
     waiting: Gauge,
@@ -82,6 +83,9 @@ impl Metrics {
         registry.register("map_evictions", "Entries that made room for others", maps.evictions.clone());
         registry.register("map_expirations", "Entries whose time had come", maps.expirations.clone());
         let (held, limit, waiting) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let in_flight = Gauge::default();
+        let help = "Memory held by requests and answers in flight";
+        registry.register_with_unit("in_flight", help, Unit::Bytes, in_flight.clone());
         registry.register_with_unit("memory_held", "Memory held by partitions", Unit::Bytes, held.clone());
         registry.register_with_unit(
             "memory_limit",
@@ -93,7 +97,7 @@ impl Metrics {
         registry.register("inbox_operations", "Operations that wait in inboxes", inbox_operations.clone());
         registry.register_with_unit("inbox", "Bytes that wait in inboxes", Unit::Bytes, inbox_bytes.clone());
         registry.register("compute_waiting", "Partitions that wait for a compute thread", waiting.clone());
-        Self { registry, functions, maps, held, limit, inbox_operations, inbox_bytes, waiting }
+        Self { registry, functions, maps, held, limit, in_flight, inbox_operations, inbox_bytes, waiting }
     }
 
     pub(crate) fn functions(&self) -> FunctionMetrics {
@@ -114,6 +118,7 @@ impl Metrics {
     fn refresh_partitions(&self, grid: &Grid) {
         self.held.set(whole(grid.partitions.memory().held()));
         self.limit.set(whole(grid.partitions.memory().limit()));
+        self.in_flight.set(whole(grid.in_flight.held() as u64));
         self.waiting.set(whole(grid.partitions.waiting_for_pool() as u64));
         let mut lanes = [("keyed", 0, 0), ("slow", 0, 0)];
         for strand in grid.partitions.strands() {

@@ -12,6 +12,7 @@ use wattle_frame::pipeline::{self, Operations};
 
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
+use crate::in_flight::Held;
 use crate::maps::Map;
 
 /// The operations of a request, as they arrived.
@@ -192,11 +193,16 @@ pub(crate) struct Message {
     pub(crate) value_bytes: usize,
     /// Values and responses in the answer so far, in bytes.
     answered: AtomicUsize,
+    /// All of this, and the answer so far.
+    held: Held,
 }
+
+/// An answer is counted in steps of so many bytes: most never need to be.
+const COUNTED: usize = 16 << 10;
 
 impl Message {
     /// A message whose names are not resolved yet.
-    pub(crate) fn new(source: Arc<Source>, id: Option<RequestId>, value_bytes: usize) -> Self {
+    pub(crate) fn new(source: Arc<Source>, id: Option<RequestId>, value_bytes: usize, held: Held) -> Self {
         Self {
             source,
             id,
@@ -204,23 +210,28 @@ impl Message {
             functions: SmallVec::new(),
             value_bytes,
             answered: AtomicUsize::new(0),
+            held,
         }
     }
 
     /// Whether another operation may add to the answer: who asks for more than fits a message asks twice.
     pub(crate) fn may_answer(&self) -> Result<(), Failure> {
         let size = self.answered.load(Ordering::Relaxed);
-        if size < ANSWER_BYTES {
-            Ok(())
-        } else {
-            Err(Failure::TooLarge { what: "answer", size, limit: ANSWER_BYTES })
+        match size {
+            0 => self.held.take(0),
+            1..ANSWER_BYTES => Ok(()),
+            ANSWER_BYTES.. => Err(Failure::TooLarge { what: "answer", size, limit: ANSWER_BYTES }),
         }
     }
 
     /// So many bytes went into the answer.
     pub(crate) fn answered(&self, bytes: usize) {
         if bytes > 0 {
-            self.answered.fetch_add(bytes, Ordering::Relaxed);
+            let before = self.answered.fetch_add(bytes, Ordering::Relaxed);
+            let steps = (before + bytes) / COUNTED - before / COUNTED;
+            if steps > 0 {
+                self.held.add(steps * COUNTED);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request as Call, Response, Status};
 use wattle_core::ids::{ModuleHash, RequestId};
-use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS};
+use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS, REQUEST_BYTES, SCAN_BYTES};
 use wattle_core::partition::{Answer, Outcome};
 use wattle_proto::v1;
 use wattle_proto::v1::compute_service_server::ComputeService;
@@ -16,7 +16,7 @@ use super::convert::request_id;
 use super::status::operation_error;
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::partition::{Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
+use crate::partition::{Message, Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
 use crate::request::{Request, group_of};
 
 type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
@@ -66,8 +66,8 @@ impl ComputeService for Compute {
             return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
         self.grid.catalog.resolve(&request.function).map_err(Failure::from)?;
-        let parts = invoke_keys(&self.grid, id, request).await?;
-        Ok(Response::new(stream::iter(parts.into_iter().map(Ok)).boxed()))
+        let (parts, counted) = invoke_keys(&self.grid, id, request).await?;
+        Ok(Response::new(keeping(counted, stream::iter(parts.into_iter().map(Ok))).boxed()))
     }
 
     type InvokeAllStream = Parts;
@@ -79,6 +79,7 @@ impl ComputeService for Compute {
             let size = request.argument.len();
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
         }
+        let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
         let sweep = Arc::new(Sweep {
             function: self.grid.catalog.resolve(&request.function).map_err(Failure::from)?,
             map: self.grid.map(&request.map)?,
@@ -87,7 +88,7 @@ impl ComputeService for Compute {
             value_bytes: self.grid.value_bytes,
             responses: !request.discard_responses,
         });
-        Ok(Response::new(sweep_all(Arc::clone(&self.grid), sweep).boxed()))
+        Ok(Response::new(keeping(held, sweep_all(Arc::clone(&self.grid), sweep)).boxed()))
     }
 }
 
@@ -105,7 +106,7 @@ async fn invoke_keys(
     grid: &Arc<Grid>,
     id: Option<RequestId>,
     request: v1::InvokeKeysRequest,
-) -> Result<Vec<v1::InvokePart>, Failure> {
+) -> Result<(Vec<v1::InvokePart>, Arc<Message>), Failure> {
     let step = |key: &Bytes| Step {
         map: MAP,
         key: key.clone(),
@@ -115,11 +116,12 @@ async fn invoke_keys(
     let mut results: Vec<v1::EntryResult> =
         request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
     let names = vec![request.map, request.function];
-    grid.perform(Request { id, names, source }, &mut |place, result| match result.and_then(processed) {
+    let request = Request { id, names, source };
+    let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, _)) => results[place].response = response,
         Err(failure) => results[place].error = Some(operation_error(&failure)),
-    })
-    .await?;
+    };
+    let message = grid.perform(request, set).await?;
     results.sort_by_cached_key(|result| grid.partitions.of(&result.key));
     let of = |result: &v1::EntryResult| grid.partitions.of(&result.key);
     let mut parts = Vec::new();
@@ -136,7 +138,15 @@ async fn invoke_keys(
     }
     let involved = u32::try_from(parts.iter().filter(|part| part.complete).count()).unwrap_or(u32::MAX);
     parts.iter_mut().for_each(|part| part.partitions = involved);
-    Ok(parts)
+    Ok((parts, message))
+}
+
+/// Keeps what a stream is counted by as long as the stream.
+fn keeping<T>(counted: impl Send + 'static, stream: impl Stream<Item = T>) -> impl Stream<Item = T> {
+    stream.map(move |item| {
+        let _counted = &counted;
+        item
+    })
 }
 
 /// Partitions of a whole-map call that are worked on at the same time: enough to keep the compute pool busy.
@@ -178,6 +188,11 @@ async fn take_turns(
     // Never contended: the turns of a partition follow one another. It is here because they outlive each submission.
     let turn = move |worker: &mut _, shard: &mut _| turns.lock().turn(worker, shard);
     let group = group_of(&sweep.function);
+    let answer = if sweep.responses { SCAN_BYTES } else { REQUEST_BYTES };
+    let _held = match grid.in_flight.take(answer) {
+        Ok(held) => held,
+        Err(full) => return SweepProgress::failed(full),
+    };
     match grid.partitions.run_slow(index, (group, sweep.argument.len()), turn).await {
         Ok(progress) => {
             if progress.suspend {

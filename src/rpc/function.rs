@@ -58,7 +58,9 @@ impl FunctionService for Functions {
         let promote = if header.stage { Promote::Later } else { Promote::AtOnce };
         let grid = Arc::clone(&self.grid);
         let export = header.export;
+        let held = grid.in_flight.take(uploaded.bytes.len())?;
         let prepared = tokio::task::spawn_blocking(move || {
+            let _held = held;
             let module = grid.loader.prepare(&uploaded, options.memory_bytes).map_err(UploadError::from)?;
             let uploaded_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
             let uploaded_ms = u64::try_from(uploaded_ms).unwrap_or(u64::MAX);

@@ -3,6 +3,7 @@
 
 mod compute;
 mod convert;
+mod counted;
 mod explain;
 mod function;
 mod grid;
@@ -14,6 +15,7 @@ mod status;
 mod watch;
 
 pub(crate) use compute::Compute;
+pub(crate) use counted::Counted;
 pub(crate) use explain::Explain;
 pub(crate) use function::Functions;
 pub(crate) use grid::GridInfo;

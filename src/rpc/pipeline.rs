@@ -15,7 +15,7 @@ use super::packed;
 use super::status::operation_error;
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::partition::Source;
+use crate::partition::{Message, Source};
 use crate::request::Request;
 
 /// The answers to a stream of messages. It ends after the stream has ended and every message is answered; if it ended with a
@@ -27,33 +27,49 @@ pub(super) fn answers(
     let refusal = Arc::new(OnceLock::new());
     let refused = Arc::clone(&refusal);
     let read = move |message: Result<v1::PipelineRequest, Status>| {
-        message.map_err(|status| refused.set(Failure::from(&status).into())).ok()
+        message.map_err(|status| refused.set(explained(status))).ok()
     };
     let answer = move |message: v1::PipelineRequest| {
         let grid = Arc::clone(&grid);
         async move {
             let tag = message.tag;
-            let results = match perform(&grid, message).await {
-                Ok(results) => results,
-                Err(failure) => Results::Error(operation_error(&failure)),
+            let (results, counted) = match perform(&grid, message).await {
+                Ok((results, message)) => (results, Some(message)),
+                Err(failure) => (Results::Error(operation_error(&failure)), None),
             };
-            Ok(v1::PipelineResponse { tag, results: Some(results) })
+            (v1::PipelineResponse { tag, results: Some(results) }, counted)
         }
     };
     let answers =
         tokio_stream::StreamExt::map_while(messages, read).map(answer).buffer_unordered(PIPELINE_MESSAGES);
+    // From here on the body of the answer is counted.
+    let answers = answers.map(|(response, _counted)| Ok(response));
     answers.chain(stream::once(async move { refusal.get().cloned().map(Err) }).flat_map(stream::iter))
 }
 
-async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Result<Results, Failure> {
+/// A refusal that has its details, if it was made by this node.
+fn explained(status: Status) -> Status {
+    if status.details().is_empty() { Failure::from(&status).into() } else { status }
+}
+
+/// An answer, and what it is counted by.
+type Performed<T> = Result<(T, Arc<Message>), Failure>;
+
+async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Performed<Results> {
     let id = request_id(message.request_id, grid.partitions.clock().now())?;
     let patience = message.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
     let problem = "a message carries a list or a frame";
     let operations = message.operations.ok_or(Failure::Argument { field: "operations", problem })?;
     let performed = async {
         match operations {
-            Wire::List(list) => perform_list(grid, id, list.operations).await.map(Results::List),
-            Wire::Frame(frame) => perform_frame(grid, id, frame).await.map(Results::Frame),
+            Wire::List(list) => {
+                let (results, message) = perform_list(grid, id, list.operations).await?;
+                Ok((Results::List(results), message))
+            }
+            Wire::Frame(frame) => {
+                let (results, message) = perform_frame(grid, id, frame).await?;
+                Ok((Results::Frame(results), message))
+            }
         }
     };
     match patience {
@@ -66,7 +82,7 @@ async fn perform_list(
     grid: &Arc<Grid>,
     id: Option<wattle_core::ids::RequestId>,
     operations: Vec<v1::Operation>,
-) -> Result<v1::OperationResultList, Failure> {
+) -> Performed<v1::OperationResultList> {
     let size = operations.len();
     if size > BATCH_OPERATIONS {
         return Err(Failure::TooMany { what: "operations", size, limit: BATCH_OPERATIONS });
@@ -78,15 +94,16 @@ async fn perform_list(
     }
     let mut results: Vec<v1::OperationResult> = vec![v1::OperationResult::default(); steps.len()];
     let request = Request { id, names: names.into_inner(), source: Source::Steps(steps) };
-    grid.perform(request, &mut |place, result| results[place] = operation_result(result)).await?;
-    Ok(v1::OperationResultList { results })
+    let message =
+        grid.perform(request, &mut |place, result| results[place] = operation_result(result)).await?;
+    Ok((v1::OperationResultList { results }, message))
 }
 
 async fn perform_frame(
     grid: &Arc<Grid>,
     id: Option<wattle_core::ids::RequestId>,
     frame: bytes::Bytes,
-) -> Result<bytes::Bytes, Failure> {
+) -> Performed<bytes::Bytes> {
     let (names, count) = {
         let operations = Operations::parse(&frame)?;
         let names: Result<Vec<String>, _> = operations.names().map(|name| name.map(str::to_owned)).collect();
@@ -96,17 +113,18 @@ async fn perform_frame(
     let mut writer = ResultsWriter::new(&mut buffer, count)?;
     let mut problem = None;
     let request = Request { id, names, source: Source::Packed(frame) };
-    grid.perform(request, &mut |place, result| {
-        if let Err(error) = packed::write(&mut writer, place, &result) {
-            problem = Some(error);
-        }
-    })
-    .await?;
+    let message = grid
+        .perform(request, &mut |place, result| {
+            if let Err(error) = packed::write(&mut writer, place, &result) {
+                problem = Some(error);
+            }
+        })
+        .await?;
     match problem {
         Some(error) => Err(error.into()),
         None => {
             writer.finish()?;
-            Ok(buffer.into())
+            Ok((buffer.into(), message))
         }
     }
 }
@@ -114,6 +132,6 @@ async fn perform_frame(
 /// A batch in one call.
 pub(super) async fn batch(grid: &Arc<Grid>, request: v1::BatchRequest) -> Result<v1::BatchResponse, Failure> {
     let id = request_id(request.request_id, grid.partitions.clock().now())?;
-    let list = perform_list(grid, id, request.operations).await?;
+    let (list, _counted) = perform_list(grid, id, request.operations).await?;
     Ok(v1::BatchResponse { results: list.results })
 }

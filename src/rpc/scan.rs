@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tonic::Status;
 use wattle_core::ids::{GridTime, RequestId, Slot};
-use wattle_core::limits::KEY_BYTES;
+use wattle_core::limits::{KEY_BYTES, SCAN_BYTES};
 use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded, ScanEnd, ScanRange, Wanted};
 use wattle_core::store::EntryRef;
 use wattle_proto::v1;
@@ -15,6 +15,7 @@ use wattle_strand::Turn;
 use super::convert::wire_duration;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::in_flight::Held;
 use crate::maps::Map;
 use crate::partition::Shard;
 use crate::request::SCANS;
@@ -100,7 +101,7 @@ impl Scan {
     /// The next message; empty turns are skipped.
     async fn next(&mut self) -> Result<Option<v1::ScanResponse>, Failure> {
         while let Some(cursor) = self.cursor {
-            let (entries, end) = self.turn(cursor).await?;
+            let ((entries, end), _held) = self.turn(cursor).await?;
             let next_partition = cursor.partition + 1;
             let cursor = match end {
                 ScanEnd::More(range) => Some(Cursor { range: Some(range), ..cursor }),
@@ -119,13 +120,20 @@ impl Scan {
         Ok(None)
     }
 
-    async fn turn(&self, cursor: Cursor) -> Result<(Vec<v1::ScannedEntry>, ScanEnd), Failure> {
+    /// Entries, and how the partition's scan goes on; with what they are counted by until they are on their way.
+    async fn turn(&self, cursor: Cursor) -> Result<((Vec<v1::ScannedEntry>, ScanEnd), Held), Failure> {
+        let in_flight = Arc::clone(&self.grid.in_flight);
         let (map, prefix) = (Arc::clone(&self.map), self.request.prefix.clone());
         let (keys_only, limit) = (self.request.keys_only, self.left);
         let turn = move |_: &mut _, shard: &mut Shard| {
             if map.is_deleted() {
-                return Turn::Done(None);
+                return Turn::Done(Err(deleted(&map)));
             }
+            // Scans that wait for their turn hold nothing.
+            let held = match in_flight.take(SCAN_BYTES) {
+                Ok(held) => held,
+                Err(full) => return Turn::Done(Err(full)),
+            };
             let scanned = shard.with(|partition, moment| {
                 let at = moment.access(&map.descriptor);
                 let range = cursor.range.unwrap_or_else(|| partition.scan_range(&at));
@@ -136,10 +144,11 @@ impl Scan {
                 });
                 (entries, end)
             });
-            Turn::Done(Some(scanned))
+            let bytes = scanned.0.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+            held.add(bytes.saturating_sub(SCAN_BYTES));
+            Turn::Done(Ok((scanned, held)))
         };
-        let scanned = self.grid.partitions.run_slow(cursor.partition, (SCANS, 0), turn).await?;
-        scanned.ok_or_else(|| deleted(&self.map))
+        self.grid.partitions.run_slow(cursor.partition, (SCANS, 0), turn).await?
     }
 }
 

@@ -135,6 +135,13 @@ impl Watch {
 
     /// Reads partitions that may have changes, until they make a message.
     async fn read_some(&mut self) -> Result<Vec<v1::Change>, Failure> {
+        let _held = loop {
+            match self.grid.in_flight.take(SCAN_BYTES) {
+                Ok(held) => break held,
+                // The changes are kept meanwhile.
+                Err(_full) => tokio::time::sleep(LOOK).await,
+            }
+        };
         let mut changes = Vec::new();
         let mut bytes = 0;
         while bytes < SCAN_BYTES {

@@ -13,7 +13,7 @@ use super::{KEY, MAP, Scene, refusal};
 use crate::harness::guest::Guest;
 
 /// Takes some milliseconds, and keeps what entries it is given.
-const BUSY: &str = "
+pub(super) const BUSY: &str = "
   (local $left i32) (local $count i32) (local $end i32)
   (local.set $count (i32.load offset=8 (local.get $frame)))
   (local.set $end (i32.add (i32.const 16) (i32.mul (local.get $count) (i32.const 32))))
@@ -25,7 +25,7 @@ const BUSY: &str = "
   (call $return (i32.const 131072) (local.get $end))";
 
 /// The arguments of a batch, and more.
-const ROOM: &str =
+pub(super) const ROOM: &str =
     "(if (i32.lt_u (memory.size) (i32.const 192)) (then (drop (memory.grow (i32.const 160)))))";
 
 /// What one of the keys of a call counts for in the inbox, beside the key.

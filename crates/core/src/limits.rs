@@ -49,6 +49,14 @@ pub const PARTITIONS_MAX: u16 = 4096;
 pub const INBOX_BYTES: usize = 64 * MIB;
 /// Operations that wait in the inbox of one partition.
 pub const INBOX_OPERATIONS: usize = 65_536;
+/// All requests and answers in flight may take the memory that entries may take, divided by this.
+pub const IN_FLIGHT_SHARE: u64 = 4;
+/// What requests and answers in flight may take, however little memory a node has, in bytes.
+pub const IN_FLIGHT_BYTES_MIN: usize = 64 * MIB;
+/// What a request in flight takes beside its operations, in bytes.
+pub const REQUEST_BYTES: usize = KIB;
+/// What an operation in flight takes beside its key and its value, in bytes.
+pub const OPERATION_BYTES: usize = 256;
 /// Entries that a scan or a whole-map call takes in one turn of a partition.
 pub const SCAN_ENTRIES: usize = 256;
 /// Bytes of keys and values that a scan or a whole-map call takes in one turn of a partition.
@@ -126,6 +134,12 @@ const _: () = {
     assert!(ARGUMENT_BYTES + KEY_BYTES <= BATCH_BYTES);
     assert!(BATCH_BYTES <= INBOX_BYTES, "a largest batch fits an inbox");
     assert!(BATCH_OPERATIONS <= INBOX_OPERATIONS);
+    let largest = REQUEST_BYTES + BATCH_OPERATIONS * OPERATION_BYTES + BATCH_BYTES;
+    assert!(
+        largest <= IN_FLIGHT_BYTES_MIN / 2,
+        "a largest batch is taken by a node that has nothing else to do"
+    );
+    assert!(MODULE_BYTES <= IN_FLIGHT_BYTES_MIN / 2);
     assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);
     assert!(PARTITIONS <= PARTITIONS_MAX);
     assert!(CPU_BUDGET.as_nanos() <= CPU_BUDGET_MAX.as_nanos());
