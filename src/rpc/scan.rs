@@ -181,6 +181,8 @@ pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
                 sum += entries;
                 break;
             }
+            // There may be much to expire: others of this thread come first.
+            tokio::task::yield_now().await;
         }
     }
     Ok(sum)

@@ -259,23 +259,22 @@ impl Partition {
         }
     }
 
-    /// Takes changed options of a map.
+    /// Takes changed options of a map, also where it has no entries: a write that began before the change may still come, and must
+    /// find the newer ones.
     pub fn update_map(&mut self, map: &MapDescriptor) {
-        if let Some(store) = self.maps.get_mut(&map.id) {
-            store.update(&map.options, map.revision);
-        }
+        self.store(map).update(&map.options, map.revision);
     }
 
     /// Changes of a map after a position, for a watcher.
     pub fn read_changes(&mut self, at: &Access<'_>, from: Version, limit: usize) -> TailRead {
         let position = self.position();
-        self.store(at).read_tail(from, position, limit, at.now)
+        self.store(at.map).read_tail(from, position, limit, at.now)
     }
 
     /// Keeps the changes of a map for watchers from now on, and returns the position that this is.
     pub fn start_watch(&mut self, at: &Access<'_>) -> Version {
         let position = self.position();
-        self.store(at).keep_tail(position, at.now);
+        self.store(at.map).keep_tail(position, at.now);
         position
     }
 
@@ -329,10 +328,10 @@ impl Partition {
         self.seed ^ map.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
-    fn store(&mut self, at: &Access<'_>) -> &mut MapStore {
-        let seed = self.seed_of(at.map.id);
-        self.maps.entry(at.map.id).or_insert_with(|| {
-            let store = MapStore::new(seed, at.map.options.clone(), at.map.revision);
+    fn store(&mut self, map: &MapDescriptor) -> &mut MapStore {
+        let seed = self.seed_of(map.id);
+        self.maps.entry(map.id).or_insert_with(|| {
+            let store = MapStore::new(seed, map.options.clone(), map.revision);
             self.ledger.bytes += store.bytes();
             store
         })
@@ -340,7 +339,7 @@ impl Partition {
 
     /// Lets `change` work on the store of a map, which is made if need be.
     fn change<R>(&mut self, at: &Access<'_>, change: impl FnOnce(&mut MapStore, &mut Version) -> R) -> R {
-        self.store(at);
+        self.store(at.map);
         let store = self.maps.get_mut(&at.map.id).expect("made if it was not there");
         self.ledger.change(at.map.id, store, change)
     }

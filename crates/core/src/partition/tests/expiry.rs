@@ -127,3 +127,13 @@ fn checks_of_entries_that_are_gone_are_forgotten() {
     p.drop_map(m.id);
     assert_eq!(p.bytes(), 0);
 }
+
+#[test]
+fn a_write_that_began_before_an_update_finds_the_newer_options() {
+    let (mut p, old) = (partition(), map(MapOptions { max_idle: Some(seconds(5)), ..MapOptions::default() }));
+    let new = MapDescriptor { revision: 2, options: MapOptions::default(), ..old.clone() };
+    p.update_map(&new);
+    p.put(&at(&old, NOW), &put(b"k", b"v")).unwrap();
+    ticks(&mut p, NOW.after(seconds(60)));
+    assert_eq!(p.entries(), 1);
+}
