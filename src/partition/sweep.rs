@@ -2,10 +2,11 @@
 //! with the effects of each batch, so that a call that comes again goes on where it stood and runs no entry twice.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use wattle_core::ids::{RequestId, Slot};
-use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES};
+use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES, TURN_TIME, TURNS_TIME};
 use wattle_core::partition::{Admission, Completion, PartRefusal, ScanEnd, ScanRange};
 use wattle_strand::Turn;
 
@@ -58,25 +59,38 @@ pub(crate) struct SweepTurns {
     state: Option<State>,
     /// Entries below this slot run one by one because their batch was stopped.
     singly_below: Slot,
+    /// Entries of the next turn: as many as take about [`TURN_TIME`].
+    limit: usize,
+    /// When the turns began that follow one another.
+    began: Option<Instant>,
     progress: SweepProgress,
 }
 
+/// Entries of the first turn: what they take is not known yet.
+const FIRST_ENTRIES: usize = 32;
 /// Bytes and entries of responses that are sent as soon as they are there.
 const REPLY_ENTRIES: usize = 4 * SCAN_ENTRIES;
 
 impl SweepTurns {
     pub(crate) fn new(sweep: Arc<Sweep>) -> Self {
-        Self { sweep, state: None, singly_below: Slot(0), progress: SweepProgress::default() }
+        let (state, progress) = (None, SweepProgress::default());
+        Self { sweep, state, singly_below: Slot(0), limit: FIRST_ENTRIES, began: None, progress }
     }
 
-    /// Takes a turn. Done with a reply when there is enough to tell; unless that is complete, turns are to be taken again.
+    /// Takes a turn. Done with a reply when there is enough to tell, or when other slow work has waited long enough; unless
+    /// the reply is complete, turns are to be taken again.
     pub(crate) fn turn(&mut self, worker: &mut Worker, shard: &mut Shard) -> Turn<SweepProgress> {
+        let start = Instant::now();
         if let Err(failure) = self.advance(worker, shard) {
             self.progress.failure = Some(failure);
             self.progress.complete = true;
         }
+        let longer = start.elapsed() > TURN_TIME;
+        self.limit = if longer { self.limit / 2 } else { self.limit * 2 }.clamp(1, SCAN_ENTRIES);
         let progress = &self.progress;
-        if progress.complete || progress.bytes >= SCAN_BYTES || progress.entries.len() >= REPLY_ENTRIES {
+        let enough = progress.bytes >= SCAN_BYTES || progress.entries.len() >= REPLY_ENTRIES;
+        if progress.complete || enough || self.began.get_or_insert(start).elapsed() > TURNS_TIME {
+            self.began = None;
             return Turn::Done(std::mem::take(&mut self.progress));
         }
         Turn::Again
@@ -91,7 +105,7 @@ impl SweepTurns {
             return Err(refusal.into());
         }
         let Some(mut state) = self.standing(shard)? else { return Ok(()) };
-        let limit = if state.range.next < self.singly_below { 1 } else { SCAN_ENTRIES };
+        let limit = if state.range.next < self.singly_below { 1 } else { self.limit };
         let swept = shard.with(|partition, moment| {
             partition.sweep(&moment.access(&sweep.map.descriptor), state.range, limit)
         });

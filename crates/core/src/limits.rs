@@ -68,6 +68,10 @@ pub const SHORT_BYTES: usize = 64 * KIB;
 /// Keys whose entries are asked of the memory together: about as many cache lines as a core
 /// can wait for at a time.
 pub const PREFETCHED_KEYS: usize = 16;
+/// What a turn of a whole-map call should take; it gets fewer entries if it takes longer.
+pub const TURN_TIME: Duration = Duration::from_millis(20);
+/// How long the turns of a whole-map call follow one another while other slow work of the partition waits.
+pub const TURNS_TIME: Duration = Duration::from_millis(100);
 /// Invocations of quick functions that a call may make in one partition and still run on the caller's thread.
 pub const LIGHT_INVOCATIONS: usize = 4;
 /// What an invocation may take on the average to count as quick.
