@@ -136,7 +136,7 @@ fn recorded_puts(partitions: &mut [Partition], map: &MapDescriptor) {
             for key in &keys {
                 sequence += 1;
                 let id = RequestId { client, sequence, oldest_pending: sequence - IN_FLIGHT };
-                let operations = std::iter::once((access(map), Operation::Put(put(key, &OTHER))));
+                let operations = std::iter::once(Some((access(map), Operation::Put(put(key, &OTHER)))));
                 let run =
                     home(partitions, key).run_part(Some(&id), operations, |_, done| drop(black_box(done)));
                 run.expect("a new id");

@@ -17,7 +17,7 @@ use crate::content;
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::grid::Grid;
-use crate::maps::Tally;
+use crate::maps::{Map, Tally};
 use crate::partition::{
     Action, Message, Moment, NoReply, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View,
     run_short,
@@ -109,9 +109,9 @@ impl Grid {
         check_size("batch", bytes, BATCH_BYTES)?;
         let held = self.in_flight.take(REQUEST_BYTES + views.len() * OPERATION_BYTES + bytes)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
-        let refused = self.resolve(&mut message, &request.names, &views).await?;
+        self.resolve(&mut message, &request.names, &views).await;
         let message = Arc::new(message);
-        let operations = self.admit(&message, &views, &refused, set);
+        let operations = self.admit(&message, &views, set);
         let AtOnce { waiting, suspend } = self.run_at_once(&message, &views, &operations, set);
         if let Some(function) = suspend {
             self.suspend(&function).await;
@@ -130,38 +130,29 @@ impl Grid {
     }
 
     /// Finds the maps and functions that a request names. What cannot be found is refused where it is used.
-    async fn resolve(
-        self: &Arc<Self>,
-        message: &mut Message,
-        names: &[String],
-        views: &[View<'_>],
-    ) -> Result<SmallVec<[Refused; 2]>, Failure> {
+    async fn resolve(self: &Arc<Self>, message: &mut Message, names: &[String], views: &[View<'_>]) {
         let mut uses: SmallVec<[Use; 2]> = names.iter().map(|_| Use::default()).collect();
         for function in views.iter().filter_map(|view| view.function) {
             uses[usize::from(function)].function = true;
         }
-        let mut refused: SmallVec<[Refused; 2]> = names.iter().map(|_| Refused::default()).collect();
-        for ((name, used), refusal) in names.iter().zip(&uses).zip(&mut refused) {
-            let function = used.function.then(|| self.catalog.resolve(name));
-            message.functions.push(function.and_then(|found| {
-                found.map_err(|failure| refusal.function = Some(Arc::new(failure.into()))).ok()
-            }));
+        for (name, used) in names.iter().zip(&uses) {
+            let found = used.function.then(|| self.catalog.resolve(name));
+            message.functions.push(found.map(|found| found.map_err(|failure| Arc::new(failure.into()))));
         }
         // What is refused anyway uses no map: it must not make one.
-        let allowed = |view: &&View<'_>| self.check_alone(message, &refused, view).is_ok();
+        let found = |function| matches!(message.functions[usize::from(function)], Some(Ok(_)));
+        let allowed = |view: &&View<'_>| view.function.is_none_or(found) && self.check_sizes(view).is_ok();
         for view in views.iter().filter(allowed) {
             uses[usize::from(view.map)].note(view);
         }
-        for ((name, used), refusal) in names.iter().zip(uses).zip(&mut refused) {
+        for (name, used) in names.iter().zip(uses) {
             let map = match used {
                 Use { written: true, .. } => Some(self.map_or_create(name).await),
                 Use { read: true, .. } => Some(self.map(name)),
                 Use { .. } => None,
             };
-            let map = map.and_then(|map| map.map_err(|failure| refusal.map = Some(Arc::new(failure))).ok());
-            message.maps.push(map);
+            message.maps.push(map.map(|map| map.map_err(Arc::new)));
         }
-        Ok(refused)
     }
 
     /// Checks and counts the operations and sorts them by partition; those that are refused get their results.
@@ -169,48 +160,39 @@ impl Grid {
         &self,
         message: &Message,
         views: &[View<'_>],
-        refused: &[Refused],
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
     ) -> SmallVec<[Placed; 1]> {
         let mut tallies: SmallVec<[Tally; 2]> = message.maps.iter().map(|_| Tally::default()).collect();
         let mut admitted = SmallVec::with_capacity(views.len());
         for (place, view) in views.iter().enumerate() {
-            match self.check(message, refused, view) {
-                Ok(()) => {
-                    tallies[usize::from(view.map)].note(&view.action);
-                    let place = u32::try_from(place).expect("a batch is far below 2^32 operations");
-                    admitted.push(Placed { partition: self.partitions.of(view.key), place });
-                }
-                Err(failure) => set(place, Err(failure)),
+            let refusal = message.may_run(view).err();
+            let may_run = refusal.is_none();
+            let checked = self.check_sizes(view).and_then(|()| match refusal {
+                None => check_content(message.map(view), view),
+                // It may have been done before its map or its function was gone: its partition knows.
+                Some(_) if message.id.is_some() => Ok(()),
+                Some(failure) => Err(failure),
+            });
+            if let Err(failure) = checked {
+                set(place, Err(failure));
+                continue;
             }
+            if may_run {
+                tallies[usize::from(view.map)].note(&view.action);
+            }
+            let place = u32::try_from(place).expect("a batch is far below 2^32 operations");
+            admitted.push(Placed { partition: self.partitions.of(view.key), place });
         }
         for (map, tally) in message.maps.iter().zip(tallies) {
-            map.iter().for_each(|map| map.count(&tally));
+            if let Some(Ok(map)) = map {
+                map.count(&tally);
+            }
         }
         admitted.sort_unstable();
         admitted
     }
 
-    fn check(&self, message: &Message, refused: &[Refused], view: &View<'_>) -> Result<(), Failure> {
-        self.check_alone(message, refused, view)?;
-        let Some(map) = &message.maps[usize::from(view.map)] else {
-            return Err(refused[usize::from(view.map)].of_map());
-        };
-        match view.action {
-            Action::Keyed(Operation::Put(put)) => {
-                content::check(map.descriptor.options.content_type, put.value)
-            }
-            Action::Keyed(_) | Action::Invoke { .. } => Ok(()),
-        }
-    }
-
-    /// What can be checked without the map.
-    fn check_alone(&self, message: &Message, refused: &[Refused], view: &View<'_>) -> Result<(), Failure> {
-        if let Some(function) = view.function.map(usize::from)
-            && message.functions[function].is_none()
-        {
-            return Err(refused[function].of_function());
-        }
+    fn check_sizes(&self, view: &View<'_>) -> Result<(), Failure> {
         check_size("key", view.key.len(), KEY_BYTES)?;
         match view.action {
             Action::Invoke { argument, .. } => check_size("argument", argument.len(), ARGUMENT_BYTES),
@@ -279,21 +261,15 @@ impl Grid {
                 again.push(alone);
                 continue;
             }
-            self.partitions.try_run_together(together.iter().map(|part| part.partition), |shards| {
-                let held = together.iter().zip(&*shards);
-                let held = held.filter_map(|(part, shard)| Some((part, shard.as_deref()?)));
-                prefetch(held.flat_map(|(part, shard)| part.keys(shard, message, views)));
-                for (part, shard) in together.iter().zip(shards) {
-                    match shard {
-                        Some(shard) => run_short(shard, moment, (message, views), part.operations, set),
-                        None => again.push(part),
-                    }
-                }
+            let partitions = together.iter().map(|part| part.partition);
+            let busy = self.partitions.try_run_together(partitions, |shards| {
+                run_together(together, shards, (message, views), moment, set)
             });
+            again.extend(busy);
         }
         again.retain(|part| {
             let run = |shard: &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
-            self.partitions.strand(part.partition).try_run(run).is_err()
+            !matches!(self.partitions.strand(part.partition).try_run(run), Ok(true))
         });
         again
     }
@@ -301,7 +277,11 @@ impl Grid {
     async fn run_in_turn(self: Arc<Self>, message: Arc<Message>, part: Waiting) -> Vec<(u32, OwnedResult)> {
         let places: Vec<u32> = part.operations.iter().map(|operation| operation.place).collect();
         let ran = match part.slow {
-            None => self.run_queued(message, part).await,
+            None => match self.run_queued(Arc::clone(&message), &part).await {
+                Ok(Some(results)) => Ok(results),
+                Ok(None) => self.run_slow(message, &part, SCANS).await,
+                Err(no_reply) => Err(no_reply),
+            },
             Some(group) => self.run_slow(message, &part, group).await,
         };
         ran.unwrap_or_else(|no_reply| {
@@ -310,23 +290,25 @@ impl Grid {
         })
     }
 
+    /// Runs short work in its turn; `None` if it must go behind slow work of the same request.
     async fn run_queued(
         &self,
         message: Arc<Message>,
-        part: Waiting,
-    ) -> Result<Vec<(u32, OwnedResult)>, NoReply> {
+        part: &Waiting,
+    ) -> Result<Option<Vec<(u32, OwnedResult)>>, NoReply> {
         let cost = Cost { operations: part.operations.len(), bytes: part.bytes };
+        let operations = part.operations.clone();
         let run = move |shard: &mut Shard| {
-            let mut results = Vec::with_capacity(part.operations.len());
+            let mut results = Vec::with_capacity(operations.len());
             let mut set = |place: usize, result: Result<Outcome<'_>, Failure>| {
                 let place = u32::try_from(place).expect("it was one before");
                 results.push((place, OwnedResult::new(result)));
             };
             let mut moment = shard.moment();
             let views = message.views();
-            run_short(shard, &mut moment, (&message, &views), &part.operations, &mut set);
+            let ran = run_short(shard, &mut moment, (&message, &views), &operations, &mut set);
             shard.settle(&moment);
-            results
+            ran.then_some(results)
         };
         self.partitions.queue(part.partition, cost, run).await
     }
@@ -350,6 +332,23 @@ impl Grid {
     }
 }
 
+/// Runs the parts whose shards are held, and returns the others.
+fn run_together<'p>(
+    parts: &'p [Part<'p>],
+    shards: &mut [Option<&mut Shard>],
+    (message, views): (&Message, &[View<'_>]),
+    moment: &mut Moment,
+    set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
+) -> SmallVec<[&'p Part<'p>; 1]> {
+    let held = parts.iter().zip(&*shards).filter_map(|(part, shard)| Some((part, shard.as_deref()?)));
+    prefetch(held.flat_map(|(part, shard)| part.keys(shard, message, views)));
+    let busy = parts.iter().zip(shards).filter_map(|(part, shard)| {
+        let run = |shard: &mut &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
+        (!shard.as_mut().is_some_and(run)).then_some(part)
+    });
+    busy.collect()
+}
+
 /// How many of the first parts run together: their operations wait for the memory at the same time.
 fn count_together(parts: &[Part<'_>]) -> usize {
     let mut operations = 0;
@@ -369,12 +368,12 @@ impl<'o> Part<'o> {
             let view = &views[operation.place as usize];
             bytes += bytes_of(view);
             match view.action {
-                Action::Invoke { .. } => {
+                Action::Invoke { .. } if message.may_run(view).is_ok() => {
                     let invoked = message.function(view);
                     light &= invoked.is_quick();
                     function = function.or(Some(invoked));
                 }
-                Action::Keyed(_) => light = false,
+                Action::Keyed(_) | Action::Invoke { .. } => light = false,
             }
         }
         let long = operations.len() > SHORT_KEYS || bytes > SHORT_BYTES;
@@ -395,7 +394,7 @@ impl<'o> Part<'o> {
         views: &'a [View<'a>],
     ) -> impl Iterator<Item = (&'a Partition, MapId, &'a [u8])> {
         let views = self.operations.iter().map(|operation| &views[operation.place as usize]);
-        views.map(|view| (shard.partition(), message.map(view).descriptor.id, view.key))
+        views.filter_map(|view| Some((shard.partition(), message.found_map(view)?.descriptor.id, view.key)))
     }
 
     fn wait(&self) -> Waiting {
@@ -429,22 +428,10 @@ impl Use {
     }
 }
 
-/// Why a name was not resolved, for every operation that uses it.
-#[derive(Debug, Default)]
-struct Refused {
-    map: Option<Arc<Failure>>,
-    function: Option<Arc<Failure>>,
-}
-
-impl Refused {
-    fn of_map(&self) -> Failure {
-        self.map.clone().map_or(Failure::Internal { what: "a map was not resolved" }, Failure::Shared)
-    }
-
-    fn of_function(&self) -> Failure {
-        self.function
-            .clone()
-            .map_or(Failure::Internal { what: "a function was not resolved" }, Failure::Shared)
+fn check_content(map: &Map, view: &View<'_>) -> Result<(), Failure> {
+    match view.action {
+        Action::Keyed(Operation::Put(put)) => content::check(map.descriptor.options.content_type, put.value),
+        Action::Keyed(_) | Action::Invoke { .. } => Ok(()),
     }
 }
 

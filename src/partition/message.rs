@@ -180,15 +180,18 @@ fn packed_view(operation: pipeline::Operation<'_>) -> View<'_> {
     View { map, function, key, action }
 }
 
+/// What a name stands for, or why it stands for nothing.
+pub(crate) type Resolved<T> = Option<Result<Arc<T>, Arc<Failure>>>;
+
 /// A request whose names are resolved and whose operations are checked.
 #[derive(Debug)]
 pub(crate) struct Message {
     source: Arc<Source>,
     pub(crate) id: Option<RequestId>,
     /// By the places of names; only those that operations use as maps are there.
-    pub(crate) maps: SmallVec<[Option<Arc<Map>>; 2]>,
+    pub(crate) maps: SmallVec<[Resolved<Map>; 2]>,
     /// By the places of names; only those that operations use as functions are there.
-    pub(crate) functions: SmallVec<[Option<Arc<ActiveFunction>>; 2]>,
+    pub(crate) functions: SmallVec<[Resolved<ActiveFunction>; 2]>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
     /// Values and responses in the answer so far, in bytes.
@@ -235,15 +238,41 @@ impl Message {
         }
     }
 
-    /// The map of an operation that was checked.
-    pub(crate) fn map(&self, view: &View<'_>) -> &Map {
-        self.maps[usize::from(view.map)].as_deref().expect("operations without their map are not run")
+    /// Whether the names of an operation stand for something, and still do: asked before each, for turns ago it may have been
+    /// different.
+    pub(crate) fn may_run(&self, view: &View<'_>) -> Result<(), Failure> {
+        let refused = |failure: &Arc<Failure>| Failure::Shared(Arc::clone(failure));
+        if let Some(function) = view.function
+            && let Some(Err(failure)) = &self.functions[usize::from(function)]
+        {
+            return Err(refused(failure));
+        }
+        match &self.maps[usize::from(view.map)] {
+            Some(Ok(map)) if map.is_deleted() => {
+                Err(Failure::MapNotFound { name: map.descriptor.name.to_string() })
+            }
+            Some(Ok(_)) => Ok(()),
+            Some(Err(failure)) => Err(refused(failure)),
+            None => Err(Failure::Internal { what: "a map was not resolved" }),
+        }
     }
 
-    /// The function of an invocation that was checked.
+    /// The map of an operation, if its name stands for one.
+    pub(crate) fn found_map(&self, view: &View<'_>) -> Option<&Map> {
+        self.maps[usize::from(view.map)].as_ref()?.as_deref().ok()
+    }
+
+    /// The map of an operation that may run.
+    pub(crate) fn map(&self, view: &View<'_>) -> &Map {
+        self.found_map(view).expect("operations without their map are not run")
+    }
+
+    /// The function of an invocation that may run.
     pub(crate) fn function(&self, view: &View<'_>) -> &Arc<ActiveFunction> {
-        let function = view.function.and_then(|function| self.functions[usize::from(function)].as_ref());
-        function.expect("invocations without their function are not run")
+        match view.function.and_then(|function| self.functions[usize::from(function)].as_ref()) {
+            Some(Ok(function)) => function,
+            Some(Err(_)) | None => unreachable!("invocations without their function are not run"),
+        }
     }
 
     /// All operations, which were read before.

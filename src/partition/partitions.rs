@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wattle_core::ids::{PartitionId, ReplicationClass};
+use wattle_core::ids::{PartitionId, ReplicationClass, RequestId};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
@@ -26,9 +26,26 @@ pub(crate) struct Shard {
     clock: GridClock,
     memory: Arc<Memory>,
     positions: Arc<Positions>,
+    /// Requests between two turns of their slow work here: at most one of them has changed something.
+    taking_turns: SmallVec<[RequestId; 2]>,
 }
 
 impl Shard {
+    /// Whether a request with this id is between two turns of its slow work: a duplicate must not overtake it.
+    pub(super) fn is_taking_turns(&self, id: &RequestId) -> bool {
+        self.taking_turns.iter().any(|other| other.is_same(id))
+    }
+
+    /// A request takes its first turn.
+    pub(super) fn begin_turns(&mut self, id: RequestId) {
+        self.taking_turns.push(id);
+    }
+
+    /// It has taken its last.
+    pub(super) fn end_turns(&mut self, id: &RequestId) {
+        self.taking_turns.retain(|other| !other.is_same(id));
+    }
+
     pub(crate) fn partition(&self) -> &Partition {
         &self.partition
     }
@@ -112,7 +129,7 @@ impl Partitions {
             let seed = seed ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93);
             let partition = Partition::new(id, count, seed);
             let (memory, positions) = (Arc::clone(&memory), Arc::clone(&positions));
-            let shard = Shard { partition, clock, memory, positions };
+            let shard = Shard { partition, clock, memory, positions, taking_turns: SmallVec::new() };
             pool.strand(shard, Bounds { keyed: bound, slow: bound })
         };
         let strands = (0..count).map(strand).collect();

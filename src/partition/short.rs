@@ -1,6 +1,7 @@
 //! The part of a message that is short work: run where it arrives, or in its turn.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use wattle_core::ids::Version;
 use wattle_core::partition::{Access, Answer, Operation, Outcome, PartRefusal};
 use wattle_core::store::EntryRef;
@@ -51,30 +52,33 @@ impl OwnedResult {
     }
 }
 
-/// Runs the operations, none of which is an invocation, and hands on each result.
+/// Runs the operations and hands on each result; of invocations only those that are refused or were recorded are among them.
+/// `false` if the same request has its turns at slow work there: then nothing has run, and this part goes behind it.
 pub(crate) fn run_short(
     shard: &mut Shard,
     moment: &mut Moment,
     (message, views): (&Message, &[View<'_>]),
     operations: &[Placed],
     set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
-) {
-    let place = |operation: &Placed| operation.place as usize;
-    let maps = operations.iter().map(|operation| message.map(&views[place(operation)]));
-    if let Some(map) = maps.into_iter().find(|map| map.is_deleted()) {
-        let name = map.descriptor.name.as_str();
-        return operations.iter().for_each(|operation| {
-            set(place(operation), Err(Failure::MapNotFound { name: name.to_owned() }))
-        });
+) -> bool {
+    if message.id.is_some_and(|id| shard.is_taking_turns(&id)) {
+        return false;
+    }
+    let view = |operation: &Placed| &views[operation.place as usize];
+    let mut refused: SmallVec<[(usize, Failure); 1]> = SmallVec::new();
+    for (index, operation) in operations.iter().enumerate() {
+        refused.extend(message.may_run(view(operation)).err().map(|failure| (index, failure)));
     }
     shard.at(moment, |partition, moment| {
-        let operation = |operation: &Placed| -> (Access<'_>, Operation<'_>) {
-            let view = &views[place(operation)];
+        let operation = |operation: &Placed| -> Option<(Access<'_>, Operation<'_>)> {
+            let view = view(operation);
             match view.action {
-                Action::Keyed(operation) => (moment.access(&message.map(view).descriptor), operation),
-                Action::Invoke { .. } => unreachable!("invocations are slow work"),
+                _ if !refused.is_empty() && message.may_run(view).is_err() => None,
+                Action::Keyed(operation) => Some((moment.access(&message.map(view).descriptor), operation)),
+                Action::Invoke { .. } => unreachable!("invocations that may run are slow work"),
             }
         };
+        let mut answered: SmallVec<[usize; 1]> = SmallVec::new();
         let answer = |index: usize, result: Result<Outcome<'_>, _>| {
             // A read that does not fit has changed nothing; what is refused here has no large answer.
             let result = result.map_err(Failure::Operation).and_then(|outcome| match &outcome {
@@ -89,12 +93,24 @@ pub(crate) fn run_short(
                     Ok(outcome)
                 }
             });
-            set(place(&operations[index]), result)
+            if !refused.is_empty() {
+                answered.push(index);
+            }
+            set(operations[index].place as usize, result)
         };
-        let refused: Result<(), PartRefusal> =
+        let ran: Result<(), PartRefusal> =
             partition.run_part(message.id.as_ref(), operations.iter().map(operation), answer);
-        if let Err(refusal) = refused {
-            operations.iter().for_each(|operation| set(place(operation), Err(refusal.into())));
+        match ran {
+            Err(refusal) => operations.iter().for_each(|operation| {
+                set(operation.place as usize, Err(refusal.into()));
+            }),
+            // What was done before it was refused has its answer.
+            Ok(()) => refused.into_iter().filter(|(index, _)| !answered.contains(index)).for_each(
+                |(index, failure)| {
+                    set(operations[index].place as usize, Err(failure));
+                },
+            ),
         }
     });
+    true
 }

@@ -73,7 +73,7 @@ impl SlowPart {
         for _ in 0..SCAN_ENTRIES {
             let Some(index) = self.next_open() else { return self.end(shard) };
             let next = view(self.places[index]);
-            if let Err(failure) = may_run(&message, &next) {
+            if let Err(failure) = message.may_run(&next).and_then(|()| message.may_answer()) {
                 self.results[index] = Some(OwnedResult::Failed(failure));
                 continue;
             }
@@ -91,7 +91,7 @@ impl SlowPart {
             };
             match progress {
                 Progress::Here => {}
-                Progress::NextTurn if self.results.iter().all(Option::is_some) => return self.end(shard),
+                Progress::NextTurn if self.next_open().is_none() => return self.end(shard),
                 Progress::NextTurn => return Turn::Again,
             }
         }
@@ -109,10 +109,6 @@ impl SlowPart {
     /// Looks for results of an earlier run, and whether this one may run. On failure: one for each operation.
     fn begin<'v>(&mut self, view: &impl Fn(u32) -> View<'v>, shard: &mut Shard) -> Result<(), Vec<Failure>> {
         let all = |failure: &dyn Fn() -> Failure| self.places.iter().map(|_| failure()).collect::<Vec<_>>();
-        let maps = self.places.iter().map(|place| self.message.map(&view(*place)));
-        if let Some(map) = maps.into_iter().find(|map| map.is_deleted()) {
-            return Err(all(&|| Failure::MapNotFound { name: map.descriptor.name.to_string() }));
-        }
         let Some(id) = self.message.id else { return Ok(()) };
         let fits = |place: &&u32, answer: &Answer| match view(**place).action {
             Action::Keyed(operation) => operation.is_answered_by(answer),
@@ -126,7 +122,10 @@ impl SlowPart {
             Ok::<_, PartRefusal>(known)
         });
         let known = match known {
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                shard.begin_turns(id);
+                return Ok(());
+            }
             Ok(Some(known)) => known,
             Err(refusal) => return Err(all(&|| refusal.into())),
         };
@@ -232,6 +231,7 @@ impl SlowPart {
             self.results.drain(..).map(|result| result.expect("every operation has its result at the end"));
         let results: Vec<(u32, OwnedResult)> = self.places.iter().copied().zip(results).collect();
         if let Some(id) = self.message.id {
+            shard.end_turns(&id);
             let recorded: SmallVec<[Recorded; 1]> =
                 results.iter().map(|(_, result)| record(result)).collect();
             let any = recorded.iter().any(|recorded| matches!(recorded, Recorded::Applied(_)));
@@ -244,15 +244,6 @@ impl SlowPart {
         }
         Turn::Done(SlowReply { results, suspend: self.suspend.take() })
     }
-}
-
-/// Asked before each operation: turns ago it may have been different.
-fn may_run(message: &Message, view: &View<'_>) -> Result<(), Failure> {
-    let map = message.map(view);
-    if map.is_deleted() {
-        return Err(Failure::MapNotFound { name: map.descriptor.name.to_string() });
-    }
-    message.may_answer()
 }
 
 fn record(result: &OwnedResult) -> Recorded {

@@ -44,7 +44,6 @@ impl ComputeService for Compute {
     async fn invoke(&self, call: Call<v1::InvokeRequest>) -> Result<Response<v1::InvokeResponse>, Status> {
         let request = call.into_inner();
         let id = self.id(request.request_id)?;
-        self.grid.catalog.resolve(&request.function).map_err(Failure::from)?;
         let kind = StepKind::Invoke { function: FUNCTION, argument: request.argument };
         let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
         let names = vec![request.map, request.function];
@@ -65,8 +64,12 @@ impl ComputeService for Compute {
         if count > BATCH_OPERATIONS {
             return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
-        self.grid.catalog.resolve(&request.function).map_err(Failure::from)?;
+        let found = self.grid.catalog.resolve(&request.function).map(drop);
         let (parts, counted) = invoke_keys(&self.grid, id, request).await?;
+        if parts.iter().all(|part| part.failed == part.processed) {
+            // Not even an earlier attempt has found the function.
+            found.map_err(Failure::from)?;
+        }
         Ok(Response::new(keeping(counted, stream::iter(parts.into_iter().map(Ok))).boxed()))
     }
 

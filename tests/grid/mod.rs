@@ -1,5 +1,6 @@
 //! What a grid of one node does.
 
+mod gone;
 mod linearizability;
 mod maps;
 mod pipeline;

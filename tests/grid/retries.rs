@@ -13,8 +13,7 @@ use wattle_proto::v1::pipeline_request::Operations;
 use wattle_proto::v1::pipeline_response::Results as Answers;
 
 use crate::harness::TestNode;
-use crate::harness::examples::upload;
-use crate::harness::guest::Guest;
+use crate::harness::examples::{slow_counter, upload};
 use crate::harness::wire::{Wire, eventually, facts, put, refusal};
 
 const M: &str = "m";
@@ -346,12 +345,8 @@ async fn an_invocation_of_all_that_was_abandoned_is_finished_by_its_repetition()
 
 /// Adds one to a binary number, and takes its time.
 async fn upload_slow(node: &TestNode) {
-    let spin = "(local $n i32)
-        (loop $again
-          (local.set $n (i32.add (local.get $n) (i32.const 1)))
-          (br_if $again (i32.lt_u (local.get $n) (i32.const 10000000))))";
     let options = UploadOptions::new().cpu_budget(std::time::Duration::from_millis(100));
-    let module = Guest::counter().before_allocation(spin).module();
+    let module = slow_counter().module();
     node.client().await.functions().upload("slow", module, &options).await.unwrap();
 }
 

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use wattle_client::{Client, UploadOptions};
 
+use crate::harness::guest::Guest;
+
 const TARGET: &str = "wasm32-unknown-unknown";
 
 fn root() -> &'static Path {
@@ -68,4 +70,13 @@ pub(crate) async fn upload(client: &Client, example_name: &str, export: &str) {
         .upload(export, example(example_name), &options)
         .await
         .expect("the example is accepted");
+}
+
+/// Adds one to a binary number, and takes its time for each batch.
+pub(crate) fn slow_counter() -> Guest {
+    let spin = "(local $n i32)
+        (loop $again
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $again (i32.lt_u (local.get $n) (i32.const 10000000))))";
+    Guest::counter().before_allocation(spin)
 }

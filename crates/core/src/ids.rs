@@ -131,6 +131,14 @@ pub struct RequestId {
     pub oldest_pending: u64,
 }
 
+impl RequestId {
+    /// Whether the other names the same mutation: a retry may wait for fewer answers than the first attempt.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.client, self.sequence) == (other.client, other.sequence)
+    }
+}
+
 /// A module: the SHA-256 of its bytes as uploaded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ModuleHash(pub [u8; 32]);

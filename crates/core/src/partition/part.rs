@@ -29,6 +29,9 @@ impl Partition {
     /// Runs the operations of a request in order, and hands each result to `answer` with the operation's place. A request
     /// with an id that has run before is answered from its record: what took effect then does not again.
     ///
+    /// `None` is an operation that cannot be done now, because its map is gone, say. It has a result only if it had one
+    /// before: its place is kept, so that a retry has the same places whatever happened meanwhile.
+    ///
     /// What changed nothing is not recorded, unless it stood beside something that did: doing it again is doing it once.
     ///
     /// # Errors
@@ -36,18 +39,22 @@ impl Partition {
     pub fn run_part<'o>(
         &mut self,
         id: Option<&RequestId>,
-        operations: impl Iterator<Item = (Access<'o>, Operation<'o>)> + Clone,
+        operations: impl Iterator<Item = Option<(Access<'o>, Operation<'o>)>> + Clone,
         mut answer: impl FnMut(usize, Result<Outcome<'_>, Refusal>),
     ) -> Result<(), PartRefusal> {
-        let id = id.filter(|_| operations.clone().any(|(_, operation)| operation.may_change()));
-        let Some(id) = id else {
-            for (place, (at, operation)) in operations.enumerate() {
-                answer(place, self.execute(&at, &operation));
+        let may_change =
+            |done: Option<(_, Operation<'_>)>| done.is_none_or(|(_, operation)| operation.may_change());
+        let Some(id) = id.filter(|_| operations.clone().any(may_change)) else {
+            for (place, done) in operations.enumerate() {
+                if let Some((at, operation)) = done {
+                    answer(place, self.execute(&at, &operation));
+                }
             }
             return Ok(());
         };
-        let fits =
-            |(_, operation): &(Access<'_>, Operation<'_>), answer: &Answer| operation.is_answered_by(answer);
+        let fits = |done: &Option<(_, Operation<'_>)>, answer: &Answer| {
+            done.as_ref().is_none_or(|(_, operation)| operation.is_answered_by(answer))
+        };
         if let Some(results) = self.known_results(id, operations.clone(), fits)? {
             self.answer_again(id, results, operations, answer);
             return Ok(());
@@ -55,8 +62,8 @@ impl Partition {
         self.reserve(id)?;
         let before = self.position();
         let mut results = SmallVec::new();
-        for (place, (at, operation)) in operations.enumerate() {
-            results.push(self.execute_recorded(&at, &operation, |result| answer(place, result)));
+        for (place, done) in operations.enumerate() {
+            results.push(self.execute_recorded(done, |result| answer(place, result)));
         }
         if self.position() > before && results.iter().any(|result| matches!(result, Recorded::Applied(_))) {
             self.complete(id, Completion::Results(results));
@@ -96,11 +103,11 @@ impl Partition {
 
     fn execute_recorded(
         &mut self,
-        at: &Access<'_>,
-        operation: &Operation<'_>,
+        done: Option<(Access<'_>, Operation<'_>)>,
         answer: impl FnOnce(Result<Outcome<'_>, Refusal>),
     ) -> Recorded {
-        let result = self.execute(at, operation);
+        let Some((at, operation)) = done else { return Recorded::Again };
+        let result = self.execute(&at, &operation);
         let recorded = match &result {
             Ok(Outcome::Entry(_)) => Recorded::Again,
             // Also one that changed nothing, such as the removal of nothing: a retry might find something.
@@ -116,16 +123,16 @@ impl Partition {
         &mut self,
         id: &RequestId,
         mut results: SmallVec<[Recorded; 1]>,
-        operations: impl Iterator<Item = (Access<'o>, Operation<'o>)>,
+        operations: impl Iterator<Item = Option<(Access<'o>, Operation<'o>)>>,
         mut answer: impl FnMut(usize, Result<Outcome<'_>, Refusal>),
     ) {
         let before = self.position();
-        for (place, ((at, operation), recorded)) in operations.zip(&mut results).enumerate() {
+        for (place, (done, recorded)) in operations.zip(&mut results).enumerate() {
             match recorded {
                 Recorded::Applied(applied) => answer(place, Ok(Outcome::Answer(applied.clone()))),
                 Recorded::Refused(refusal) => answer(place, Err(refusal.clone())),
                 Recorded::Again => {
-                    *recorded = self.execute_recorded(&at, &operation, |result| answer(place, result));
+                    *recorded = self.execute_recorded(done, |result| answer(place, result));
                 }
             }
         }

@@ -281,7 +281,8 @@ fn results(
     operations: &[(Access<'_>, Operation<'_>)],
 ) -> Result<Vec<String>, PartRefusal> {
     let mut results = Vec::new();
-    p.run_part(Some(&id), operations.iter().copied(), |_, result| results.push(format!("{result:?}")))?;
+    let operations = operations.iter().copied().map(Some);
+    p.run_part(Some(&id), operations, |_, result| results.push(format!("{result:?}")))?;
     Ok(results)
 }
 
@@ -306,6 +307,28 @@ fn a_retry_gets_the_first_results_and_changes_nothing() {
 }
 
 #[test]
+fn what_cannot_be_done_any_more_is_answered_if_it_was_done() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    let mut places = |operations: &[Option<(Access<'_>, Operation<'_>)>]| {
+        let mut places = Vec::new();
+        let answered = |place, result: Result<Outcome<'_>, Refusal>| places.push((place, result.is_ok()));
+        p.run_part(Some(&request(1, 1)), operations.iter().copied(), answered).map(|()| places)
+    };
+    let add = Some((at, Operation::Increment { key: b"n", delta: 1 }));
+    assert_eq!(places(&[None, None]), Ok(vec![]), "nothing is known yet");
+    assert_eq!(places(&[add, None, add]), Ok(vec![(0, true), (2, true)]));
+    assert_eq!(places(&[None, None, None]), Ok(vec![(0, true), (2, true)]), "what was done is known");
+    assert_eq!(
+        places(&[None, add, add]),
+        Ok(vec![(0, true), (1, true), (2, true)]),
+        "the rest can be done now"
+    );
+    assert_eq!(places(&[add, add]), Err(PartRefusal::ReusedId));
+    assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"3"[..]), "each is done once");
+}
+
+#[test]
 fn an_id_is_for_one_request() {
     let (mut p, m) = (partition(), map(MapOptions::default()));
     let at = at(&m, NOW);
@@ -326,7 +349,8 @@ fn an_id_that_was_used_otherwise_answers_nothing_and_runs_nothing() {
     results(&mut p, request(1, 1), &[add, add, get]).unwrap();
     for other in [[add, put, get].as_slice(), &[get, add, put], &[add, add], &[add, add, get, get]] {
         let mut answered = 0;
-        let refused = p.run_part(Some(&request(1, 1)), other.iter().copied(), |_, _| answered += 1);
+        let operations = other.iter().copied().map(Some);
+        let refused = p.run_part(Some(&request(1, 1)), operations, |_, _| answered += 1);
         assert_eq!((refused, answered), (Err(PartRefusal::ReusedId), 0), "{other:?}");
     }
     assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"2"[..]));
