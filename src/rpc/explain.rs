@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -31,7 +31,7 @@ impl Service<Request<Body>> for Explain {
     }
 
     fn call(&mut self, request: Request<Body>) -> Explained {
-        let deadline = patience(request.headers()).map(Deadline::After);
+        let deadline = patience(request.headers()).map(|patience| Deadline::At(Instant::now() + patience));
         Explained { answer: self.0.call(request), deadline }
     }
 }
@@ -46,7 +46,7 @@ pub(crate) struct Explained {
 #[derive(Debug)]
 enum Deadline {
     /// Not begun: most calls are answered without waiting, and need no timer.
-    After(Duration),
+    At(Instant),
     Running(Pin<Box<Sleep>>),
 }
 
@@ -57,8 +57,8 @@ impl Future for Explained {
         if let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(context) {
             return Poll::Ready(answer.map(explained));
         }
-        if let Some(Deadline::After(patience)) = self.deadline {
-            self.deadline = Some(Deadline::Running(Box::pin(sleep(patience))));
+        if let Some(Deadline::At(deadline)) = self.deadline {
+            self.deadline = Some(Deadline::Running(Box::pin(sleep_until(deadline))));
         }
         let Some(Deadline::Running(sleep)) = &mut self.deadline else { return Poll::Pending };
         ready!(sleep.as_mut().poll(context));
