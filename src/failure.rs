@@ -229,10 +229,12 @@ fn operation_facts(refusal: &partition::Refusal) -> Facts {
         }
         R::NotAnInteger | R::Overflow { .. } => Facts::new(Code::FailedPrecondition, "NOT_AN_INTEGER"),
         R::MapFull { share } => Facts::new(Code::ResourceExhausted, "MAP_FULL").with("share", share),
-        R::NodeFull { headroom, .. } => {
-            Facts::new(Code::ResourceExhausted, "NODE_FULL").with("headroom", headroom)
-        }
+        R::NodeFull { headroom, .. } => node_full(*headroom),
     }
+}
+
+fn node_full(headroom: u64) -> Facts {
+    Facts::new(Code::ResourceExhausted, "NODE_FULL").with("headroom", &headroom)
 }
 
 fn part_facts(refusal: partition::PartRefusal) -> Facts {
@@ -240,6 +242,7 @@ fn part_facts(refusal: partition::PartRefusal) -> Facts {
     match refusal {
         R::InDoubt => Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Aborted, "IN_DOUBT") },
         R::TooManyPending => overloaded(),
+        R::NodeFull { headroom, .. } => node_full(headroom),
         R::ReusedId => Facts {
             outcome: v1::Outcome::InDoubt,
             ..Facts::new(Code::InvalidArgument, "REQUEST_ID_REUSED").field("request_id")

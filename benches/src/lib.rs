@@ -8,7 +8,7 @@ use wattle_core::ids::{GridTime, MapId, PartitionId, ReplicationClass};
 use wattle_core::limits::PARTITIONS;
 use wattle_core::map::{MapDescriptor, MapOptions};
 use wattle_core::name::Name;
-use wattle_core::partition::{Access, Condition, Partition, Previous, Put, TtlChoice};
+use wattle_core::partition::{Access, Condition, Partition, Previous, Put, Room, TtlChoice};
 
 /// The allocator of the node.
 #[global_allocator]
@@ -93,7 +93,7 @@ pub fn map() -> MapDescriptor {
 /// Access to a map at [`NOW`].
 #[must_use]
 pub fn access(map: &MapDescriptor) -> Access<'_> {
-    Access { map, now: NOW, headroom: u64::MAX }
+    Access { map, now: NOW, room: Room::UNLIMITED, record: 0 }
 }
 
 /// A plain write.

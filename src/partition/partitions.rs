@@ -74,9 +74,9 @@ impl Shard {
         moment: &mut Moment,
         work: impl FnOnce(&mut Partition, &Moment) -> R,
     ) -> R {
-        let before = self.partition.bytes();
+        moment.enter(self.partition.bytes());
         let result = work(&mut self.partition, moment);
-        moment.charge(before, self.partition.bytes());
+        moment.leave(self.partition.bytes());
         let (index, position) = (self.partition.id().index, self.partition.position());
         self.partition.changed_maps().for_each(|map| self.positions.moved(map, index, position));
         result

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use wattle_core::ids::{Slot, Version};
 use wattle_core::limits::TTL_MAX;
-use wattle_core::partition::{Effect, Partition, TtlChoice};
+use wattle_core::partition::{Access, Effect, Partition, TtlChoice};
 use wattle_core::store::EntryRef;
 use wattle_frame::guest::{self, EntrySlot, Reply, Request, RequestHeader, RequestWriter};
 
@@ -23,6 +23,8 @@ pub(super) struct Call<'a> {
     pub(super) argument: &'a [u8],
     /// The longest value that may be written, in bytes.
     pub(super) value_bytes: usize,
+    /// What is kept of it for a retry, in bytes; 0 if nothing is.
+    pub(super) record: u64,
 }
 
 /// An entry of a batch.
@@ -153,7 +155,7 @@ fn apply(
     if let Effect::Put { value, .. } = effect {
         content::check(call.map.descriptor.options.content_type, value)?;
     }
-    let at = moment.access(&call.map.descriptor);
+    let at = Access { record: call.record, ..moment.access(&call.map.descriptor) };
     match target {
         Target::Key { .. } => partition.apply(&at, key, effect)?,
         Target::Slot(slot) => partition.apply_at(&at, (slot, key), effect).map(|()| Version::NONE)?,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use wattle_core::ids::Version;
 use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES};
-use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded};
+use wattle_core::partition::{Access, Answer, Completion, PartRefusal, Recorded};
 use wattle_strand::Turn;
 
 use super::message::{Action, Message, Placed, View};
@@ -81,6 +81,7 @@ impl SlowPart {
                 Action::Keyed(operation) => {
                     let result = shard.with(|partition, moment| {
                         let at = moment.access(&message.map(&next).descriptor);
+                        let at = Access { record: self.record(), ..at };
                         OwnedResult::new(partition.execute(&at, &operation).map_err(Failure::Operation))
                     });
                     message.answered(result.payload());
@@ -96,6 +97,11 @@ impl SlowPart {
             }
         }
         Turn::Again
+    }
+
+    /// What the results take that are kept for a retry, in bytes, over the values and responses in them.
+    fn record(&self) -> u64 {
+        self.message.id.map_or(0, |_| Completion::bytes(self.places.len()))
     }
 
     /// The first operation without a result.
@@ -114,10 +120,10 @@ impl SlowPart {
             Action::Keyed(operation) => operation.is_answered_by(answer),
             Action::Invoke { .. } => matches!(answer, Answer::Processed { .. }),
         };
-        let known = shard.with(|partition, _| {
+        let known = shard.with(|partition, moment| {
             let known = partition.known_results(&id, &self.places, fits)?;
             if known.is_none() {
-                partition.reserve(&id)?;
+                partition.reserve(&id, moment.room(), self.record())?;
             }
             Ok::<_, PartRefusal>(known)
         });
@@ -159,8 +165,13 @@ impl SlowPart {
         let limit = if self.singly > 0 { 1 } else { SCAN_ENTRIES };
         let batch = self.batch(view, index, limit);
         let targets: SmallVec<[Target<'_>; 4]> = batch.iter().map(|(_, target)| *target).collect();
-        let call =
-            Call { function, map: message.map(&first), argument: &[], value_bytes: message.value_bytes };
+        let call = Call {
+            function,
+            map: message.map(&first),
+            argument: &[],
+            value_bytes: message.value_bytes,
+            record: self.record(),
+        };
         let results = &mut self.results;
         let ran = run_batch(worker, shard, &call, &targets, |processed| {
             let result = match processed.result {

@@ -125,7 +125,7 @@ impl SweepTurns {
             }
         }
         self.state = Some(state);
-        self.record(shard, &state);
+        self.keep(shard, &state);
         Ok(())
     }
 
@@ -140,13 +140,14 @@ impl SweepTurns {
         let Some(id) = sweep.id else {
             return Ok(Some(self.state.unwrap_or_else(|| start(shard))));
         };
-        let known = shard.with(|partition, _| match partition.admit(&id) {
+        let record = self.record();
+        let known = shard.with(|partition, moment| match partition.admit(&id) {
             Admission::InDoubt => Err(PartRefusal::InDoubt),
             Admission::Known(Completion::Results(_)) => Err(PartRefusal::ReusedId),
             Admission::Known(&Completion::Sweep { next, end, processed, failed, complete }) => {
                 Ok(Some((State { range: ScanRange { next, end }, processed, failed }, complete)))
             }
-            Admission::Fresh => partition.reserve(&id).map(|()| None),
+            Admission::Fresh => partition.reserve(&id, moment.room(), record).map(|()| None),
         })?;
         match known {
             None => Ok(Some(self.state.unwrap_or_else(|| start(shard)))),
@@ -171,6 +172,7 @@ impl SweepTurns {
             map: &sweep.map,
             argument: &sweep.argument,
             value_bytes: sweep.value_bytes,
+            record: self.record(),
         };
         let progress = &mut self.progress;
         let ran = run_batch(worker, shard, &call, &targets, |processed| {
@@ -205,8 +207,18 @@ impl SweepTurns {
         }
     }
 
-    fn record(&self, shard: &mut Shard, state: &State) {
-        let Some(id) = self.sweep.id.filter(|_| !self.sweep.function.is_read_only()) else { return };
+    /// What is kept of the call for a retry, in bytes.
+    fn record(&self) -> u64 {
+        self.recorded_by().map_or(0, |_| Completion::bytes(0))
+    }
+
+    /// What the progress is recorded by: what only reads is done again.
+    fn recorded_by(&self) -> Option<RequestId> {
+        self.sweep.id.filter(|_| !self.sweep.function.is_read_only())
+    }
+
+    fn keep(&self, shard: &mut Shard, state: &State) {
+        let Some(id) = self.recorded_by() else { return };
         let completion = Completion::Sweep {
             next: state.range.next,
             end: state.range.end,

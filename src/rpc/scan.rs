@@ -194,7 +194,7 @@ pub(super) async fn clear(grid: &Grid, map: &Map, id: Option<RequestId>) -> Resu
     let mut sum = 0;
     for index in 0..grid.partitions.count() {
         let clear = move |shard: &mut Shard| {
-            shard.with(|partition, _| {
+            shard.with(|partition, moment| {
                 let Some(id) = id else { return Ok(partition.clear(map_id)) };
                 let cleared = |(): &(), answer: &Answer| matches!(answer, Answer::Cleared { .. });
                 if let Some(known) = partition.known_results(&id, [()], cleared)? {
@@ -203,10 +203,9 @@ pub(super) async fn clear(grid: &Grid, map: &Map, id: Option<RequestId>) -> Resu
                         _ => Err(PartRefusal::ReusedId),
                     };
                 }
-                partition.reserve(&id)?;
-                let before = partition.position();
+                partition.reserve(&id, moment.room(), Completion::bytes(1))?;
                 let removed = partition.clear(map_id);
-                if partition.position() > before {
+                if removed > 0 {
                     let recorded = Recorded::Applied(Answer::Cleared { removed });
                     partition.complete(&id, Completion::Results([recorded].into_iter().collect()));
                 }

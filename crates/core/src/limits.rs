@@ -97,6 +97,8 @@ pub const WATCHES: usize = 1024;
 pub const COMPLETIONS_PER_CLIENT: usize = 4096;
 /// Bytes of results that a partition keeps for one client.
 pub const COMPLETION_BYTES_PER_CLIENT: usize = 16 * MIB;
+/// What the results may take of what only takes entries away, past the memory limit, in bytes: removals go on when a node is full.
+pub const RECORD_RESERVE_BYTES: usize = 16 * MIB;
 /// How old a client id may be, in grid time, before its requests are in doubt.
 pub const CLIENT_ID_LIFE: Duration = Duration::from_secs(15 * 60);
 /// By how much the age past which client ids are not served rises at a time: looking for older ones goes through all.

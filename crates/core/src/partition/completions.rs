@@ -77,16 +77,27 @@ fn cost(completion: &Completion) -> u64 {
     let payload = match completion {
         Completion::Sweep { .. } => 0,
         Completion::Results(results) => {
-            results.iter().map(payload).sum::<usize>() + results.len() * size_of::<Recorded>()
+            results.iter().map(Recorded::payload).sum::<usize>() + results.len() * size_of::<Recorded>()
         }
     };
     (size_of::<(u64, Completion)>() + payload) as u64
 }
 
-fn payload(result: &Recorded) -> usize {
-    match result {
-        Recorded::Applied(answer) => answer.payload(),
-        Recorded::Refused(_) | Recorded::Again => 0,
+impl Completion {
+    /// What the record of so many results takes at the most, in bytes, over the values and responses that they carry.
+    #[must_use]
+    pub fn bytes(results: usize) -> u64 {
+        CLIENT_BYTES + (size_of::<(u64, Self)>() + results * size_of::<Recorded>()) as u64
+    }
+}
+
+impl Recorded {
+    /// Bytes of values and responses that it carries.
+    pub(super) fn payload(&self) -> usize {
+        match self {
+            Self::Applied(answer) => answer.payload(),
+            Self::Refused(_) | Self::Again => 0,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ mod tests;
 
 pub use completions::{Admission, Completion, Recorded};
 pub use operation::{
-    Access, Answer, Condition, Effect, Operation, Outcome, PartRefusal, Previous, Put, Refusal, Remove,
+    Access, Answer, Condition, Effect, Operation, Outcome, PartRefusal, Previous, Put, Refusal, Remove, Room,
     TtlChange, TtlChoice,
 };
 pub use partition::{Partition, Statistics};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{GridTime, ModuleHash, Version};
+use crate::limits::RECORD_RESERVE_BYTES;
 use crate::map::MapDescriptor;
 use crate::store::EntryRef;
 
@@ -14,8 +15,42 @@ pub struct Access<'a> {
     pub map: &'a MapDescriptor,
     /// Grid time.
     pub now: GridTime,
-    /// How much memory writes may add, in bytes: what the node has left.
-    pub headroom: u64,
+    /// What the node may hold.
+    pub room: Room,
+    /// What the completion record of the request takes, in bytes; 0 if none is kept. A full node refuses what leaves one.
+    pub record: u64,
+}
+
+impl Access<'_> {
+    /// The same with `bytes` more that are kept for a retry, if anything is.
+    pub(super) fn keeping(&self, bytes: usize) -> Self {
+        let record = if self.record == 0 { 0 } else { self.record + bytes as u64 };
+        Self { record, ..*self }
+    }
+}
+
+/// The memory of a node, as one of its partitions sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What its other partitions hold, in bytes.
+    pub others: u64,
+    /// What all of them may hold, in bytes.
+    pub limit: u64,
+}
+
+impl Room {
+    /// Of a node without a limit.
+    pub const UNLIMITED: Self = Self { others: 0, limit: u64::MAX };
+
+    /// What is left for a partition that holds so much, in bytes.
+    pub(super) fn left(self, held: u64) -> u64 {
+        self.limit.saturating_sub(self.others).saturating_sub(held)
+    }
+
+    /// The room for the records of what takes entries away: it goes on when the node is full, within a bound.
+    pub(super) fn for_records(self) -> Self {
+        Self { limit: self.limit.saturating_add(RECORD_RESERVE_BYTES as u64), ..self }
+    }
 }
 
 /// Which time to live a write gives.
@@ -207,7 +242,7 @@ pub enum Refusal {
         "the node is full: {needed} bytes more are needed and {headroom} left; remove entries or add memory"
     )]
     NodeFull {
-        /// Bytes that the write would add.
+        /// Bytes that the write would add, with what is kept of it for a retry.
         needed: u64,
         /// Bytes that are left.
         headroom: u64,
@@ -283,6 +318,16 @@ pub enum PartRefusal {
     /// The client leaves too many results unacknowledged.
     #[error("this client has too many unacknowledged results in one partition: let oldest_pending rise")]
     TooManyPending,
+    /// The node has no memory left for the request's result.
+    #[error(
+        "the node is full: a result of {needed} bytes is to be kept and {headroom} are left; let oldest_pending rise, remove entries or add memory"
+    )]
+    NodeFull {
+        /// Bytes that the result takes at the least.
+        needed: u64,
+        /// Bytes that are left.
+        headroom: u64,
+    },
     /// The id was used for a request of another shape.
     #[error("this request id was used for another request")]
     ReusedId,

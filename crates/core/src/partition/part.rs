@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::completions::{Admission, Completion, Recorded};
-use super::operation::{Access, Answer, Operation, Outcome, PartRefusal, Refusal};
+use super::operation::{Access, Answer, Operation, Outcome, PartRefusal, Refusal, Room};
 use super::partition::Partition;
 use crate::ids::RequestId;
 
@@ -22,7 +22,7 @@ impl Partition {
             Operation::Put(put) => self.put(at, put).map(Outcome::Answer),
             Operation::Remove(remove) => self.remove(at, remove).map(Outcome::Answer),
             Operation::Increment { key, delta } => self.increment(at, key, *delta).map(Outcome::Answer),
-            Operation::Touch { key, change } => Ok(Outcome::Answer(self.touch(at, key, *change))),
+            Operation::Touch { key, change } => self.touch(at, key, *change).map(Outcome::Answer),
         }
     }
 
@@ -59,11 +59,16 @@ impl Partition {
             self.answer_again(id, results, operations, answer);
             return Ok(());
         }
-        self.reserve(id)?;
+        let mut record = Completion::bytes(operations.clone().count());
+        let room = operations.clone().flatten().next().map_or(Room::UNLIMITED, |(at, _)| at.room);
+        self.reserve(id, room, record)?;
         let before = self.position();
         let mut results = SmallVec::new();
         for (place, done) in operations.enumerate() {
-            results.push(self.execute_recorded(done, |result| answer(place, result)));
+            let done = done.map(|(at, operation)| (Access { record, ..at }, operation));
+            let result = self.execute_recorded(done, |result| answer(place, result));
+            record += result.payload() as u64;
+            results.push(result);
         }
         if self.position() > before && results.iter().any(|result| matches!(result, Recorded::Applied(_))) {
             self.complete(id, Completion::Results(results));

@@ -6,11 +6,12 @@ use foldhash::fast::FixedState;
 
 use super::completions::{Admission, Completion, Completions};
 use super::operation::{
-    Access, Answer, Condition, Effect, PartRefusal, Previous, Put, Refusal, Remove, TtlChange, TtlChoice,
+    Access, Answer, Condition, Effect, PartRefusal, Previous, Put, Refusal, Remove, Room, TtlChange,
+    TtlChoice,
 };
 use crate::ids::{MapId, PartitionId, RequestId, Slot, Version};
 use crate::map::{ContentType, MapDescriptor};
-use crate::store::{ChangeKind, Doomed, EntryRef, Located, MapStore, TailRead};
+use crate::store::{ChangeKind, DEADLINE_OVERHEAD, Doomed, EntryRef, Located, MapStore, TailRead};
 
 mod expire;
 mod ledger;
@@ -78,12 +79,17 @@ impl Partition {
         self.completions.admit(id)
     }
 
-    /// Whether another result can be kept for the client of a request.
+    /// Whether a result of `record` bytes can be kept for the client of a request.
     ///
     /// # Errors
-    /// [`PartRefusal::TooManyPending`]: the request must not run.
-    pub fn reserve(&self, id: &RequestId) -> Result<(), PartRefusal> {
-        if self.completions.has_room(&id.client) { Ok(()) } else { Err(PartRefusal::TooManyPending) }
+    /// The client has too many of them, or the node is full; the request must not run.
+    pub fn reserve(&self, id: &RequestId, room: Room, record: u64) -> Result<(), PartRefusal> {
+        if !self.completions.has_room(&id.client) {
+            return Err(PartRefusal::TooManyPending);
+        }
+        // What writes asks again, for itself; what only takes entries away goes on a little past the limit.
+        let headroom = room.for_records().left(self.bytes());
+        if record <= headroom { Ok(()) } else { Err(PartRefusal::NodeFull { needed: record, headroom }) }
     }
 
     /// Keeps what a request has done, in the same step as its changes.
@@ -131,6 +137,7 @@ impl Partition {
             }
             Condition::Always | Condition::IfAbsent | Condition::IfVersion(_) => {}
         }
+        let at = &at.keeping(previous.as_deref().map_or(0, <[u8]>::len));
         let version = self.write(at, located, put.key, NewValue { bytes: put.value, ttl: put.ttl })?;
         Ok(Answer::Put { version, previous })
     }
@@ -174,15 +181,23 @@ impl Partition {
     }
 
     /// Reads, sets or clears the time to live of an entry. Counts as a use.
-    pub fn touch(&mut self, at: &Access<'_>, key: &[u8], change: TtlChange) -> Answer {
+    ///
+    /// # Errors
+    /// No room.
+    pub fn touch(&mut self, at: &Access<'_>, key: &[u8], change: TtlChange) -> Result<Answer, Refusal> {
         let Some(slot) = self.live_slot(at, key) else {
-            return Answer::Touched { found: false, ttl: None, version: Version::NONE };
+            return Ok(Answer::Touched { found: false, ttl: None, version: Version::NONE });
         };
         let deadline = match change {
             TtlChange::Read => None,
             TtlChange::Clear => Some(None),
             TtlChange::Set(ttl) => Some(Some(at.now.after(ttl))),
         };
+        if let Some(deadline) = deadline {
+            let had = self.maps.get(&at.map.id).and_then(|store| store.view(slot)?.deadline);
+            let grows = had.is_none() && deadline.is_some();
+            self.check_room(at, if grows { DEADLINE_OVERHEAD as u64 } else { 0 })?;
+        }
         let store = self.maps.get_mut(&at.map.id).expect("a live slot is one of its map");
         store.touch(slot, at.now);
         if let Some(deadline) = deadline {
@@ -191,7 +206,7 @@ impl Partition {
             });
         }
         let entry = store.view(slot).expect("a live slot holds an entry");
-        Answer::Touched { found: true, ttl: entry.ttl(at.now), version: entry.version }
+        Ok(Answer::Touched { found: true, ttl: entry.ttl(at.now), version: entry.version })
     }
 
     /// Applies what an entry processor asked for and returns the entry's version after it.

@@ -29,7 +29,7 @@ fn map(options: MapOptions) -> MapDescriptor {
 }
 
 fn at(map: &MapDescriptor, now: GridTime) -> Access<'_> {
-    Access { map, now, headroom: u64::MAX }
+    Access { map, now, room: Room::UNLIMITED, record: 0 }
 }
 
 fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Put<'a> {
@@ -85,7 +85,7 @@ fn an_increment_keeps_the_time_to_live() {
     p.put(&at(&m, NOW), &Put { ttl: TtlChoice::Of(seconds(10)), ..put(b"n", b"1") }).unwrap();
     p.increment(&at(&m, NOW.after(seconds(4))), b"n", 1).unwrap();
     let touched = p.touch(&at(&m, NOW.after(seconds(4))), b"n", TtlChange::Read);
-    assert_eq!(touched, Answer::Touched { found: true, ttl: Some(seconds(6)), version: Version(2) });
+    assert_eq!(touched, Ok(Answer::Touched { found: true, ttl: Some(seconds(6)), version: Version(2) }));
 }
 
 #[test]
@@ -177,12 +177,12 @@ fn a_client_that_never_acknowledges_is_bounded() {
     let mut p = partition();
     let limit = crate::limits::COMPLETIONS_PER_CLIENT as u64;
     for sequence in 1..=limit {
-        assert_eq!(p.reserve(&request(sequence, 1)), Ok(()));
+        assert_eq!(p.reserve(&request(sequence, 1), Room::UNLIMITED, 0), Ok(()));
         p.complete(&request(sequence, 1), done(sequence));
     }
-    assert_eq!(p.reserve(&request(limit + 1, 1)), Err(PartRefusal::TooManyPending));
+    assert_eq!(p.reserve(&request(limit + 1, 1), Room::UNLIMITED, 0), Err(PartRefusal::TooManyPending));
     assert_eq!(p.admit(&request(limit + 1, 2)), Admission::Fresh);
-    assert_eq!(p.reserve(&request(limit + 1, 2)), Ok(()));
+    assert_eq!(p.reserve(&request(limit + 1, 2), Room::UNLIMITED, 0), Ok(()));
     p.check_invariants();
 }
 
@@ -245,7 +245,7 @@ proptest! {
                 }
                 Step::Touch { key, ttl } => {
                     let change = ttl.map_or(TtlChange::Clear, |ttl| TtlChange::Set(Duration::from_millis(ttl)));
-                    p.touch(&at(&m, now), &key_of(key), change);
+                    p.touch(&at(&m, now), &key_of(key), change).unwrap();
                     if let Some(entry) = model.get_mut(&key_of(key)) {
                         entry.1 = deadline(ttl);
                     }

@@ -37,6 +37,12 @@ impl Partition {
         }
     }
 
+    /// Whether the node has room for what an operation adds, and for what is kept of it.
+    pub(super) fn check_room(&self, at: &Access<'_>, growth: u64) -> Result<(), Refusal> {
+        let (needed, headroom) = (growth + at.record, at.room.left(self.bytes()));
+        if needed <= headroom { Ok(()) } else { Err(Refusal::NodeFull { needed, headroom }) }
+    }
+
     /// Makes room and writes; the key is that of an entry to be created. Evictions that are not enough stay done: they were due.
     pub(super) fn write(
         &mut self,
@@ -53,9 +59,7 @@ impl Partition {
             }
             Located::Nowhere(_) => entry_cost(key, new.bytes, deadline),
         };
-        if growth > at.headroom {
-            return Err(Refusal::NodeFull { needed: growth, headroom: at.headroom });
-        }
+        self.check_room(at, growth)?;
         self.change(at, |store, position| {
             if let Some(share) = share.filter(|_| growth > 0) {
                 let room = share.checked_sub(growth).ok_or(NoRoom);

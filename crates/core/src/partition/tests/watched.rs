@@ -41,12 +41,18 @@ fn every_kind_of_change_is_told() {
     told(&mut p, "a put", &|p| write(p, b"k", TtlChoice::OfMap));
     told(&mut p, "an increment", &|p| drop(p.increment(&at, b"k", 1).unwrap()));
     told(&mut p, "a deadline", &|p| drop(p.touch(&at, b"k", TtlChange::Set(seconds(1)))));
-    told(&mut p, "a tick", &|p| { p.tick(NOW.after(seconds(2))); });
+    told(&mut p, "a tick", &|p| {
+        p.tick(NOW.after(seconds(2)));
+    });
     told(&mut p, "a write with a deadline", &|p| write(p, b"k", TtlChoice::Of(seconds(1))));
-    told(&mut p, "a look", &|p| { p.expire_due(m.id, NOW.after(seconds(2))); });
+    told(&mut p, "a look", &|p| {
+        p.expire_due(m.id, NOW.after(seconds(2)));
+    });
     told(&mut p, "a put", &|p| write(p, b"k", TtlChoice::OfMap));
     let remove = Remove { key: b"k", if_version: None, previous: Previous::Ignore };
     told(&mut p, "a removal", &|p| drop(p.remove(&at, &remove).unwrap()));
     told(&mut p, "a put", &|p| write(p, b"k", TtlChoice::OfMap));
-    told(&mut p, "a clear", &|p| { p.clear(m.id); });
+    told(&mut p, "a clear", &|p| {
+        p.clear(m.id);
+    });
 }
