@@ -112,8 +112,6 @@ pub const CLIENT_ID_AHEAD: Duration = Duration::from_secs(60);
 pub const CPU_BUDGET: Duration = Duration::from_millis(10);
 /// CPU time that a function may ask for.
 pub const CPU_BUDGET_MAX: Duration = Duration::from_millis(100);
-/// Wall time that an entry may take, in CPU budgets: an honest guest may be descheduled.
-pub const WALL_CAP_BUDGETS: u32 = 10;
 /// Linear memory of a guest instance, in bytes, unless its function asks for another.
 pub const GUEST_MEMORY_BYTES: usize = 16 * MIB;
 /// Linear memory that a function may ask for, in bytes.

@@ -11,8 +11,6 @@ pub const DEFAULT_MEMORY_BYTES: usize = 16 << 20;
 pub const MAX_MEMORY_BYTES: usize = 64 << 20;
 /// CPU time for one entry, when its function does not say otherwise.
 pub const DEFAULT_CPU_BUDGET: Duration = Duration::from_millis(10);
-/// CPU time for one entry, at most.
-pub const MAX_CPU_BUDGET: Duration = Duration::from_millis(100);
 /// The wall clock may show this many times the CPU budget: an honest guest may be descheduled.
 pub const WALL_CAP_FACTOR: u32 = 10;
 /// A value that a guest puts.

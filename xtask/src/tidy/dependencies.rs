@@ -1,4 +1,4 @@
-//! Every dependency of a manifest is named somewhere in its crate's code.
+//! Every dependency of a manifest is named somewhere in its crate's code, and every shared version in some manifest.
 
 use super::Violation;
 use super::source::Source;
@@ -8,9 +8,21 @@ const NAMED_ELSEWHERE: [&str; 3] = ["prost", "prost-types", "tonic-prost"];
 
 pub(crate) fn all_are_used(sources: &[Source]) -> Vec<Violation> {
     let manifests = sources.iter().filter(|source| source.split_path().1 == "Cargo.toml");
-    manifests
-        .filter(|source| !source.path.contains("/template/"))
-        .flat_map(|manifest| unused(manifest, sources))
+    let manifests: Vec<_> = manifests.filter(|source| !source.path.contains("/template/")).collect();
+    let unused = manifests.iter().flat_map(|manifest| unused(manifest, sources));
+    unused.chain(manifests.iter().flat_map(|manifest| unshared(manifest, &manifests))).collect()
+}
+
+/// Versions that a manifest has for all members, and none of them takes.
+fn unshared(manifest: &Source, manifests: &[&Source]) -> Vec<Violation> {
+    let taken = |name: &str| {
+        let ways = [format!("\n{name}.workspace"), format!("\n{name} = {{ workspace")];
+        manifests.iter().any(|member| ways.iter().any(|way| member.text.contains(way)))
+    };
+    let versions = names(&manifest.text, |table| table == "workspace.dependencies");
+    let unshared = versions.into_iter().filter(|(_, name)| !taken(name));
+    unshared
+        .map(|(line, name)| manifest.violation(line, format!("no member uses {name}: remove it")))
         .collect()
 }
 
@@ -49,12 +61,16 @@ fn belongs(path: &str, folder: &str, sources: &[Source]) -> bool {
 
 /// The names in the manifest's own tables of dependencies, with their lines.
 fn dependencies(manifest: &str) -> Vec<(usize, &str)> {
+    names(manifest, |table| table.ends_with("dependencies") && !table.starts_with("workspace"))
+}
+
+/// The names in some tables of a manifest, with their lines.
+fn names(manifest: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut in_table = false;
     for (index, line) in manifest.lines().enumerate() {
         if let Some(table) = line.strip_prefix('[') {
-            in_table =
-                table.trim_end_matches(']').ends_with("dependencies") && !table.starts_with("workspace");
+            in_table = is_wanted(table.trim_end_matches(']'));
             continue;
         }
         if in_table && line.starts_with(|letter: char| letter.is_alphanumeric()) {
@@ -97,6 +113,18 @@ mod tests {
     #[test]
     fn dependencies_that_code_names_are_fine() {
         check("use serde::Serialize;\nuse wattle_core::Map;", &[]);
+    }
+
+    #[test]
+    fn a_shared_version_that_no_member_takes_is_found() {
+        let shared = "[workspace]\n\n[workspace.dependencies]\nserde = \"1\"\ntower = \"0.5\"\n";
+        let sources = [
+            Source::new("Cargo.toml", shared.to_owned()),
+            Source::new("a/Cargo.toml", "[dependencies]\nserde = { workspace = true }\n".to_owned()),
+            Source::new("a/src/lib.rs", "use serde;".to_owned()),
+        ];
+        let found = all_are_used(&sources);
+        assert_eq!(found.iter().map(|violation| violation.line).collect::<Vec<_>>(), [5]);
     }
 
     #[test]

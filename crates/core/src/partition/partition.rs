@@ -298,12 +298,6 @@ impl Partition {
         self.ledger.changed.drain(..)
     }
 
-    /// Whether changes of a map are kept for watchers.
-    #[must_use]
-    pub fn is_watched(&self, map: MapId) -> bool {
-        self.maps.get(&map).is_some_and(MapStore::is_watched)
-    }
-
     /// What is known of a map here.
     #[must_use]
     pub fn statistics(&self, map: MapId) -> Statistics {
