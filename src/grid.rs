@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use wattle_core::control::{Applied, Command};
 use wattle_core::ids::MapId;
 use wattle_core::map::MapOptions;
@@ -9,7 +10,7 @@ use wattle_core::name::Name;
 
 use crate::control::Control;
 use crate::failure::Failure;
-use crate::functions::{ActiveFunction, Catalog, Loader, TOO_OFTEN};
+use crate::functions::{Catalog, Loader, TOO_OFTEN, Tripped};
 use crate::in_flight::InFlight;
 use crate::maps::{Map, Maps};
 use crate::partition::{Partitions, Shard};
@@ -95,15 +96,15 @@ impl Grid {
         }
     }
 
-    /// Suspends a function that was stopped too often.
-    pub(crate) async fn suspend(self: &Arc<Self>, function: &ActiveFunction) {
-        let because = TOO_OFTEN.to_owned();
-        let command =
-            Command::Suspend { name: function.name().clone(), version: function.version(), because };
-        match self.propose(command).await {
-            Ok(_) => tracing::warn!(function = %function.name(), "function suspended"),
-            Err(error) => {
-                tracing::error!(function = %function.name(), %error, "function could not be suspended")
+    /// Suspends the functions that are stopped too often, as long as there may be some.
+    pub(crate) async fn suspend_tripped(self: Arc<Self>, mut tripped: mpsc::Receiver<Tripped>) {
+        while let Some(Tripped { name, version }) = tripped.recv().await {
+            let because = TOO_OFTEN.to_owned();
+            match self.propose(Command::Suspend { name: name.clone(), version, because }).await {
+                Ok(_) => tracing::warn!(function = %name, version, "function suspended"),
+                Err(error) => {
+                    tracing::error!(function = %name, version, %error, "function could not be suspended");
+                }
             }
         }
     }

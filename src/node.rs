@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info};
@@ -18,7 +19,7 @@ use wattle_wasm::{Runtime, RuntimeError};
 
 use crate::config::Config;
 use crate::control::{Control, DataDirectory, DataDirectoryError, JournalError};
-use crate::functions::{Catalog, FileError, Loader, ModuleFiles};
+use crate::functions::{Catalog, FileError, Loader, ModuleFiles, Tripped};
 use crate::grid::Grid;
 use crate::in_flight::InFlight;
 use crate::maps::Maps;
@@ -103,7 +104,7 @@ impl Node {
         let started = Instant::now();
         let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?;
         let metrics = Arc::new(Metrics::new());
-        let grid = Arc::new(grid(config, directory.as_ref(), &metrics)?);
+        let (grid, tripped) = grid(config, directory.as_ref(), &metrics)?;
         load_functions(&grid);
         let (listener, address) = listen(config.listen)?;
         let http = config.http_listen.map(listen).transpose()?;
@@ -127,7 +128,7 @@ impl Node {
         let runtime = runtime.map_err(refused("a runtime"))?;
         let until = stop.clone();
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let control = move || control_thread(&runtime, (io, listener), http, &grid.partitions, &until);
+        let control = move || control_thread(&runtime, (io, listener), http, (grid, tripped), &until);
         let control = thread.spawn(control).map_err(refused("a thread"))?;
         info!(%address, http = %http_address, took = ?started.elapsed(), "serving");
         Ok(Self { address, http_address, stop, control, _directory: directory })
@@ -186,17 +187,19 @@ fn control_thread(
     runtime: &tokio::runtime::Runtime,
     (io, listener): (IoThreads, TcpListener),
     http: Option<(TcpListener, axum::Router)>,
-    partitions: &Arc<Partitions>,
+    (grid, tripped): (Arc<Grid>, mpsc::Receiver<Tripped>),
     stop: &CancellationToken,
 ) {
     runtime.block_on(async {
-        let ticker = tokio::spawn(tick_partitions(Arc::clone(partitions)));
+        let ticker = tokio::spawn(tick_partitions(Arc::clone(&grid.partitions)));
+        let suspender = tokio::spawn(Arc::clone(&grid).suspend_tripped(tripped));
         let http = http.map(|(listener, router)| tokio::spawn(serve_http(listener, router, stop.clone())));
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => io.accept(listener, stop).await,
             Err(error) => error!(%error, "the listener cannot be used"),
         }
         ticker.abort();
+        suspender.abort();
         if let Some(http) = http
             && http.await.is_err()
         {
@@ -235,16 +238,21 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn grid(config: &Config, directory: Option<&DataDirectory>, metrics: &Metrics) -> Result<Grid, NodeError> {
+/// The grid, and the functions that it is to suspend.
+fn grid(
+    config: &Config,
+    directory: Option<&DataDirectory>,
+    metrics: &Metrics,
+) -> Result<(Arc<Grid>, mpsc::Receiver<Tripped>), NodeError> {
     let control = directory.map_or_else(|| Ok(Control::in_memory()), Control::open)?;
     let runtime = Arc::new(Runtime::new(INSTANCES)?);
     let files = directory.map(|directory| ModuleFiles::open(directory, runtime.engine_key())).transpose()?;
     let arguments = vec![COMPILE_MODULE.into()];
     let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, config.compile);
-    let catalog = Arc::new(Catalog::new(metrics.functions()));
+    let (catalog, tripped) = Catalog::new(metrics.functions());
     let memory = Arc::new(Memory::new(config.memory_bytes));
     let partitions = Partitions::new(config.partitions, Arc::clone(&catalog), memory, random()?);
-    Ok(Grid {
+    let grid = Grid {
         maps: control.read(|state| Maps::new(state.maps())),
         catalog,
         loader: Loader::new(runtime, compiler, files),
@@ -252,7 +260,8 @@ fn grid(config: &Config, directory: Option<&DataDirectory>, metrics: &Metrics) -
         control,
         in_flight: Arc::new(InFlight::new(config.memory_bytes)),
         value_bytes: config.value_bytes,
-    })
+    };
+    Ok((Arc::new(grid), tripped))
 }
 
 /// Loads what is active. A function whose module cannot be loaded is told of and left out: the others serve.

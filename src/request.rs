@@ -19,7 +19,7 @@ use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::maps::{Map, Tally};
 use crate::partition::{
-    Action, Message, Moment, NoReply, OwnedResult, Placed, Shard, SlowPart, SlowReply, Source, View,
+    Action, Message, Moment, NoReply, OwnedResult, OwnedResults, Placed, Shard, SlowPart, Source, View,
     run_short,
 };
 
@@ -50,23 +50,6 @@ enum Kind {
     Light(Group),
     /// On the compute pool.
     Slow(Group),
-}
-
-/// What is left when the parts that could run at once have run.
-#[derive(Default)]
-struct AtOnce {
-    waiting: Vec<Waiting>,
-    /// A function that was stopped too often.
-    suspend: Option<Arc<ActiveFunction>>,
-}
-
-impl AtOnce {
-    fn take(&mut self, reply: SlowReply, set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>)) {
-        self.suspend = self.suspend.take().or(reply.suspend);
-        for (place, result) in reply.results {
-            result.give(|result| set(place as usize, result));
-        }
-    }
 }
 
 /// A part that could not run at once.
@@ -112,19 +95,14 @@ impl Grid {
         self.resolve(&mut message, &request.names, &views).await;
         let message = Arc::new(message);
         let operations = self.admit(&message, &views, set);
-        let AtOnce { waiting, suspend } = self.run_at_once(&message, &views, &operations, set);
-        if let Some(function) = suspend {
-            self.suspend(&function).await;
-        }
+        let waiting = self.run_at_once(&message, &views, &operations, set);
         if waiting.is_empty() {
             return Ok(message);
         }
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part);
         let mut pending: FuturesUnordered<_> = waiting.into_iter().map(in_turn).collect();
         while let Some(results) = pending.next().await {
-            for (place, result) in results {
-                result.give(|result| set(place as usize, result));
-            }
+            give(results, set);
         }
         Ok(message)
     }
@@ -220,8 +198,8 @@ impl Grid {
         views: &[View<'_>],
         operations: &[Placed],
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
-    ) -> AtOnce {
-        let mut at_once = AtOnce::default();
+    ) -> Vec<Waiting> {
+        let mut waiting = Vec::new();
         let mut short: SmallVec<[Part<'_>; 1]> = SmallVec::new();
         for operations in operations.chunk_by(|a, b| a.partition == b.partition) {
             let part = Part::new(message, views, operations);
@@ -230,18 +208,18 @@ impl Grid {
                 Kind::Light(_) => {
                     let light = SlowPart::new(Arc::clone(message), operations);
                     match self.partitions.run_light(part.partition, light, views) {
-                        Some(reply) => at_once.take(reply, set),
-                        None => at_once.waiting.push(part.wait()),
+                        Some(results) => give(results, set),
+                        None => waiting.push(part.wait()),
                     }
                 }
-                Kind::Slow(_) => at_once.waiting.push(part.wait()),
+                Kind::Slow(_) => waiting.push(part.wait()),
             }
         }
         let mut moment = self.partitions.moment();
         let busy = self.run_short_parts(&short, (message, views), &mut moment, set);
         self.partitions.memory().settle(&moment);
-        at_once.waiting.extend(busy.into_iter().map(Part::wait));
-        at_once
+        waiting.extend(busy.into_iter().map(Part::wait));
+        waiting
     }
 
     /// Runs short parts and returns those whose partitions were busy, both times that they were asked.
@@ -274,7 +252,7 @@ impl Grid {
         again
     }
 
-    async fn run_in_turn(self: Arc<Self>, message: Arc<Message>, part: Waiting) -> Vec<(u32, OwnedResult)> {
+    async fn run_in_turn(self: Arc<Self>, message: Arc<Message>, part: Waiting) -> OwnedResults {
         let places: Vec<u32> = part.operations.iter().map(|operation| operation.place).collect();
         let ran = match part.slow {
             None => match self.run_queued(Arc::clone(&message), &part).await {
@@ -295,7 +273,7 @@ impl Grid {
         &self,
         message: Arc<Message>,
         part: &Waiting,
-    ) -> Result<Option<Vec<(u32, OwnedResult)>>, NoReply> {
+    ) -> Result<Option<OwnedResults>, NoReply> {
         let cost = Cost { operations: part.operations.len(), bytes: part.bytes };
         let operations = part.operations.clone();
         let run = move |shard: &mut Shard| {
@@ -318,17 +296,19 @@ impl Grid {
         message: Arc<Message>,
         part: &Waiting,
         group: Group,
-    ) -> Result<Vec<(u32, OwnedResult)>, NoReply> {
+    ) -> Result<OwnedResults, NoReply> {
         let mut slow = SlowPart::new(Arc::clone(&message), &part.operations);
         let turn = move |worker: &mut _, shard: &mut _| {
             let decoded = message.decoded();
             slow.turn((worker, shard), &|place| decoded.checked(place))
         };
-        let reply: SlowReply = self.partitions.run_slow(part.partition, (group, part.bytes), turn).await?;
-        if let Some(function) = reply.suspend {
-            self.suspend(&function).await;
-        }
-        Ok(reply.results)
+        self.partitions.run_slow(part.partition, (group, part.bytes), turn).await
+    }
+}
+
+fn give(results: OwnedResults, set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>)) {
+    for (place, result) in results {
+        result.give(|result| set(place as usize, result));
     }
 }
 

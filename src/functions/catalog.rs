@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use tokio::sync::mpsc;
 use wattle_core::control::{Function, FunctionOptions, FunctionState};
 use wattle_core::ids::ModuleHash;
-use wattle_core::limits::CPU_BUDGET;
+use wattle_core::limits::{CPU_BUDGET, FUNCTIONS};
 use wattle_core::name::Name;
 use wattle_wasm::{Budget, Call, Isolation, Module};
 
@@ -43,10 +44,19 @@ pub(crate) enum NotCallable {
     Suspended { name: String, because: String },
 }
 
+/// A version of a function that was stopped too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tripped {
+    pub(crate) name: Name,
+    pub(crate) version: u32,
+}
+
 /// All functions by their names.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     names: DashMap<Name, Binding>,
+    /// To whoever suspends functions: not by way of a caller, who may have gone.
+    tripped: mpsc::Sender<Tripped>,
     /// Rises whenever a name moves on, so that threads look at what they keep.
     generation: AtomicU64,
     metrics: FunctionMetrics,
@@ -60,9 +70,12 @@ enum Binding {
 }
 
 impl Catalog {
-    /// No functions yet.
-    pub(crate) fn new(metrics: FunctionMetrics) -> Self {
-        Self { names: DashMap::new(), generation: AtomicU64::new(0), metrics }
+    /// No functions yet; and those that will be stopped too often.
+    pub(crate) fn new(metrics: FunctionMetrics) -> (Arc<Self>, mpsc::Receiver<Tripped>) {
+        // Each says so once, until it is promoted again.
+        let (tripped, receiver) = mpsc::channel(FUNCTIONS);
+        let names = DashMap::new();
+        (Arc::new(Self { names, tripped, generation: AtomicU64::new(0), metrics }), receiver)
     }
 
     /// What runs under a name now.
@@ -100,6 +113,14 @@ impl Catalog {
         self.names.insert(name.clone(), binding);
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// A function was stopped too often.
+    pub(super) fn trip(&self, function: &ActiveFunction) {
+        let tripped = Tripped { name: function.name.clone(), version: function.version };
+        if let Err(mpsc::error::TrySendError::Full(tripped)) = self.tripped.try_send(tripped) {
+            tracing::error!(function = %tripped.name, "too many functions to suspend at a time");
+        }
     }
 
     /// What was counted about a function.

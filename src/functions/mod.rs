@@ -15,7 +15,7 @@ mod thread;
 mod upload;
 
 pub(crate) use breaker::TOO_OFTEN;
-pub(crate) use catalog::{ActiveFunction, Catalog, NotCallable};
+pub(crate) use catalog::{ActiveFunction, Catalog, NotCallable, Tripped};
 pub(crate) use files::{FileError, ModuleFiles};
 pub(crate) use loader::Loader;
 pub(crate) use metrics::{FunctionMetrics, RunBy};

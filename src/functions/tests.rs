@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 use wattle_core::control::{Applied, Command, ControlState, FunctionOptions, Promote};
 use wattle_core::ids::ModuleHash;
 use wattle_core::limits::{BREAKER_STOPS, VALUE_BYTES};
@@ -59,6 +60,7 @@ struct Node {
     loader: Loader,
     catalog: Arc<Catalog>,
     thread: GuestThread,
+    tripped: mpsc::Receiver<Tripped>,
     data: DataDirectory,
     directory: Arc<tempfile::TempDir>,
 }
@@ -77,10 +79,10 @@ impl Node {
         let nobody = PathBuf::from("/nonexistent");
         let compiler = Compiler::new(nobody, Vec::new(), 1, CompileLimits::default());
         let metrics = FunctionMetrics::register(&mut Registry::default());
-        let catalog = Arc::new(Catalog::new(metrics));
+        let (catalog, tripped) = Catalog::new(metrics);
         let thread = GuestThread::new(Arc::clone(&catalog), RunBy::Compute);
         let loader = Loader::new(Arc::clone(&runtime), compiler, Some(files));
-        Self { state, runtime, loader, catalog, thread, data, directory }
+        Self { state, runtime, loader, catalog, thread, tripped, data, directory }
     }
 
     fn restart(self) -> Self {
@@ -174,8 +176,9 @@ fn a_function_that_keeps_being_stopped_is_suspended_until_it_is_promoted_again()
     let mut node = Node::start();
     node.upload(&guest('a'));
     for stop in 1..=BREAKER_STOPS {
-        let stopped = node.trap(1);
-        assert_eq!((stopped.stop.kind(), stopped.suspend), ("unreachable", stop == BREAKER_STOPS));
+        assert_eq!(node.trap(1).stop.kind(), "unreachable");
+        let tripped = (stop == BREAKER_STOPS).then(|| Tripped { name: name(), version: 1 });
+        assert_eq!(node.tripped.try_recv().ok(), tripped);
     }
     let refused = |node: &Node| node.catalog.resolve("f").unwrap_err();
     assert!(matches!(refused(&node), NotCallable::Suspended { .. }), "at once, before anything is committed");
@@ -192,8 +195,9 @@ fn a_batch_that_is_stopped_does_not_count_until_its_entries_are_run_one_by_one()
     node.upload(&guest('a'));
     for _ in 0..2 * BREAKER_STOPS {
         let stopped = node.trap(2);
-        assert!(stopped.may_be_one_entry() && !stopped.suspend);
+        assert!(stopped.may_be_one_entry());
     }
+    assert!(node.tripped.try_recv().is_err());
     assert_eq!(node.call(), 'a');
 }
 

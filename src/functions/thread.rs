@@ -25,8 +25,6 @@ pub(crate) struct GuestThread {
 #[error("{stop}")]
 pub(crate) struct Stopped {
     pub(crate) stop: Stop,
-    /// Whether the function is to be suspended for it: said once, for a batch of one.
-    pub(crate) suspend: bool,
 }
 
 impl Stopped {
@@ -72,11 +70,13 @@ impl GuestThread {
             function.pace.stopped();
             function.meters.stopped(&stop);
             let counts = stop.is_fault() && entries <= 1;
-            let suspend = counts && function.breaker.stopped(now) == Trip::Now;
+            if counts && function.breaker.stopped(now) == Trip::Now {
+                self.catalog.trip(function);
+            }
             if counts {
                 tracing::warn!(function = %function.name(), version = function.version(), kind = stop.kind(), %stop, "function stopped");
             }
-            Stopped { stop, suspend }
+            Stopped { stop }
         })
     }
 

@@ -18,7 +18,7 @@ pub(crate) use message::{Action, Message, Placed, Source, Step, StepKind, View};
 pub(crate) use partitions::{Partitions, Shard};
 pub(crate) use positions::Waiter;
 pub(crate) use short::{OwnedResult, run_short};
-pub(crate) use slow::{SlowPart, SlowReply};
+pub(crate) use slow::{OwnedResults, SlowPart};
 pub(crate) use sweep::{Sweep, SweepProgress, SweepTurns};
 pub(crate) use ticker::tick_partitions;
 pub(crate) use ticket::NoReply;

@@ -14,7 +14,7 @@ use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 use super::memory::{Memory, Moment};
 use super::message::View;
 use super::positions::Positions;
-use super::slow::{SlowPart, SlowReply};
+use super::slow::{OwnedResults, SlowPart};
 use super::ticket::{NoReply, ticket};
 use crate::functions::{Catalog, GuestThread, RunBy};
 use crate::grid_clock::GridClock;
@@ -186,7 +186,12 @@ impl Partitions {
 
     /// Runs invocations on this thread, if the partition is idle and no slow work waits there: then one that came before
     /// with the same request id has run to its end. `None` if they did not run.
-    pub(crate) fn run_light(&self, index: u16, mut part: SlowPart, views: &[View<'_>]) -> Option<SlowReply> {
+    pub(crate) fn run_light(
+        &self,
+        index: u16,
+        mut part: SlowPart,
+        views: &[View<'_>],
+    ) -> Option<OwnedResults> {
         WORKER.with_borrow_mut(|worker| {
             let worker = match worker {
                 Some(worker) if worker.guests.runs_from(&self.catalog) => worker,

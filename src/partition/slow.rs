@@ -15,7 +15,6 @@ use super::partitions::{Shard, Worker};
 use super::processor::{BatchError, Call, Target, run_batch};
 use super::short::OwnedResult;
 use crate::failure::Failure;
-use crate::functions::ActiveFunction;
 
 /// A part of a message while turns are taken at it.
 #[derive(Debug)]
@@ -31,17 +30,10 @@ pub(crate) struct SlowPart {
     start: Option<Version>,
     /// Invocations that run one by one because their batch was stopped.
     singly: usize,
-    suspend: Option<Arc<ActiveFunction>>,
 }
 
-/// What became of a part.
-#[derive(Debug)]
-pub(crate) struct SlowReply {
-    /// By place.
-    pub(crate) results: Vec<(u32, OwnedResult)>,
-    /// A function that was stopped too often.
-    pub(crate) suspend: Option<Arc<ActiveFunction>>,
-}
+/// What became of the operations of a part, by place.
+pub(crate) type OwnedResults = Vec<(u32, OwnedResult)>;
 
 /// Whether the part goes on in this turn.
 enum Progress {
@@ -53,7 +45,7 @@ impl SlowPart {
     pub(crate) fn new(message: Arc<Message>, operations: &[Placed]) -> Self {
         let places: SmallVec<_> = operations.iter().map(|operation| operation.place).collect();
         let results = places.iter().map(|_| None).collect();
-        Self { message, places, results, settled: 0, start: None, singly: 0, suspend: None }
+        Self { message, places, results, settled: 0, start: None, singly: 0 }
     }
 
     /// Takes a turn; `view` reads an operation by its place.
@@ -61,7 +53,7 @@ impl SlowPart {
         &mut self,
         (worker, shard): (&mut Worker, &mut Shard),
         view: &impl Fn(u32) -> View<'v>,
-    ) -> Turn<SlowReply> {
+    ) -> Turn<OwnedResults> {
         let message = Arc::clone(&self.message);
         if self.start.is_none() {
             self.start = Some(shard.with(|partition, _| partition.position()));
@@ -191,9 +183,6 @@ impl SlowPart {
                 self.singly = batch.len();
             }
             Err(BatchError::Stopped(stopped)) => {
-                if stopped.suspend {
-                    self.suspend = Some(Arc::clone(function));
-                }
                 function.meters().not_applied.inc_by(batch.len() as u64);
                 for (index, _) in &batch {
                     self.results[*index] = Some(OwnedResult::Failed(stopped.stop.clone().into()));
@@ -237,7 +226,7 @@ impl SlowPart {
         batch
     }
 
-    fn end(&mut self, shard: &mut Shard) -> Turn<SlowReply> {
+    fn end(&mut self, shard: &mut Shard) -> Turn<OwnedResults> {
         let results =
             self.results.drain(..).map(|result| result.expect("every operation has its result at the end"));
         let results: Vec<(u32, OwnedResult)> = self.places.iter().copied().zip(results).collect();
@@ -253,7 +242,7 @@ impl SlowPart {
                 }
             });
         }
-        Turn::Done(SlowReply { results, suspend: self.suspend.take() })
+        Turn::Done(results)
     }
 }
 

@@ -48,8 +48,6 @@ pub(crate) struct SweepProgress {
     pub(crate) complete: bool,
     /// The rest was not done.
     pub(crate) failure: Option<Failure>,
-    /// The function was stopped too often.
-    pub(crate) suspend: bool,
 }
 
 /// Takes the turns of one partition.
@@ -188,7 +186,6 @@ impl SweepTurns {
             }
             Err(BatchError::Stopped(stopped)) if slots.len() == 1 && stopped.may_be_one_entry() => {
                 // This entry is at fault, and stays as it is.
-                progress.suspend |= stopped.suspend;
                 sweep.function.meters().not_applied.inc();
                 let at = slots[0];
                 let key = shard.with(|partition, moment| {

@@ -196,15 +196,8 @@ async fn take_turns(
         Ok(held) => held,
         Err(full) => return SweepProgress::failed(full),
     };
-    match grid.partitions.run_slow(index, (group, sweep.argument.len()), turn).await {
-        Ok(progress) => {
-            if progress.suspend {
-                grid.suspend(&sweep.function).await;
-            }
-            progress
-        }
-        Err(no_reply) => SweepProgress::failed(no_reply.into()),
-    }
+    let progress = grid.partitions.run_slow(index, (group, sweep.argument.len()), turn).await;
+    progress.unwrap_or_else(|no_reply| SweepProgress::failed(no_reply.into()))
 }
 
 fn part(grid: &Grid, index: u16, progress: SweepProgress) -> v1::InvokePart {

@@ -8,6 +8,7 @@ use wattle_core::limits::{ARGUMENT_BYTES, BREAKER_STOPS};
 
 use super::{KEY, MAP, Refusal, Scene, refusal};
 use crate::harness::guest::Guest;
+use crate::harness::wire::eventually;
 
 const NO_FUNCTION: Refusal = refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "nobody");
 
@@ -109,8 +110,11 @@ async fn a_function_stopped_five_times_in_ten_seconds_is_suspended_until_it_is_p
     let failure = scene.check_refused(scene.map.invoke("bad", KEY, "").await, suspended).await;
     assert_eq!(failure.fact("function"), Some("bad"));
     let functions = scene.client.functions();
-    let (function, statistics) = functions.describe("bad").await.unwrap();
-    assert_eq!(function.state(), api::FunctionState::Suspended);
+    let (function, statistics) = eventually(|| async {
+        let described = functions.describe("bad").await.unwrap();
+        (described.0.state() == api::FunctionState::Suspended).then_some(described)
+    })
+    .await;
     assert_eq!(function.suspended_because, "it was stopped too often");
     assert_eq!((statistics.stops, statistics.applied), (BREAKER_STOPS as u64, 0));
     assert_eq!(functions.promote("bad", 1).await.unwrap().state(), api::FunctionState::Active);

@@ -5,3 +5,4 @@ mod broken;
 mod examples;
 mod lifecycle;
 mod restart;
+mod suspended;
