@@ -391,6 +391,13 @@ mod tests {
             for slot in model.values() {
                 prop_assert_eq!(index.find(hash_of(*slot), |found| found == *slot), Some(*slot));
             }
+            for (removed, slot) in model.values().enumerate() {
+                index.remove(hash_of(*slot), *slot);
+                if removed % 16 == 0 {
+                    index.check_invariants(hash_of);
+                }
+            }
+            prop_assert_eq!((index.len(), index.bytes()), (0, 0));
         }
     }
 
