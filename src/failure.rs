@@ -178,7 +178,10 @@ impl Failure {
                 outcome: v1::Outcome::InDoubt,
                 ..Facts::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
             },
-            Self::Internal { .. } => Facts::new(Code::Internal, "INTERNAL"),
+            // Nobody knows how far it came.
+            Self::Internal { .. } => {
+                Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Internal, "INTERNAL") }
+            }
             Self::NotRead { code, .. } => not_read_facts(*code),
         }
     }

@@ -1,8 +1,8 @@
 //! The part of a message that is short work: run where it arrives, or in its turn.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 use wattle_core::ids::Version;
+use wattle_core::limits::SHORT_KEYS;
 use wattle_core::partition::{Access, Answer, Operation, Outcome, PartRefusal};
 use wattle_core::store::EntryRef;
 
@@ -52,6 +52,8 @@ impl OwnedResult {
     }
 }
 
+const _: () = assert!(SHORT_KEYS <= u64::BITS as usize, "which are answered fits a word");
+
 /// Runs the operations and hands on each result; of invocations only those that are refused or were recorded are among them.
 /// `false` if the same request has its turns at slow work there: then nothing has run, and this part goes behind it.
 pub(crate) fn run_short(
@@ -65,52 +67,43 @@ pub(crate) fn run_short(
         return false;
     }
     let view = |operation: &Placed| &views[operation.place as usize];
-    let mut refused: SmallVec<[(usize, Failure); 1]> = SmallVec::new();
-    for (index, operation) in operations.iter().enumerate() {
-        refused.extend(message.may_run(view(operation)).err().map(|failure| (index, failure)));
-    }
     shard.at(moment, |partition, moment| {
+        // Asked for each operation just before it runs: those before it may have filled the answer.
         let operation = |operation: &Placed| -> Option<(Access<'_>, Operation<'_>)> {
             let view = view(operation);
+            may_run(message, view).ok()?;
             match view.action {
-                _ if !refused.is_empty() && message.may_run(view).is_err() => None,
                 Action::Keyed(operation) => Some((moment.access(&message.map(view).descriptor), operation)),
                 Action::Invoke { .. } => unreachable!("invocations that may run are slow work"),
             }
         };
-        let mut answered: SmallVec<[usize; 1]> = SmallVec::new();
+        let mut answered = 0_u64;
         let answer = |index: usize, result: Result<Outcome<'_>, _>| {
-            // A read that does not fit has changed nothing; what is refused here has no large answer.
-            let result = result.map_err(Failure::Operation).and_then(|outcome| match &outcome {
-                Outcome::Entry(Some(entry)) => {
-                    message.may_answer()?;
-                    message.answered(entry.value.len());
-                    Ok(outcome)
-                }
-                Outcome::Entry(None) => Ok(outcome),
-                Outcome::Answer(answer) => {
-                    message.answered(answer.payload());
-                    Ok(outcome)
-                }
+            message.answered(match &result {
+                Ok(Outcome::Entry(entry)) => entry.map_or(0, |entry| entry.value.len()),
+                Ok(Outcome::Answer(answer)) => answer.payload(),
+                Err(_) => 0,
             });
-            if !refused.is_empty() {
-                answered.push(index);
-            }
-            set(operations[index].place as usize, result)
+            answered |= 1 << index;
+            set(operations[index].place as usize, result.map_err(Failure::Operation));
         };
         let ran: Result<(), PartRefusal> =
             partition.run_part(message.id.as_ref(), operations.iter().map(operation), answer);
-        match ran {
-            Err(refusal) => operations.iter().for_each(|operation| {
-                set(operation.place as usize, Err(refusal.into()));
-            }),
-            // What was done before it was refused has its answer.
-            Ok(()) => refused.into_iter().filter(|(index, _)| !answered.contains(index)).for_each(
-                |(index, failure)| {
-                    set(operations[index].place as usize, Err(failure));
-                },
-            ),
+        for (index, operation) in
+            operations.iter().enumerate().filter(|(index, _)| answered & 1 << index == 0)
+        {
+            let refused = ran.map_err(Failure::from).and_then(|()| may_run(message, view(operation)));
+            let unknown = Failure::Internal { what: "an operation had no result" };
+            set(operations[index].place as usize, Err(refused.err().unwrap_or(unknown)));
         }
     });
     true
+}
+
+fn may_run(message: &Message, view: &View<'_>) -> Result<(), Failure> {
+    message.may_run(view)?;
+    match view.action {
+        Action::Keyed(operation) if operation.answers_with_value() => message.may_answer(),
+        Action::Keyed(_) | Action::Invoke { .. } => Ok(()),
+    }
 }

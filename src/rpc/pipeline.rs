@@ -120,11 +120,11 @@ async fn perform_frame(
             }
         })
         .await?;
-    match problem {
-        Some(error) => Err(error.into()),
-        None => {
-            writer.finish()?;
-            Ok((buffer.into(), message))
+    match problem.map_or_else(|| writer.finish().map(drop), Err) {
+        Ok(()) => Ok((buffer.into(), message)),
+        Err(error) => {
+            tracing::error!(%error, "a reply frame cannot be written");
+            Err(Failure::Internal { what: "the answer could not be written" })
         }
     }
 }

@@ -174,6 +174,40 @@ async fn a_repeated_batch_whose_answer_was_full_does_no_more_than_before() {
     assert_eq!(wire.value(M, &format!("{{t}}{full}")).await.unwrap(), large);
 }
 
+#[tokio::test]
+async fn values_that_no_longer_fit_the_answer_are_not_taken_away() {
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    wire.maps = wire.maps.max_decoding_message_size(4 * ANSWER_BYTES);
+    let count = 2 * ANSWER_BYTES / VALUE_BYTES;
+    let large = "v".repeat(VALUE_BYTES);
+    for n in 0..count {
+        wire.put_by_another(M, &n.to_string(), &large).await;
+    }
+    let take = |n: usize| {
+        let key = Bytes::from(n.to_string());
+        let remove = v1::RemoveRequest { map: M.into(), key, return_previous: true, ..Default::default() };
+        v1::Operation { operation: Some(One::Remove(remove)) }
+    };
+    let batch = v1::BatchRequest { operations: (0..count).map(take).collect(), request_id: wire.id(1) };
+    let results = wire.maps.batch(batch).await.unwrap().into_inner().results;
+    let mut taken = 0;
+    for (n, result) in results.into_iter().enumerate() {
+        match result.result {
+            Some(Answer::Remove(removed)) => {
+                assert_eq!(removed.previous.map(|value| value.len()), Some(VALUE_BYTES));
+                taken += 1;
+            }
+            Some(Answer::Error(error)) => {
+                assert_eq!((error.reason.as_str(), error.outcome()), ("TOO_LARGE", v1::Outcome::NotApplied));
+                assert_eq!(wire.value(M, &n.to_string()).await.unwrap(), large);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(taken, ANSWER_BYTES / VALUE_BYTES);
+}
+
 /// Leaves as many results in the partition of a key as a client may.
 async fn leave_results(wire: &Wire, name: &str) {
     let increment = |sequence: usize| {

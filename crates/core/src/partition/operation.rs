@@ -278,6 +278,17 @@ pub enum Operation<'a> {
 }
 
 impl Operation<'_> {
+    /// Whether a value is part of its answer.
+    #[must_use]
+    pub fn answers_with_value(&self) -> bool {
+        match self {
+            Self::Get { .. } => true,
+            Self::Put(put) => put.previous == Previous::Return,
+            Self::Remove(remove) => remove.previous == Previous::Return,
+            Self::Increment { .. } | Self::Touch { .. } => false,
+        }
+    }
+
     /// Whether it may change something, and so needs a completion record.
     #[must_use]
     pub fn may_change(&self) -> bool {
