@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
 use wattle_proto::v1;
 use wattle_wasm::compile::Compiler;
@@ -102,6 +103,7 @@ impl Node {
     /// [`NodeError`] says what is in the way.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
         let started = Instant::now();
+        raise_file_limit();
         let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?;
         let metrics = Arc::new(Metrics::new());
         let (grid, tripped) = grid(config, directory.as_ref(), &metrics)?;
@@ -182,6 +184,14 @@ impl Node {
 
 /// The exit code of a node that a second signal has cut short.
 const SECOND_SIGNAL: i32 = 130;
+
+/// As many files as the system allows: connections and loaded modules are some.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, ?limit, "the limit of open files stays as it is");
+    }
+}
 
 fn control_thread(
     runtime: &tokio::runtime::Runtime,

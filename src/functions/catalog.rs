@@ -1,7 +1,7 @@
 //! What runs under a name: read on every call, written when the control state has changed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ pub(crate) struct ActiveFunction {
     export_index: u32,
     read_only: bool,
     options: FunctionOptions,
+    /// The name has moved on: nothing is kept for the calls that are left.
+    retired: AtomicBool,
     pub(super) breaker: Breaker,
     pub(super) pace: Pace,
     pub(super) meters: Meters,
@@ -110,7 +112,7 @@ impl Catalog {
                 Some(_) | None => self.activate(name, function, *version, loader)?,
             },
         };
-        self.names.insert(name.clone(), binding);
+        retire(self.names.insert(name.clone(), binding));
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -131,7 +133,7 @@ impl Catalog {
 
     /// The function is gone.
     pub(crate) fn remove(&self, name: &str) {
-        self.names.remove(name);
+        retire(self.names.remove(name).map(|(_, binding)| binding));
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -173,10 +175,17 @@ impl Catalog {
             export_index: version.export_index,
             read_only: version.read_only,
             options: version.options.clone(),
+            retired: AtomicBool::new(false),
             breaker: Breaker::default(),
             pace: Pace::default(),
             meters: self.metrics.of(name),
         })))
+    }
+}
+
+fn retire(replaced: Option<Binding>) {
+    if let Some(Binding::Active(function)) = replaced {
+        function.retired.store(true, Ordering::Relaxed);
     }
 }
 
@@ -225,10 +234,11 @@ impl ActiveFunction {
 
     /// How it is called, where values have at most this many bytes.
     pub(super) fn call(&self, value_bytes: usize) -> Call {
+        let fresh = self.options.fresh_instances || self.retired.load(Ordering::Relaxed);
         Call {
             budget: Budget::of_cpu(self.options.cpu_budget),
             memory_bytes: usize::try_from(self.options.memory_bytes).unwrap_or(usize::MAX),
-            isolation: if self.options.fresh_instances { Isolation::Fresh } else { Isolation::Warm },
+            isolation: if fresh { Isolation::Fresh } else { Isolation::Warm },
             value_bytes,
             ..Call::default()
         }

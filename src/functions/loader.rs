@@ -1,7 +1,8 @@
-//! Modules that are ready to run, by their hash: compiled once, kept in memory, and on disk when there is a data
-//! directory. Its methods block; services call them where blocking is allowed.
+//! Modules that are ready to run, by their hash: compiled once, and kept as artifacts, on disk when there is a data directory.
+//! They are loaded as long as somebody holds them: an active function, a call, or whoever has just prepared one. A loaded module
+//! costs a file descriptor. Its methods block; services call them where blocking is allowed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use tonic::Code;
@@ -24,7 +25,9 @@ pub(crate) struct Loader {
     runtime: Arc<Runtime>,
     compiler: Compiler,
     files: Option<ModuleFiles>,
-    modules: DashMap<ModuleHash, Arc<Module>>,
+    /// What files would keep, where there are none.
+    artifacts: DashMap<ModuleHash, Arc<Artifact>>,
+    loaded: DashMap<ModuleHash, Weak<Module>>,
 }
 
 /// Why a module is not ready to run.
@@ -111,7 +114,8 @@ fn load_reason(error: &LoadError) -> &'static str {
 impl Loader {
     /// With `files`, modules survive a restart.
     pub(crate) fn new(runtime: Arc<Runtime>, compiler: Compiler, files: Option<ModuleFiles>) -> Self {
-        Self { runtime, compiler, files, modules: DashMap::new() }
+        let (artifacts, loaded) = (DashMap::new(), DashMap::new());
+        Self { runtime, compiler, files, artifacts, loaded }
     }
 
     /// Makes an uploaded module ready, stores it, and tries that it starts with this much memory. The caller holds
@@ -127,45 +131,56 @@ impl Loader {
         };
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Instance::new(&module, memory_bytes).map_err(PrepareError::Start)?;
-        // First here, then on disk: what is here and held by someone is not removed.
-        self.modules.insert(uploaded.hash, Arc::clone(&module));
+        // Loaded and held: so it is not removed again.
         if let Some(files) = &self.files {
             files.save_module(&uploaded.hash, &uploaded.bytes)?;
         }
         Ok(module)
     }
 
-    /// A module of a function that exists: from memory, or as it was stored.
+    /// A module of a function that exists: loaded already, or as it was stored.
     pub(crate) fn ready(&self, hash: &ModuleHash) -> Result<Arc<Module>, PrepareError> {
         if let Some(module) = self.get(hash) {
             return Ok(module);
         }
-        let Some(files) = &self.files else { return Err(PrepareError::Missing { hash: *hash }) };
-        let module = self.load(hash, || files.load_module(hash))?;
-        self.modules.insert(*hash, Arc::clone(&module));
-        Ok(module)
+        self.load(hash, || match &self.files {
+            Some(files) => Ok(files.load_module(hash)?),
+            None => Err(PrepareError::Missing { hash: *hash }),
+        })
     }
 
     /// Forgets modules that no function refers to, here and on disk.
     pub(crate) fn remove_unused(&self, is_used: impl Fn(&ModuleHash) -> bool) -> Result<(), FileError> {
-        self.modules.retain(|hash, module| is_used(hash) || Arc::strong_count(module) > 1);
-        let is_kept = |hash: &ModuleHash| is_used(hash) || self.modules.contains_key(hash);
+        self.loaded.retain(|_, module| module.strong_count() > 0);
+        // In this order: whoever holds a module lets go of it when a function refers to it.
+        let is_kept = |hash: &ModuleHash| self.loaded.contains_key(hash) || is_used(hash);
+        self.artifacts.retain(|hash, _| is_kept(hash));
         self.files.as_ref().map_or(Ok(()), |files| files.remove_unused(is_kept))
     }
 
     fn get(&self, hash: &ModuleHash) -> Option<Arc<Module>> {
-        self.modules.get(hash).map(|module| Arc::clone(&module))
+        self.loaded.get(hash).and_then(|module| module.upgrade())
     }
 
     fn load<Bytes: AsRef<[u8]>>(
         &self,
         hash: &ModuleHash,
-        bytes: impl FnOnce() -> Result<Bytes, FileError>,
+        bytes: impl FnOnce() -> Result<Bytes, PrepareError>,
     ) -> Result<Arc<Module>, PrepareError> {
-        let stored = self.files.as_ref().and_then(|files| files.load_artifact(hash));
+        let stored = match &self.files {
+            Some(files) => files.load_artifact(hash).map(Arc::new),
+            None => self.artifacts.get(hash).map(|artifact| Arc::clone(&artifact)),
+        };
         if let Some(artifact) = stored {
             match self.load_artifact(&artifact) {
-                Ok(module) => return Ok(module),
+                Ok(module) => {
+                    self.hold(hash, &module);
+                    if self.files.is_none() {
+                        // It may have been removed just before.
+                        self.artifacts.insert(*hash, artifact);
+                    }
+                    return Ok(module);
+                }
                 // It may be an artifact of a processor with other features: make another.
                 Err(error @ LoadError::Artifact { .. }) => {
                     tracing::warn!(module = %hash, %error, "artifact dropped");
@@ -173,16 +188,23 @@ impl Loader {
                 Err(error) => return Err(error.into()),
             }
         }
-        let artifact = self.compiler.compile(bytes()?.as_ref())?;
+        let artifact = Arc::new(self.compiler.compile(bytes()?.as_ref())?);
         let module = self.load_artifact(&artifact).map_err(|error| match error {
             // What the engine has just compiled and does not take is larger than its instances may be.
             LoadError::Artifact { message } => PrepareError::Compile(CompileError::Failed { message }),
             error => PrepareError::Load(error),
         })?;
-        if let Some(files) = &self.files {
-            files.save_artifact(hash, &artifact)?;
+        self.hold(hash, &module);
+        match &self.files {
+            Some(files) => files.save_artifact(hash, &artifact)?,
+            None => drop(self.artifacts.insert(*hash, artifact)),
         }
         Ok(module)
+    }
+
+    /// From now on the module is not removed, as long as the caller holds it.
+    fn hold(&self, hash: &ModuleHash, module: &Arc<Module>) {
+        self.loaded.insert(*hash, Arc::downgrade(module));
     }
 
     /// The manifest may take as much memory as any function may; what this one may is tried by itself.

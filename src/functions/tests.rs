@@ -230,6 +230,25 @@ fn a_module_in_use_is_not_removed_and_one_that_nobody_uses_is() {
 }
 
 #[test]
+fn only_active_modules_stay_loaded_and_others_come_back() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    let module = |node: &Node| Arc::downgrade(node.catalog.resolve("f").unwrap().module());
+    let first = module(&node);
+    assert_eq!(node.call(), 'a');
+    let resolved = node.catalog.resolve("f").unwrap();
+    node.upload(&guest('b'));
+    let second = module(&node);
+    assert_eq!(node.run(&resolved, GOOD, 1).unwrap(), 'a');
+    drop(resolved);
+    assert_eq!(node.call(), 'b');
+    assert!(first.upgrade().is_none(), "nobody needs it any more");
+    node.command(&Command::Rollback { name: name() });
+    assert_eq!(node.call(), 'a');
+    assert!(second.upgrade().is_none(), "it is staged again");
+}
+
+#[test]
 fn a_name_that_leads_nowhere_says_so() {
     let node = Node::start();
     assert_eq!(node.catalog.resolve("g").unwrap_err(), NotCallable::NotFound { name: "g".to_owned() });

@@ -23,7 +23,7 @@ fn missing(reason: &'static str) -> Refusal {
 #[tokio::test]
 async fn a_full_disk_refuses_definitions_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
-    let node = ProcessNode::start(root.path()).await;
+    let node = ProcessNode::with_data(root.path()).await;
     let client = node.client().await;
     let (map, maps, functions) = (client.raw_map(MAP), client.maps(), client.functions());
     map.put(KEY, VALUE).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_full_disk_refuses_definitions_and_nothing_else() {
     let (defined, uploaded) = (maps.list().await.unwrap(), functions.list().await.unwrap());
     drop((map, maps, functions, client));
     node.stop().await;
-    let node = ProcessNode::start(root.path()).await;
+    let node = ProcessNode::with_data(root.path()).await;
     let client = node.client().await;
     let kept = (client.maps().list().await.unwrap(), client.functions().list().await.unwrap());
     assert_eq!(kept, (defined, uploaded), "what was refused has not come back");

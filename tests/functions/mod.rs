@@ -4,5 +4,6 @@ mod all;
 mod broken;
 mod examples;
 mod lifecycle;
+mod open_files;
 mod restart;
 mod suspended;

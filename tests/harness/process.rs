@@ -13,14 +13,22 @@ pub(crate) struct ProcessNode {
     endpoint: String,
 }
 
-/// A write past the limit of files is refused instead of ending the process.
-const IGNORING_XFSZ: &str = r#"trap '' XFSZ; exec "$0" "$@""#;
+/// A write past the limit of files is refused instead of ending the process. It starts with as few files as a system may give.
+const CONFINED: &str = r#"trap '' XFSZ; ulimit -Sn 20; exec "$0" "$@""#;
 
 impl ProcessNode {
-    pub(crate) async fn start(data: &Path) -> Self {
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    pub(crate) async fn with_data(data: &Path) -> Self {
+        Self::with(&["--data-dir", data.to_str().unwrap()]).await
+    }
+
+    async fn with(arguments: &[&str]) -> Self {
         let mut command = Command::new("bash");
-        command.args(["-c", IGNORING_XFSZ, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(data).args(["--log-format", "json"]);
+        command.args(["-c", CONFINED, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
+        command.args(["--log-format", "json"]).args(arguments);
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("bash runs");
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let endpoint = loop {
@@ -48,6 +56,11 @@ impl ProcessNode {
         let old =
             prlimit(Some(self.pid()), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
         assert_eq!(old.maximum, None, "the limit can be lifted again");
+    }
+
+    /// How many files it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count()
     }
 
     /// Ends it as an init system would.
