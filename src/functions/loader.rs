@@ -5,6 +5,7 @@
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tonic::Code;
 use wattle_core::ids::ModuleHash;
 use wattle_core::limits;
@@ -28,6 +29,9 @@ pub(crate) struct Loader {
     /// What files would keep, where there are none.
     artifacts: DashMap<ModuleHash, Arc<Artifact>>,
     loaded: DashMap<ModuleHash, Weak<Module>>,
+    /// Held while unused modules are removed: one that is loaded meanwhile is stored after that. Only threads that may block
+    /// come here.
+    removal: Mutex<()>,
 }
 
 /// Why a module is not ready to run.
@@ -115,7 +119,7 @@ impl Loader {
     /// With `files`, modules survive a restart.
     pub(crate) fn new(runtime: Arc<Runtime>, compiler: Compiler, files: Option<ModuleFiles>) -> Self {
         let (artifacts, loaded) = (DashMap::new(), DashMap::new());
-        Self { runtime, compiler, files, artifacts, loaded }
+        Self { runtime, compiler, files, artifacts, loaded, removal: Mutex::new(()) }
     }
 
     /// Makes an uploaded module ready, stores it, and tries that it starts with this much memory. The caller holds
@@ -151,6 +155,7 @@ impl Loader {
 
     /// Forgets modules that no function refers to, here and on disk.
     pub(crate) fn remove_unused(&self, is_used: impl Fn(&ModuleHash) -> bool) -> Result<(), FileError> {
+        let _removal = self.removal.lock();
         self.loaded.retain(|_, module| module.strong_count() > 0);
         // In this order: whoever holds a module lets go of it when a function refers to it.
         let is_kept = |hash: &ModuleHash| self.loaded.contains_key(hash) || is_used(hash);
@@ -204,6 +209,7 @@ impl Loader {
 
     /// From now on the module is not removed, as long as the caller holds it.
     fn hold(&self, hash: &ModuleHash, module: &Arc<Module>) {
+        let _removal = self.removal.lock();
         self.loaded.insert(*hash, Arc::downgrade(module));
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
@@ -246,6 +247,41 @@ fn only_active_modules_stay_loaded_and_others_come_back() {
     node.command(&Command::Rollback { name: name() });
     assert_eq!(node.call(), 'a');
     assert!(second.upgrade().is_none(), "it is staged again");
+}
+
+/// The upload comes between the look at a module that nobody uses and its removal.
+#[test]
+fn a_module_that_is_uploaded_while_it_is_removed_stays() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    node.catalog.remove("f");
+    let hash = ModuleHash(Sha256::digest(guest('a')).into());
+    let mut upload = Upload::new(Some(hash));
+    upload.push(&guest('a')).unwrap();
+    let uploaded = upload.finish().unwrap();
+    let loader = &node.loader;
+    let (done, is_done) = std::sync::mpsc::channel();
+    let upload = || {
+        let module = loader.prepare(&uploaded, FunctionOptions::default().memory_bytes).unwrap();
+        done.send(()).unwrap();
+        module
+    };
+    std::thread::scope(|scope| {
+        let uploading = std::cell::OnceCell::new();
+        let is_used = |_: &ModuleHash| {
+            uploading.get_or_init(|| {
+                let thread = scope.spawn(upload);
+                // If all is well, it goes on only after the removal.
+                is_done.recv_timeout(Duration::from_millis(200)).ok();
+                thread
+            });
+            false
+        };
+        loader.remove_unused(is_used).unwrap();
+        let _held = uploading.into_inner().expect("it was asked for").join().unwrap();
+        let files = ModuleFiles::open(&node.data, node.runtime.engine_key()).unwrap();
+        assert_eq!(files.load_module(&hash).unwrap(), guest('a'));
+    });
 }
 
 #[test]
