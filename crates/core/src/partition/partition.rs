@@ -19,7 +19,7 @@ mod number;
 mod write;
 
 use ledger::Ledger;
-use write::NewValue;
+use write::{NewValue, check_room};
 
 /// What a partition knows of a map's entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Partition {
         if let Some(deadline) = deadline {
             let had = self.maps.get(&at.map.id).and_then(|store| store.view(slot)?.deadline);
             let grows = had.is_none() && deadline.is_some();
-            self.check_room(at, if grows { DEADLINE_OVERHEAD as u64 } else { 0 })?;
+            check_room(at, self.bytes(), if grows { DEADLINE_OVERHEAD as u64 } else { 0 })?;
         }
         let store = self.maps.get_mut(&at.map.id).expect("a live slot is one of its map");
         store.touch(slot, at.now);
@@ -338,19 +338,18 @@ impl Partition {
     }
 
     fn store(&mut self, map: &MapDescriptor) -> &mut MapStore {
+        self.store_and_ledger(map).0
+    }
+
+    /// The store of a map, which is made if need be, and what its changes are noted in.
+    fn store_and_ledger(&mut self, map: &MapDescriptor) -> (&mut MapStore, &mut Ledger) {
         let seed = self.seed_of(map.id);
-        self.maps.entry(map.id).or_insert_with(|| {
+        let store = self.maps.entry(map.id).or_insert_with(|| {
             let store = MapStore::new(seed, map.options.clone(), map.revision);
             self.ledger.bytes += store.bytes();
             store
-        })
-    }
-
-    /// Lets `change` work on the store of a map, which is made if need be.
-    fn change<R>(&mut self, at: &Access<'_>, change: impl FnOnce(&mut MapStore, &mut Version) -> R) -> R {
-        self.store(at.map);
-        let store = self.maps.get_mut(&at.map.id).expect("made if it was not there");
-        self.ledger.change(at.map.id, store, change)
+        });
+        (store, &mut self.ledger)
     }
 
     fn erase(&mut self, map: MapId, slot: Slot, kind: ChangeKind) {

@@ -37,12 +37,6 @@ impl Partition {
         }
     }
 
-    /// Whether the node has room for what an operation adds, and for what is kept of it.
-    pub(super) fn check_room(&self, at: &Access<'_>, growth: u64) -> Result<(), Refusal> {
-        let (needed, headroom) = (growth + at.record, at.room.left(self.bytes()));
-        if needed <= headroom { Ok(()) } else { Err(Refusal::NodeFull { needed, headroom }) }
-    }
-
     /// Makes room and writes; the key is that of an entry to be created. Evictions that are not enough stay done: they were due.
     pub(super) fn write(
         &mut self,
@@ -53,14 +47,19 @@ impl Partition {
     ) -> Result<Version, Refusal> {
         let share = at.map.options.max_bytes.map(|bytes| bytes / u64::from(self.siblings));
         let deadline = deadline(at, new.ttl);
+        let created = entry_cost(key, new.bytes, deadline);
+        let held = self.bytes();
+        if let Located::Nowhere(_) = located {
+            // Before the store is made: a write that is refused leaves nothing.
+            check_room(at, held, created)?;
+        }
+        let (store, ledger) = self.store_and_ledger(at.map);
         let growth = match located {
-            Located::At(slot) => {
-                self.maps.get(&at.map.id).map_or(0, |store| store.growth(slot, new.bytes, deadline))
-            }
-            Located::Nowhere(_) => entry_cost(key, new.bytes, deadline),
+            Located::At(slot) => store.growth(slot, new.bytes, deadline),
+            Located::Nowhere(_) => created,
         };
-        self.check_room(at, growth)?;
-        self.change(at, |store, position| {
+        check_room(at, held, growth)?;
+        ledger.change(at.map.id, store, |store, position| {
             if let Some(share) = share.filter(|_| growth > 0) {
                 let room = share.checked_sub(growth).ok_or(NoRoom);
                 room.and_then(|target| make_room(store, position, at, (located.slot(), target)))
@@ -74,6 +73,12 @@ impl Partition {
             Ok(write.version)
         })
     }
+}
+
+/// Whether the node has room for what an operation adds to the `held` bytes of a partition, and for what is kept of it.
+pub(super) fn check_room(at: &Access<'_>, held: u64, growth: u64) -> Result<(), Refusal> {
+    let (needed, headroom) = (growth + at.record, at.room.left(held));
+    if needed <= headroom { Ok(()) } else { Err(Refusal::NodeFull { needed, headroom }) }
 }
 
 struct NoRoom;
