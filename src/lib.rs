@@ -1,6 +1,7 @@
 //! A node of Wattle: what the binary `wattle serve` runs, as a library so that tests can run it too.
 
 pub mod config;
+mod connection;
 mod content;
 mod control;
 mod failure;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
-use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
+use wattle_core::limits::{CONNECTIONS, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS};
 use wattle_proto::v1;
 use wattle_wasm::compile::Compiler;
 use wattle_wasm::{Runtime, RuntimeError};
@@ -116,8 +117,11 @@ impl Node {
             GridInfo { grid: Arc::clone(&grid), name: host_name(), address: address.to_string(), started };
         let mut routes = routes(&grid, info, Watches::new(random()?), &stop);
         let probes = router(Arc::clone(&grid), metrics);
+        let start = |threads, routes: &Routes| {
+            IoThreads::start(threads, (routes, &grid.in_flight), &stop).map_err(refused("a thread"))
+        };
         let http = match http {
-            Some((listener, _)) => Some((listener, probes)),
+            Some((listener, _)) => Some((start((1, PROBE_CONNECTIONS), &probes.into())?, listener)),
             None => {
                 let router = routes.axum_router_mut();
                 *router = std::mem::take(router).merge(probes);
@@ -125,12 +129,13 @@ impl Node {
             }
         };
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let io = IoThreads::start(cores, (&routes, &grid.in_flight), &stop).map_err(refused("a thread"))?;
+        let io = start((cores, CONNECTIONS), &routes)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
         let until = stop.clone();
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let control = move || control_thread(&runtime, (io, listener), http, (grid, tripped), &until);
+        let listeners = [(io, listener)].into_iter().chain(http).collect();
+        let control = move || control_thread(&runtime, listeners, (grid, tripped), &until);
         let control = thread.spawn(control).map_err(refused("a thread"))?;
         info!(%address, http = %http_address, took = ?started.elapsed(), "serving");
         Ok(Self { address, http_address, stop, control, _directory: directory })
@@ -195,38 +200,29 @@ fn raise_file_limit() {
 
 fn control_thread(
     runtime: &tokio::runtime::Runtime,
-    (io, listener): (IoThreads, TcpListener),
-    http: Option<(TcpListener, axum::Router)>,
+    listeners: Vec<(IoThreads, TcpListener)>,
     (grid, tripped): (Arc<Grid>, mpsc::Receiver<Tripped>),
     stop: &CancellationToken,
 ) {
-    runtime.block_on(async {
+    let threads = runtime.block_on(async {
         let ticker = tokio::spawn(tick_partitions(Arc::clone(&grid.partitions)));
         let suspender = tokio::spawn(Arc::clone(&grid).suspend_tripped(tripped));
-        let http = http.map(|(listener, router)| tokio::spawn(serve_http(listener, router, stop.clone())));
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => io.accept(listener, stop).await,
-            Err(error) => error!(%error, "the listener cannot be used"),
-        }
+        let accepting = listeners.into_iter().map(|(io, listener)| accept(io, listener, stop));
+        let threads = join_all(accepting).await;
         ticker.abort();
         suspender.abort();
-        if let Some(http) = http
-            && http.await.is_err()
-        {
-            error!("the HTTP server panicked");
-        }
+        threads
     });
-    io.join();
+    threads.into_iter().for_each(IoThreads::join);
 }
 
-async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        error!(%error, "the HTTP server failed");
+/// Accepts connections until `stop`, and gives the threads back.
+async fn accept(io: IoThreads, listener: TcpListener, stop: &CancellationToken) -> IoThreads {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => io.accept(listener, stop).await,
+        Err(error) => error!(%error, "the listener cannot be used"),
     }
+    io
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {

@@ -2,23 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tracing::{debug, warn};
+use wattle_core::limits::{CONNECTION_CALLS, FILES_RESERVED_SHARE};
 
+use crate::connection::Connection;
 use crate::in_flight::InFlight;
 use crate::rpc::{Counted, Explain};
 
@@ -43,12 +42,16 @@ struct IoThread {
 
 /// The IO threads.
 #[derive(Debug)]
-pub(crate) struct IoThreads(Vec<IoThread>);
+pub(crate) struct IoThreads {
+    threads: Vec<IoThread>,
+    /// Connections, if there are files enough.
+    most: usize,
+}
 
 impl IoThreads {
-    /// Starts `count` threads that serve `routes` until `stop`, and then finish the calls in flight.
+    /// Starts `count` threads that serve `routes` on `most` connections until `stop`, and then finish the calls in flight.
     pub(crate) fn start(
-        count: usize,
+        (count, most): (usize, usize),
         (routes, in_flight): (&Routes, &Arc<InFlight>),
         stop: &CancellationToken,
     ) -> io::Result<Self> {
@@ -62,18 +65,27 @@ impl IoThreads {
             let thread = thread.spawn(move || runtime.block_on(serve(receiver, services, stop)))?;
             Ok(IoThread { connections: Arc::default(), sender, thread })
         };
-        Ok(Self((0..count).map(start).collect::<io::Result<_>>()?))
+        Ok(Self { threads: (0..count).map(start).collect::<io::Result<_>>()?, most })
     }
 
     /// Accepts connections until `stop`.
     pub(crate) async fn accept(&self, listener: TcpListener, stop: &CancellationToken) {
+        let mut refusing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
             match accepted.and_then(|(stream, peer)| Ok((prepare(stream)?, peer))) {
-                Ok((stream, peer)) => self.deal(stream, peer),
+                Ok((stream, peer)) => {
+                    let dealt = self.deal(stream, peer);
+                    if let Err(Full { limit }) = dealt
+                        && !refusing
+                    {
+                        warn!(limit, "connections are refused: as many as may be are open");
+                    }
+                    refusing = dealt.is_err();
+                }
                 Err(error) => {
                     warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -82,24 +94,40 @@ impl IoThreads {
         }
     }
 
-    fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr) {
-        let fewest = self.0.iter().min_by_key(|io| io.connections.load(Ordering::Relaxed));
-        let Some(io) = fewest else { return };
-        let connection = Connection::new(stream, peer, &io.connections);
-        if io.sender.try_send(Ok(connection)).is_err() {
-            warn!(%peer, "a connection was refused: too many are being accepted");
+    fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr) -> Result<(), Full> {
+        let counts = self.threads.iter().map(|io| io.connections.load(Ordering::Relaxed));
+        let limit = self.most.min(files_for_connections());
+        if counts.clone().sum::<usize>() >= limit {
+            return Err(Full { limit });
         }
+        let Some((io, _)) = self.threads.iter().zip(counts).min_by_key(|(_, count)| *count) else {
+            return Ok(());
+        };
+        let connection = Connection::new(stream, peer, &io.connections);
+        io.sender.try_send(Ok(connection)).map_err(|_| Full { limit: BACKLOG })
     }
 
     /// Waits for the threads, which end after `stop`.
     pub(crate) fn join(self) {
-        for io in self.0 {
+        for io in self.threads {
             drop(io.sender);
             if io.thread.join().is_err() {
                 warn!("an IO thread panicked");
             }
         }
     }
+}
+
+/// A connection was refused.
+#[derive(Debug, Clone, Copy)]
+struct Full {
+    limit: usize,
+}
+
+/// The files that this process may have open now, but for those that are not for connections.
+fn files_for_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files - files / FILES_RESERVED_SHARE).unwrap_or(usize::MAX)
 }
 
 /// Off the accepting runtime, so that the serving one can take it. Without `TCP_NODELAY` small answers wait 40 ms.
@@ -113,6 +141,7 @@ async fn serve(receiver: mpsc::Receiver<io::Result<Connection>>, services: Count
         tokio_stream::StreamExt::map(ReceiverStream::new(receiver), |connection| connection?.attach());
     let server = Server::builder()
         .accept_http1(true)
+        .max_concurrent_streams(CONNECTION_CALLS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .serve_with_incoming_shutdown(services, incoming, stop.clone().cancelled_owned());
@@ -126,94 +155,5 @@ async fn serve(receiver: mpsc::Receiver<io::Result<Connection>>, services: Count
             Err(error) => warn!(%error, "the server failed"),
         },
         () = overdue => warn!("calls in flight were cut off after {GRACE:?}"),
-    }
-}
-
-/// A connection that is counted while it lives.
-#[derive(Debug)]
-struct Connection {
-    stream: Stream,
-    peer: SocketAddr,
-    connections: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-enum Stream {
-    /// On its way to its runtime.
-    Detached(Option<std::net::TcpStream>),
-    Attached(TcpStream),
-}
-
-impl Connection {
-    fn new(stream: std::net::TcpStream, peer: SocketAddr, connections: &Arc<AtomicUsize>) -> Self {
-        connections.fetch_add(1, Ordering::Relaxed);
-        Self { stream: Stream::Detached(Some(stream)), peer, connections: Arc::clone(connections) }
-    }
-
-    /// Takes the connection into the runtime of this thread.
-    fn attach(mut self) -> io::Result<Self> {
-        if let Stream::Detached(stream) = &mut self.stream
-            && let Some(stream) = stream.take()
-        {
-            self.stream = Stream::Attached(TcpStream::from_std(stream)?);
-        }
-        Ok(self)
-    }
-
-    fn stream(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
-        match &mut self.get_mut().stream {
-            Stream::Attached(stream) => Ok(Pin::new(stream)),
-            Stream::Detached(_) => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = SocketAddr;
-
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(context, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(context, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write_vectored(context, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_shutdown(context)
     }
 }

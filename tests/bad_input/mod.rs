@@ -2,6 +2,7 @@
 //! call on the same node and with the entry that was there before, byte for byte.
 
 mod config;
+mod connections;
 mod data_directory;
 mod floods;
 mod frames;

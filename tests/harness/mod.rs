@@ -42,6 +42,11 @@ impl TestNode {
         format!("http://{}", self.node().address())
     }
 
+    /// Where metrics and probes listen.
+    pub(crate) fn http_address(&self) -> String {
+        self.node().http_address().to_string()
+    }
+
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.endpoint().as_str()).await.expect("the node serves")
     }

@@ -58,6 +58,17 @@ impl ProcessNode {
         assert_eq!(old.maximum, None, "the limit can be lifted again");
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.endpoint.trim_start_matches("http://")
+    }
+
+    /// It may have no more files open than this.
+    pub(crate) fn limit_open_files(&self, files: u64) {
+        let limit = Rlimit { current: Some(files), maximum: Some(files) };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+
     /// How many files it has open.
     pub(crate) fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count()

@@ -49,6 +49,16 @@ pub const PARTITIONS_MAX: u16 = 4096;
 pub const INBOX_BYTES: usize = 64 * MIB;
 /// Operations that wait in the inbox of one partition.
 pub const INBOX_OPERATIONS: usize = 65_536;
+/// Connections of clients, if the process may have as many files.
+pub const CONNECTIONS: usize = 10_000;
+/// Connections for metrics and probes, where they have an address of their own.
+pub const PROBE_CONNECTIONS: usize = 64;
+/// Of the files that the process may have open, one in so many is not for connections: modules, data, the compiler.
+pub const FILES_RESERVED_SHARE: u64 = 4;
+/// Calls of one connection at the same time.
+pub const CONNECTION_CALLS: u32 = 1024;
+/// How long a new connection may take to say which protocol it speaks.
+pub const FIRST_BYTES_TIME: Duration = Duration::from_secs(5);
 /// All requests and answers in flight may take the memory that entries may take, divided by this.
 pub const IN_FLIGHT_SHARE: u64 = 4;
 /// What requests and answers in flight may take, however little memory a node has, in bytes.

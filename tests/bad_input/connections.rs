@@ -1,0 +1,92 @@
+//! Connections that say nothing, and more of them than a node has files for.
+
+use std::collections::HashMap;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use wattle::config::RawConfig;
+use wattle_client::{Client, UploadOptions};
+use wattle_core::limits::{CONNECTION_CALLS, CONNECTIONS, FILES_RESERVED_SHARE, FIRST_BYTES_TIME};
+
+use super::Scene;
+use crate::harness::guest::Guest;
+use crate::harness::process::ProcessNode;
+use crate::harness::wire::eventually;
+
+/// Waits until the node has closed a connection.
+async fn closed(stream: &mut TcpStream) {
+    let read = timeout(4 * FIRST_BYTES_TIME, stream.read(&mut [0])).await.expect("the node closes it");
+    // A reset is an end, too.
+    assert_eq!(read.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn connections_that_do_not_say_what_they_speak_are_closed() {
+    let probes = RawConfig { http_listen: "127.0.0.1:0".parse().ok(), ..RawConfig::default() };
+    let scene = Scene::with(probes).await;
+    let api = scene.node.endpoint().trim_start_matches("http://").to_owned();
+    for address in [api, scene.node.http_address()] {
+        let mut silent = TcpStream::connect(&address).await.unwrap();
+        let mut halting = TcpStream::connect(&address).await.unwrap();
+        halting.write_all(b"PRI * HTTP/2.0").await.unwrap();
+        tokio::join!(closed(&mut silent), closed(&mut halting));
+    }
+    // The client has been silent for longer than that, too.
+    scene.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn connections_past_the_limit_are_refused_and_what_is_open_goes_on() {
+    const FILES: u64 = 120;
+    let node = ProcessNode::start().await;
+    let client = node.client().await;
+    let map = client.raw_map("m");
+    map.put("k", "v").await.unwrap();
+    node.limit_open_files(FILES);
+    let limit = usize::try_from(FILES - FILES / FILES_RESERVED_SHARE).unwrap();
+    assert!(limit < CONNECTIONS);
+    let mut silent = Vec::new();
+    for _ in 0..limit {
+        silent.push(TcpStream::connect(node.address()).await.unwrap());
+    }
+    // The client has some of them already: so the last is too much, and gets to know it at once.
+    let mut last = silent.pop().unwrap();
+    let read = timeout(FIRST_BYTES_TIME / 2, last.read(&mut [0])).await.expect("it is refused at once");
+    assert_eq!(read.unwrap_or(0), 0);
+    assert_eq!(map.get("k").await.unwrap().unwrap().value, "v");
+    let options = UploadOptions::new();
+    client.functions().upload("count", Guest::counter().module(), &options).await.unwrap();
+    map.invoke("count", "k", "").await.unwrap();
+    // The silent ones make room by and by.
+    let another =
+        eventually(async || Client::connect(format!("http://{}", node.address()).as_str()).await.ok()).await;
+    assert_eq!(another.raw_map("m").size().await.unwrap(), 1);
+    drop(silent);
+    node.stop().await;
+}
+
+/// The settings that a node greets an HTTP/2 connection with, by their numbers.
+async fn settings(address: &str) -> HashMap<u16, u32> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut header = [0; 9];
+    stream.read_exact(&mut header).await.unwrap();
+    let [0, 0, length, 4, ..] = header else { panic!("no settings: {header:?}") };
+    let mut payload = vec![0; length.into()];
+    stream.read_exact(&mut payload).await.unwrap();
+    let setting = |pair: &[u8]| {
+        let (number, value) = pair.split_at(2);
+        (u16::from_be_bytes(number.try_into().unwrap()), u32::from_be_bytes(value.try_into().unwrap()))
+    };
+    payload.chunks(6).map(setting).collect()
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_calls_at_a_time() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    let scene = Scene::start().await;
+    let settings = settings(scene.node.endpoint().trim_start_matches("http://")).await;
+    assert_eq!(settings.get(&MAX_CONCURRENT_STREAMS), Some(&CONNECTION_CALLS), "{settings:?}");
+    scene.check_unharmed().await;
+}
