@@ -60,6 +60,8 @@ pub(crate) enum Failure {
     Cursor,
     #[error("the token is not one of a watch of this map")]
     Token,
+    #[error("this node works on {limit} uploads already")]
+    TooManyUploads { limit: usize },
     #[error("this node serves {limit} watches already")]
     TooManyWatches { limit: usize },
     #[error("requests and answers in flight take {held} bytes, this one is refused past {limit}")]
@@ -173,6 +175,9 @@ impl Failure {
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
             Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
             Self::Overloaded { limit, .. } => overloaded().with("limit", limit),
+            Self::TooManyUploads { limit } => {
+                Facts { retry_after: Some(UPLOAD_PAUSE), ..overloaded() }.with("limit", limit)
+            }
             Self::TooManyWatches { limit } => overloaded().with("limit", limit),
             Self::TimedOut => Facts {
                 outcome: v1::Outcome::InDoubt,
@@ -213,6 +218,9 @@ fn not_read_facts(code: Code) -> Facts {
     };
     Facts::new(code, reason)
 }
+
+/// Compiling a module takes about as long.
+const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 fn overloaded() -> Facts {
     Facts {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use wattle_core::control::{Applied, Command};
 use wattle_core::ids::MapId;
@@ -24,6 +25,7 @@ pub(crate) struct Grid {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) control: Control,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) proposals: Semaphore,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
 }
@@ -50,6 +52,8 @@ impl Grid {
 
     /// Changes the control state, durably if the node has a data directory, and follows the change.
     pub(crate) async fn propose(self: &Arc<Self>, command: Command) -> Result<Applied, Failure> {
+        // One is decided after the other: so they need not wait on a thread each.
+        let _turn = self.proposals.acquire().await;
         let grid = Arc::clone(self);
         let proposed = tokio::task::spawn_blocking(move || grid.propose_blocking(command)).await;
         proposed.map_err(|_panicked| Failure::Internal { what: "a control command panicked" })?

@@ -10,11 +10,11 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
-use wattle_core::limits::{CONNECTIONS, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS};
+use wattle_core::limits::{CONNECTIONS, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS, PROPOSALS};
 use wattle_proto::v1;
 use wattle_wasm::compile::Compiler;
 use wattle_wasm::{Runtime, RuntimeError};
@@ -265,6 +265,7 @@ fn grid(
         partitions: Arc::new(partitions.map_err(refused("a thread"))?),
         control,
         in_flight: Arc::new(InFlight::new(config.memory_bytes)),
+        proposals: Semaphore::new(PROPOSALS),
         value_bytes: config.value_bytes,
     };
     Ok((Arc::new(grid), tripped))
@@ -285,8 +286,7 @@ fn routes(grid: &Arc<Grid>, info: GridInfo, watches: Watches, stop: &Cancellatio
     let maps = MapCalls { grid: Arc::clone(grid), watches: Arc::new(watches), stop: stop.clone() };
     let maps = v1::map_service_server::MapServiceServer::new(maps).max_decoding_message_size(MESSAGE_BYTES);
     let compute = v1::compute_service_server::ComputeServiceServer::new(Compute { grid: Arc::clone(grid) });
-    let functions =
-        v1::function_service_server::FunctionServiceServer::new(Functions { grid: Arc::clone(grid) });
+    let functions = v1::function_service_server::FunctionServiceServer::new(Functions::new(Arc::clone(grid)));
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()

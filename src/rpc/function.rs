@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Semaphore;
 use tonic::{Request as Call, Response, Status, Streaming};
 use wattle_core::control::{self, Applied, Command, FunctionKind, FunctionOptions, FunctionState, Promote};
 use wattle_core::ids::ModuleHash;
-use wattle_core::limits::CPU_BUDGET;
+use wattle_core::limits::{CPU_BUDGET, UPLOADS};
 use wattle_core::name::Name;
 use wattle_proto::v1;
 use wattle_proto::v1::function_service_server::FunctionService;
+use wattle_wasm::Module;
 
 use super::convert::{duration, wire_duration};
 use crate::failure::Failure;
@@ -19,10 +21,39 @@ use crate::grid::Grid;
 /// FunctionService on this node.
 #[derive(Debug, Clone)]
 pub(crate) struct Functions {
-    pub(crate) grid: Arc<Grid>,
+    grid: Arc<Grid>,
+    /// Each takes a thread that may block, of which the runtime has a number, until its module is compiled.
+    uploads: Arc<Semaphore>,
+    /// Each takes such a thread until its module is loaded.
+    promotions: Arc<Semaphore>,
 }
 
 impl Functions {
+    pub(crate) fn new(grid: Arc<Grid>) -> Self {
+        let semaphore = || Arc::new(Semaphore::new(UPLOADS));
+        Self { grid, uploads: semaphore(), promotions: semaphore() }
+    }
+
+    /// Loads the module of a version, so that no command waits for that; it is loaded as long as the caller holds it. A failure
+    /// is told of by the command that needs the module.
+    async fn loaded(
+        &self,
+        name: &Name,
+        version: impl Fn(&control::Function) -> Option<u32>,
+    ) -> Option<Arc<Module>> {
+        let hash = self.grid.control.read(|state| {
+            let function = state.function(name.as_str())?;
+            Some(function.version(version(function)?)?.module)
+        })?;
+        let place = Arc::clone(&self.promotions).acquire_owned().await.ok()?;
+        let grid = Arc::clone(&self.grid);
+        let load = move || {
+            let _place = place;
+            grid.loader.ready(&hash).ok()
+        };
+        tokio::task::spawn_blocking(load).await.ok().flatten()
+    }
+
     fn name(&self, name: &str) -> Result<Name, Failure> {
         let name = Name::new(name)?;
         let known = self.grid.control.read(|state| state.function(name.as_str()).is_some());
@@ -59,8 +90,10 @@ impl FunctionService for Functions {
         let grid = Arc::clone(&self.grid);
         let export = header.export;
         let held = grid.in_flight.take(uploaded.bytes.len())?;
+        let full = Failure::TooManyUploads { limit: UPLOADS };
+        let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| full)?;
         let prepared = tokio::task::spawn_blocking(move || {
-            let _held = held;
+            let _counted = (held, place);
             let module = grid.loader.prepare(&uploaded, options.memory_bytes).map_err(UploadError::from)?;
             let uploaded_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
             let uploaded_ms = u64::try_from(uploaded_ms).unwrap_or(u64::MAX);
@@ -111,6 +144,8 @@ impl FunctionService for Functions {
         let request = call.into_inner();
         let name = self.name(&request.name)?;
         let version = (request.version > 0).then_some(request.version);
+        let newest = |function: &control::Function| function.versions.last().map(|newest| newest.number);
+        let _module = self.loaded(&name, |function| version.or_else(|| newest(function))).await;
         let (function, _) = self.change(Command::Promote { name, version }).await?;
         Ok(Response::new(v1::PromoteResponse { function: Some(function) }))
     }
@@ -120,6 +155,7 @@ impl FunctionService for Functions {
         call: Call<v1::RollbackRequest>,
     ) -> Result<Response<v1::RollbackResponse>, Status> {
         let name = self.name(&call.into_inner().name)?;
+        let _module = self.loaded(&name, |function| function.previous).await;
         let (function, _) = self.change(Command::Rollback { name }).await?;
         Ok(Response::new(v1::RollbackResponse { function: Some(function) }))
     }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::select_all;
+use futures_util::future::{join_all, select_all};
 use futures_util::stream::{self, StreamExt};
 use http_body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,15 +14,18 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use wattle::config::RawConfig;
 use wattle_client::{Operation, PutOptions, UploadOptions};
-use wattle_core::limits::{BATCH_BYTES, IN_FLIGHT_BYTES_MIN, NAMES};
+use wattle_core::limits::{BATCH_BYTES, IN_FLIGHT_BYTES_MIN, NAMES, UPLOADS};
 use wattle_proto::v1;
+use wattle_proto::v1::function_service_client::FunctionServiceClient;
 use wattle_proto::v1::map_service_client::MapServiceClient;
 use wattle_proto::v1::operation::Operation as One;
 use wattle_proto::v1::operation_result::Result as Answer;
 use wattle_proto::v1::pipeline_request::Operations;
 use wattle_proto::v1::pipeline_response::Results;
+use wattle_proto::v1::upload_request::Part;
 
 use super::resources::{BUSY, ROOM};
 use super::{KEY, MAP, Scene, VALUE};
@@ -205,4 +208,39 @@ async fn messages_that_never_end_are_bounded() {
         drop(others);
         check_relieved(&scene).await;
     }
+}
+
+/// Uploads a module of its own; the version, or the refusal.
+async fn upload(functions: FunctionServiceClient<Channel>, n: usize) -> Result<u32, Status> {
+    let guest = Guest::counter().with(&format!("(data (i32.const 4096) \"{n}\")")).module();
+    let header = v1::UploadHeader { name: format!("f{n}"), ..Default::default() };
+    let parts = [Part::Header(header), Part::Chunk(guest.into())];
+    let parts = tokio_stream::iter(parts.map(|part| v1::UploadRequest { part: Some(part) }));
+    let mut functions = functions;
+    Ok(functions.upload(parts).await?.into_inner().version)
+}
+
+#[tokio::test]
+async fn uploads_past_the_limit_are_refused_and_maps_are_made_meanwhile() {
+    let scene = Scene::start().await;
+    let channel = Channel::from_shared(scene.node.endpoint()).unwrap().connect().await.unwrap();
+    let functions = FunctionServiceClient::new(channel);
+    let uploads = join_all((0..3 * UPLOADS).map(|n| upload(functions.clone(), n)));
+    let writes = async {
+        for n in 0..8 {
+            scene.client.raw_map(format!("new-{n}")).put("k", "v").await.unwrap();
+        }
+    };
+    let (uploads, ()) = tokio::join!(uploads, writes);
+    let (done, refused): (Vec<_>, Vec<_>) = uploads.into_iter().partition(Result::is_ok);
+    assert!(done.len() >= UPLOADS && !refused.is_empty(), "{} done, {} refused", done.len(), refused.len());
+    for refused in refused {
+        let refused = refused.unwrap_err();
+        assert_eq!(facts(&refused), refusal(Code::ResourceExhausted, "OVERLOADED", "NOT_APPLIED"));
+        let retry = refused.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
+        assert!(retry.is_some_and(|delay| !delay.is_zero()), "{refused}");
+    }
+    assert_eq!(scene.client.functions().list().await.unwrap().len(), done.len());
+    upload(functions, 3 * UPLOADS).await.unwrap();
+    scene.check_unharmed().await;
 }

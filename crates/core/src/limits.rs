@@ -35,6 +35,10 @@ pub const MAPS: usize = 4096;
 pub const FUNCTIONS: usize = 4096;
 /// Uploaded versions that a function keeps; the oldest inactive one makes room for a new one.
 pub const FUNCTION_VERSIONS: usize = 32;
+/// Uploads that wait for the compiler, or are worked on.
+pub const UPLOADS: usize = 32;
+/// Control commands that wait on a thread until they are decided.
+pub const PROPOSALS: usize = 4;
 /// Control commands that the journal keeps before it takes a snapshot of the state instead.
 pub const JOURNAL_COMMANDS: u64 = 256;
 /// Pages of the journal that are held in memory, in bytes.
