@@ -54,11 +54,13 @@ impl Block {
         prefetch_lines(self.start.as_ptr(), PREFETCHED);
     }
 
+    #[inline]
     fn length(&self) -> usize {
         // SAFETY: `start` points to an aligned, initialised u32 for as long as the block lives.
         unsafe { self.start.cast::<u32>().read() as usize }
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `length` initialised bytes follow the header, and the borrow of self keeps them alive and unchanged.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(HEADER), self.length()) }

@@ -101,6 +101,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn long_key_length(&self) -> usize {
         if self.key_length == LONG_KEY {
             u32::from_ne_bytes([self.key[0], self.key[1], self.key[2], self.key[3]]) as usize
@@ -109,6 +110,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     pub(super) fn key(&self) -> &[u8] {
         match self.key_length {
             LONG_KEY => &self.block.bytes()[..self.long_key_length()],
@@ -120,6 +122,7 @@ impl Entry {
         self.block.prefetch();
     }
 
+    #[inline]
     pub(super) fn value(&self) -> &[u8] {
         &self.block.bytes()[self.long_key_length()..]
     }
@@ -133,6 +136,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     pub(super) fn deadline(&self) -> Option<GridTime> {
         (self.deadline != FOR_EVER).then_some(GridTime(self.deadline))
     }
@@ -175,6 +179,7 @@ impl Entry {
         entry_cost(self.key(), self.value(), self.deadline())
     }
 
+    #[inline]
     pub(super) fn view(&self) -> EntryRef<'_> {
         EntryRef { key: self.key(), value: self.value(), version: self.version, deadline: self.deadline() }
     }

@@ -9,6 +9,8 @@ use crate::ids::Slot;
 
 /// Slots of a piece: 3 KiB.
 const PIECE: usize = 64;
+/// How many slots ahead a pass asks for values.
+const AHEAD: usize = 8;
 
 #[derive(Debug, Default)]
 struct Piece {
@@ -109,7 +111,11 @@ impl Slots {
             std::iter::from_fn(move || {
                 let place = (left != 0).then_some(left.trailing_zeros() as usize)?;
                 left &= left - 1;
-                let entry = piece.entries.as_ref()?[place].as_ref()?;
+                let entries = piece.entries.as_ref()?;
+                if let Some(Some(soon)) = entries.get(place + AHEAD) {
+                    soon.prefetch_value();
+                }
+                let entry = entries[place].as_ref()?;
                 Some((Slot::at(index * PIECE + place), entry))
             })
         })
