@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use wattle_core::ids::{Slot, Version};
-use wattle_core::limits::TTL_MAX;
+use wattle_core::limits::{SCAN_BYTES, TTL_MAX};
 use wattle_core::partition::{Access, Effect, Partition, TtlChoice};
 use wattle_core::store::EntryRef;
 use wattle_frame::guest::{self, EntrySlot, Reply, Request, RequestHeader, RequestWriter};
@@ -14,6 +14,9 @@ use crate::content;
 use crate::failure::Failure;
 use crate::functions::{ActiveFunction, Stopped};
 use crate::maps::Map;
+
+/// What a thread keeps of its frame from one batch to the next, in bytes: enough for all but single large values.
+const FRAME_KEPT: usize = 2 * SCAN_BYTES;
 
 /// What a batch has in common.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,7 @@ pub(super) fn run_batch(
     targets: &[Target<'_>],
     mut each: impl FnMut(Processed<'_>),
 ) -> Result<(), BatchError> {
-    shard.with(|partition, moment| {
+    let ran = shard.with(|partition, moment| {
         let frame = request(&mut worker.frame, partition, moment, (call, targets)).ok_or(BatchError::Host)?;
         let entries = Request::parse(frame).map_err(|_| BatchError::Host)?;
         let mut applying = false;
@@ -89,7 +92,10 @@ pub(super) fn run_batch(
             call.function.meters().not_applied.inc_by(failed);
         }
         outcome.map_err(BatchError::Stopped)
-    })
+    });
+    worker.frame.clear();
+    worker.frame.shrink_to(FRAME_KEPT);
+    ran
 }
 
 fn request<'b>(

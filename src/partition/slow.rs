@@ -155,7 +155,7 @@ impl SlowPart {
             return Progress::Here;
         }
         let limit = if self.singly > 0 { 1 } else { SCAN_ENTRIES };
-        let batch = self.batch(view, index, limit);
+        let batch = self.batch((view, shard), index, limit);
         let targets: SmallVec<[Target<'_>; 4]> = batch.iter().map(|(_, target)| *target).collect();
         let call = Call {
             function,
@@ -198,31 +198,38 @@ impl SlowPart {
         Progress::NextTurn
     }
 
-    /// Invocations from `index` on, of the same function on the same map and no key twice.
+    /// Invocations from `index` on, of the same function on the same map and no key twice, until their arguments and values are a
+    /// turn's bytes.
     fn batch<'v>(
         &self,
-        view: &impl Fn(u32) -> View<'v>,
+        (view, shard): (&impl Fn(u32) -> View<'v>, &mut Shard),
         index: usize,
         limit: usize,
     ) -> SmallVec<[(usize, Target<'v>); 4]> {
         let first = view(self.places[index]);
+        let alone = self.places.len() == 1;
         let mut batch = SmallVec::new();
         let mut keys = HashSet::new();
         let mut bytes = 0;
-        for (index, place) in self.places.iter().enumerate().skip(index) {
-            if self.results[index].is_some() {
-                continue;
+        shard.with(|partition, moment| {
+            let at = moment.access(&self.message.map(&first).descriptor);
+            for (index, place) in self.places.iter().enumerate().skip(index) {
+                if self.results[index].is_some() {
+                    continue;
+                }
+                let next = view(*place);
+                let Action::Invoke { key, argument } = next.action else { break };
+                let same = next.map == first.map && next.function == first.function;
+                if batch.len() == limit || bytes >= SCAN_BYTES || !same || !(alone || keys.insert(key)) {
+                    break;
+                }
+                if !alone {
+                    let value = partition.get(&at, key).map_or(0, |entry| entry.value.len());
+                    bytes += key.len() + argument.len() + value;
+                }
+                batch.push((index, Target::Key { key, argument }));
             }
-            let next = view(*place);
-            let Action::Invoke { key, argument } = next.action else { break };
-            let same = next.map == first.map && next.function == first.function;
-            let alone = self.places.len() == 1;
-            if batch.len() == limit || bytes >= SCAN_BYTES || !same || !(alone || keys.insert(key)) {
-                break;
-            }
-            bytes += key.len() + argument.len();
-            batch.push((index, Target::Key { key, argument }));
-        }
+        });
         batch
     }
 

@@ -164,6 +164,27 @@ async fn operations_fail_one_by_one_and_bad_messages_alone() {
 }
 
 #[tokio::test]
+async fn a_client_may_be_thousands_of_small_messages_ahead_of_the_answers() {
+    const MESSAGES: u64 = 8192;
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    let value = "v".repeat(1024);
+    wire.put_by_another("m", "k", &value).await;
+    let stream = Stream::open(&wire).await;
+    for tag in 0..MESSAGES {
+        // Each in a piece of its own: answers fill the client's window after a few dozen, and the node reads no more of them.
+        stream.send(tag, Some(frame(&["m"], &[Packed::Get { map: NameIndex(0), key: b"k" }]))).await;
+        tokio::task::yield_now().await;
+    }
+    let answers = stream.finish().await;
+    assert_eq!(answers.len() as u64, MESSAGES);
+    for answer in answers.values() {
+        let Answers::Frame(frame) = answer else { panic!("{answer:?}") };
+        assert!(frame.ends_with(value.as_bytes()), "the value is read");
+    }
+}
+
+#[tokio::test]
 async fn every_operation_of_the_client_goes_through_a_pipeline() {
     let node = TestNode::start();
     let client = node.client().await;
