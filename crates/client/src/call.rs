@@ -111,6 +111,19 @@ impl Caller {
         self.run(&Repeat::Identified(&request), Bound::Whole(self.timeout), send).await
     }
 
+    /// A mutation that is answered in parts. What the attempts before the one that was answered have left in doubt is for
+    /// those to say who read the parts.
+    pub(crate) async fn write_parts<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<(T, Doubt), Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let request = self.begin_request().await?;
+        let mut doubt = Doubt::of_a_change();
+        let (repeat, bound) = (Repeat::Identified(&request), Bound::Whole(self.timeout));
+        let answer = self.run_again(&mut doubt, &repeat, bound, send).await?;
+        Ok((answer, doubt))
+    }
+
     /// A change that does the same when it is done twice.
     pub(crate) async fn repeat<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<T, Error>
     where
@@ -139,12 +152,14 @@ impl Caller {
     pub(crate) async fn open_write<T, F>(
         &self,
         request: &AwaitedRequest,
+        doubt: &mut Doubt,
         send: impl Fn(Attempt) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run(&Repeat::Identified(request), Bound::Opening(self.timeout), send).await
+        let (repeat, bound) = (Repeat::Identified(request), Bound::Opening(self.timeout));
+        self.run_again(doubt, &repeat, bound, send).await
     }
 
     pub(crate) async fn begin_request(&self) -> Result<AwaitedRequest, Error> {
@@ -180,10 +195,23 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.run_again(&mut Doubt::new(repeat), repeat, bound, send).await
+    }
+
+    /// With what earlier attempts have left in doubt.
+    async fn run_again<T, F>(
+        &self,
+        doubt: &mut Doubt,
+        repeat: &Repeat<'_>,
+        bound: Bound,
+        send: impl Fn(Attempt) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let timeout = bound.timeout();
         let deadline = Instant::now() + timeout;
         let mut backoff = self.retry.backoff();
-        let mut doubt = Doubt::new(repeat);
         loop {
             let attempt = self.attempt(repeat, bound, deadline);
             let failure = match timeout_at(deadline, send(attempt)).await {
@@ -256,6 +284,10 @@ impl Doubt {
         Self { changes: true, unsure: false }
     }
 
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
     pub(crate) fn note(&mut self, failure: &Failure) {
         self.unsure |= self.changes && failure.outcome() != Some(Outcome::NotApplied);
     }
@@ -274,7 +306,6 @@ impl Doubt {
         if !self.changes {
             return failure.of_a_read();
         }
-        let indefinite = failure.is_transient() || failure.is_unavailable() || failure.outcome().is_none();
-        if self.unsure && indefinite { failure.in_doubt() } else { failure }
+        if self.unsure && failure.is_indefinite() { failure.in_doubt() } else { failure }
     }
 }

@@ -116,6 +116,11 @@ impl Failure {
         }
     }
 
+    /// Whether it says nothing about an earlier attempt: the grid has not judged the request.
+    pub(crate) fn is_indefinite(&self) -> bool {
+        self.is_transient() || self.is_unavailable() || self.outcome.is_none()
+    }
+
     /// Whether the call ended before it reached a node.
     pub(crate) fn never_connected(&self) -> bool {
         self.code == Code::Unavailable && self.reason.is_none() && self.outcome == Some(Outcome::NotApplied)

@@ -8,8 +8,8 @@ pub(crate) use stream::Call;
 pub use stream::InvokeStream;
 use wattle_proto::v1;
 
+use crate::call::Doubt;
 use crate::error::Error;
-use crate::failure::Failure;
 
 /// What an invocation on one key answers. Its effect, if the function wanted one, is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +86,10 @@ impl InvokeSummary {
     }
 }
 
-impl From<v1::EntryResult> for EntryAnswer {
-    fn from(result: v1::EntryResult) -> Self {
+impl EntryAnswer {
+    fn read(result: v1::EntryResult, doubt: &Doubt) -> Self {
         let response = match result.error {
-            Some(error) => Err(Failure::from(error).into()),
+            Some(error) => Err(doubt.settle(error.into()).into()),
             None => Ok(result.response),
         };
         Self { key: result.key, response }

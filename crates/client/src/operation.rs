@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use wattle_proto::v1;
 
+use crate::call::Doubt;
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::wire::{from_wire, to_wire};
 
 /// A value and the version of the entry that holds it.
@@ -251,10 +251,11 @@ pub(crate) fn touch(change: TtlChange) -> Option<v1::touch_request::Change> {
     }
 }
 
-pub(crate) fn answer(result: v1::OperationResult) -> Result<Answer, Error> {
+/// What an operation answered, after attempts that were not answered.
+pub(crate) fn answer(result: v1::OperationResult, doubt: &Doubt) -> Result<Answer, Error> {
     use v1::operation_result::Result as Wire;
     match result.result {
-        Some(Wire::Error(error)) => Err(Failure::from(error).into()),
+        Some(Wire::Error(error)) => Err(doubt.settle(error.into()).into()),
         Some(Wire::Get(answer)) => Ok(Answer::Value(found(answer))),
         Some(Wire::Put(answer)) => Ok(Answer::Written(answer.into())),
         Some(Wire::Remove(answer)) => Ok(Answer::Removed(answer.into())),

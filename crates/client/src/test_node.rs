@@ -33,6 +33,7 @@ pub(crate) enum PipelineStep {
 pub(crate) struct Script {
     pub(crate) puts: Mutex<VecDeque<Result<v1::PutResponse, Status>>>,
     pub(crate) put_requests: Mutex<Vec<v1::PutRequest>>,
+    pub(crate) batches: Mutex<VecDeque<Result<v1::BatchResponse, Status>>>,
     pub(crate) deletes: Mutex<VecDeque<Status>>,
     pub(crate) delete_requests: Mutex<usize>,
     pub(crate) scans: Mutex<VecDeque<Vec<Result<v1::ScanResponse, Status>>>>,
@@ -136,7 +137,6 @@ impl MapService for Services {
         remove: RemoveRequest -> RemoveResponse;
         increment: IncrementRequest -> IncrementResponse;
         touch: TouchRequest -> TouchResponse;
-        batch: BatchRequest -> BatchResponse;
         size: SizeRequest -> SizeResponse;
         clear: ClearRequest -> ClearResponse;
     }
@@ -144,6 +144,10 @@ impl MapService for Services {
     async fn put(&self, request: Request<v1::PutRequest>) -> Answer<v1::PutResponse> {
         self.0.put_requests.lock().unwrap().push(request.into_inner());
         or_wait(next(&self.0.puts)).await.map(Response::new)
+    }
+
+    async fn batch(&self, _: Request<v1::BatchRequest>) -> Answer<v1::BatchResponse> {
+        or_wait(next(&self.0.batches)).await.map(Response::new)
     }
 
     async fn delete_map(&self, _: Request<v1::DeleteMapRequest>) -> Answer<v1::DeleteMapResponse> {

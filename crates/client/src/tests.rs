@@ -1,5 +1,7 @@
 //! Calls, streams and pipelines against a scripted node.
 
+mod doubt;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

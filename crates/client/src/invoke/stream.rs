@@ -8,9 +8,9 @@ use tonic::{Response, Status, Streaming};
 use wattle_proto::v1;
 
 use super::told::{Repetition, Told};
-use super::{InvokePart, InvokeSummary};
+use super::{EntryAnswer, InvokePart, InvokeSummary};
 use crate::breaks::Breaks;
-use crate::call::{Attempt, Caller};
+use crate::call::{Attempt, Caller, Doubt};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::request_ids::AwaitedRequest;
@@ -70,6 +70,8 @@ pub struct InvokeStream {
     request: AwaitedRequest,
     parts: Option<Box<Parts>>,
     told: Told,
+    /// About what was sent before the stream that is open.
+    doubt: Doubt,
     has_broken: bool,
     breaks: Breaks,
 }
@@ -77,9 +79,10 @@ pub struct InvokeStream {
 impl InvokeStream {
     pub(crate) async fn open(caller: Arc<Caller>, call: Call) -> Result<Self, Error> {
         let request = caller.begin_request().await?;
-        let parts = Some(Box::new(send(&caller, &call, &request).await?));
+        let mut doubt = Doubt::of_a_change();
+        let parts = Some(Box::new(send(&caller, &call, &request, &mut doubt).await?));
         let breaks = Breaks::new(&caller);
-        Ok(Self { caller, call, request, parts, told: Told::default(), has_broken: false, breaks })
+        Ok(Self { caller, call, request, parts, told: Told::default(), doubt, has_broken: false, breaks })
     }
 
     /// The next part; `None` when all have come.
@@ -90,7 +93,7 @@ impl InvokeStream {
     pub async fn next(&mut self) -> Result<Option<InvokePart>, Error> {
         loop {
             let Some(parts) = &mut self.parts else {
-                let sent = send(&self.caller, &self.call, &self.request).await;
+                let sent = send(&self.caller, &self.call, &self.request, &mut self.doubt).await;
                 self.parts = Some(Box::new(sent.map_err(in_doubt)?));
                 continue;
             };
@@ -100,7 +103,7 @@ impl InvokeStream {
                     let Some(part) = self.told.news(part, repetition) else { continue };
                     self.breaks.healed();
                     let resumed = self.has_broken && repetition == Repetition::Counts;
-                    return Ok(Some(InvokePart { resumed, ..part.into() }));
+                    return Ok(Some(InvokePart { resumed, ..InvokePart::read(part, &self.doubt) }));
                 }
                 Ok(None) | Err(_) if self.told.is_complete() => return Ok(None),
                 // A call on no keys has no parts.
@@ -111,6 +114,8 @@ impl InvokeStream {
             self.parts = None;
             self.told.repeat();
             self.has_broken = true;
+            // Whatever it ended with, some of the call may be done.
+            self.doubt.note(&failure.clone().in_doubt());
             self.breaks.pause_after(failure).await.map_err(in_doubt)?;
         }
     }
@@ -130,8 +135,13 @@ impl InvokeStream {
     }
 }
 
-async fn send(caller: &Caller, call: &Call, request: &AwaitedRequest) -> Result<Parts, Error> {
-    caller.open_write(request, |attempt| call.clone().send(attempt)).await
+async fn send(
+    caller: &Caller,
+    call: &Call,
+    request: &AwaitedRequest,
+    doubt: &mut Doubt,
+) -> Result<Parts, Error> {
+    caller.open_write(request, doubt, |attempt| call.clone().send(attempt)).await
 }
 
 /// Whatever a repetition is refused for, it says nothing about what the call did before.
@@ -139,15 +149,16 @@ fn in_doubt(error: Error) -> Error {
     error.failure().cloned().map_or(error, |failure| failure.in_doubt().into())
 }
 
-impl From<v1::InvokePart> for InvokePart {
-    fn from(part: v1::InvokePart) -> Self {
+impl InvokePart {
+    fn read(part: v1::InvokePart, doubt: &Doubt) -> Self {
+        let entries = part.entries.into_iter();
         Self {
             partition: part.partition,
-            entries: part.entries.into_iter().map(super::EntryAnswer::from).collect(),
+            entries: entries.map(|result| EntryAnswer::read(result, doubt)).collect(),
             processed: part.processed,
             failed: part.failed,
             complete: part.complete,
-            error: part.error.map(|error| Failure::from(error).into()),
+            error: part.error.map(|error| doubt.settle(error.into()).into()),
             partitions: part.partitions,
             resumed: false,
         }

@@ -165,21 +165,22 @@ impl RawMap {
     ///
     /// # Errors
     /// When the whole batch was refused; what became of single operations is in their answers. A single operation that
-    /// found no room answers [`Error::Overloaded`] and is not repeated here; a [`Pipeline`](crate::Pipeline) does that.
+    /// found no room answers [`Error::Overloaded`] and is not repeated here; a [`Pipeline`](crate::Pipeline) does that. After
+    /// an attempt that was not answered it is [`Error::InDoubt`].
     pub async fn batch(&self, operations: Vec<Operation>) -> Result<Vec<Result<Answer, Error>>, Error> {
         let count = operations.len();
         let operations = operations.into_iter().map(|operation| operation.into_wire(&self.name));
         let operations = operations.collect::<Vec<_>>();
-        let answered = self.caller.write(|attempt| {
+        let answered = self.caller.write_parts(|attempt| {
             let operations = operations.clone();
             let message = v1::BatchRequest { operations, request_id: attempt.request_id.clone() };
             async move { attempt.maps().batch(attempt.request(message)).await }
         });
-        let results = answered.await?.results;
+        let (v1::BatchResponse { results }, doubt) = answered.await?;
         if results.len() != count {
             return Err(Error::MalformedAnswer { what: "every operation of a batch has a result" });
         }
-        Ok(results.into_iter().map(answer).collect())
+        Ok(results.into_iter().map(|result| answer(result, &doubt)).collect())
     }
 
     /// The entries of many keys, in their order.

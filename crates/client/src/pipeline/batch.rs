@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wattle_frame::FrameError;
 use wattle_frame::pipeline::{
     Condition as PackedCondition, NameIndex, Operation as Packed, OperationResult, OperationsWriter, Results,
-    TtlChange as PackedChange,
+    ResultsWriter, TtlChange as PackedChange,
 };
 
 use crate::error::Error;
@@ -150,7 +150,7 @@ fn place_of<'a>(function: &'a str, names: &mut Vec<&'a str>) -> NameIndex {
 /// The answers of a batch, in the order of its operations.
 #[derive(Debug, Clone)]
 pub struct BatchAnswers {
-    frame: Bytes,
+    pub(super) frame: Bytes,
     count: usize,
 }
 
@@ -162,6 +162,20 @@ impl BatchAnswers {
             result?;
         }
         Ok(Self { frame, count })
+    }
+
+    /// Puts the results of several attempts together.
+    pub(super) fn collect<'a>(
+        count: usize,
+        results: impl Iterator<Item = OperationResult<'a>>,
+    ) -> Result<Self, FrameError> {
+        let mut buffer = Vec::new();
+        let mut writer = ResultsWriter::new(&mut buffer, count)?;
+        for (place, result) in results.enumerate() {
+            writer.set(place, &result)?;
+        }
+        writer.finish()?;
+        Ok(Self { frame: buffer.into(), count })
     }
 
     /// The first failure that another attempt may cure.
@@ -224,7 +238,7 @@ impl BatchAnswers {
 mod tests {
     use std::time::Duration;
 
-    use wattle_frame::pipeline::{Facts, Failure as PackedFailure, Operations, Outcome, ResultsWriter};
+    use wattle_frame::pipeline::{Facts, Failure as PackedFailure, Operations, Outcome};
 
     use super::*;
 
@@ -288,13 +302,8 @@ mod tests {
     }
 
     fn answers(results: &[OperationResult<'_>]) -> BatchAnswers {
-        let mut buffer = Vec::new();
-        let mut writer = ResultsWriter::new(&mut buffer, results.len()).unwrap();
-        for (place, result) in results.iter().enumerate() {
-            writer.set(place, result).unwrap();
-        }
-        writer.finish().unwrap();
-        BatchAnswers::parse(buffer.into(), results.len()).unwrap()
+        let written = BatchAnswers::collect(results.len(), results.iter().copied()).unwrap();
+        BatchAnswers::parse(written.frame, results.len()).unwrap()
     }
 
     fn failed(code: u32, reason: &'static str) -> OperationResult<'static> {

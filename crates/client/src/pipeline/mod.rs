@@ -1,5 +1,6 @@
 //! The fast path: batches of operations as packed frames, many in flight on one stream.
 
+mod attempts;
 mod batch;
 mod driver;
 mod state;

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use wattle_proto::v1;
 
+use super::attempts::{Answered, Attempts, Progress};
 use super::batch::{Batch, BatchAnswers};
-use crate::call::Doubt;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::request_ids::AwaitedRequest;
@@ -24,7 +23,7 @@ pub(super) struct InFlight {
     request: AwaitedRequest,
     deadline: Instant,
     backoff: Backoff,
-    doubt: Doubt,
+    attempts: Attempts,
     /// When to send it again.
     again_at: Option<Instant>,
     /// Why it was not answered yet.
@@ -41,8 +40,8 @@ pub(super) struct Awaited {
 
 impl InFlight {
     pub(super) fn new(batch: Batch, request: AwaitedRequest, deadline: Instant, retry: &RetryPolicy) -> Self {
-        let (backoff, doubt) = (retry.backoff(), Doubt::of_a_change());
-        Self { batch, request, deadline, backoff, doubt, again_at: None, failure: None }
+        let (backoff, attempts) = (retry.backoff(), Attempts::new());
+        Self { batch, request, deadline, backoff, attempts, again_at: None, failure: None }
     }
 
     pub(super) fn answering(
@@ -77,9 +76,10 @@ impl Awaited {
         drop(self.reply.send(answer));
     }
 
-    fn fail(self, failure: Failure) {
-        let settled = self.in_flight.doubt.settle(failure);
-        self.answer(Err(settled.into()));
+    /// There is no time for another attempt.
+    fn give_up(self, failure: Failure) {
+        let answer = self.in_flight.attempts.give_up(failure);
+        self.answer(answer);
     }
 }
 
@@ -151,12 +151,12 @@ impl Shared {
         let mut state = self.lock();
         state.stream = None;
         for awaited in state.in_flight.values_mut() {
-            awaited.in_flight.doubt.note(&failure);
+            awaited.in_flight.attempts.note(&failure);
             awaited.in_flight.failure = Some(failure.clone());
         }
         if !failure.is_transient() {
             for (_, awaited) in state.in_flight.drain() {
-                awaited.fail(failure.clone());
+                awaited.give_up(failure.clone());
             }
         }
     }
@@ -165,19 +165,16 @@ impl Shared {
         let mut state = self.lock();
         // An answer without a waiter is a second one, or came too late.
         let Some(mut awaited) = state.in_flight.remove(&answer.tag) else { return };
-        let read = read(answer.results, awaited.in_flight.batch.len());
-        let (failure, given_up) = match read {
-            Read::Final(answer) => return awaited.answer(answer),
-            Read::Transient(failure, given_up) => (failure, given_up),
+        let InFlight { batch, attempts, .. } = &mut awaited.in_flight;
+        let failure = match read(answer.results, batch.len()).and_then(|read| attempts.take(read)) {
+            Ok(Progress::Done(answers)) => return awaited.answer(Ok(answers)),
+            Ok(Progress::Transient(failure)) => failure,
+            Err(error) => return awaited.answer(Err(error)),
         };
-        awaited.in_flight.doubt.note(&failure);
         if awaited.in_flight.try_again(failure.clone(), now) {
             state.in_flight.insert(answer.tag, awaited);
-            return;
-        }
-        match given_up {
-            Some(answers) => awaited.answer(Ok(answers)),
-            None => awaited.fail(failure),
+        } else {
+            awaited.give_up(failure);
         }
     }
 
@@ -188,10 +185,10 @@ impl Shared {
             let timed_out = Failure::timed_out(timeout);
             let sent_and_silent = awaited.in_flight.failure.is_none();
             if sent_and_silent {
-                awaited.in_flight.doubt.note(&timed_out);
+                awaited.in_flight.attempts.note(&timed_out);
             }
             let failure = awaited.in_flight.failure.take().unwrap_or(timed_out);
-            awaited.fail(failure);
+            awaited.give_up(failure);
         }
         let due = |awaited: &Awaited| awaited.in_flight.again_at.is_some_and(|again_at| again_at <= now);
         let due = state.in_flight.iter().filter(|(_, awaited)| due(awaited)).map(|(tag, _)| *tag);
@@ -229,36 +226,63 @@ impl State {
     }
 }
 
-enum Read {
-    Final(Result<BatchAnswers, Error>),
-    /// To be asked again; with the answers to give when there is no time for that.
-    Transient(Failure, Option<BatchAnswers>),
-}
-
-fn read(results: Option<v1::pipeline_response::Results>, count: usize) -> Read {
+fn read(results: Option<v1::pipeline_response::Results>, count: usize) -> Result<Answered, Error> {
     use v1::pipeline_response::Results;
     match results {
-        Some(Results::Frame(frame)) => match read_frame(frame, count) {
-            Ok((answers, None)) => Read::Final(Ok(answers)),
-            Ok((answers, Some(failure))) => Read::Transient(failure, Some(answers)),
-            Err(error) => Read::Final(Err(error)),
-        },
-        Some(Results::Error(error)) => {
-            let failure = Failure::from(error);
-            if failure.is_transient() {
-                Read::Transient(failure, None)
-            } else {
-                Read::Final(Err(failure.into()))
-            }
-        }
+        Some(Results::Frame(frame)) => Ok(Answered::Each(BatchAnswers::parse(frame, count)?)),
+        Some(Results::Error(error)) => Ok(Answered::Refused(error.into())),
         Some(Results::List(_)) | None => {
-            Read::Final(Err(Error::MalformedAnswer { what: "a frame is answered by a frame" }))
+            Err(Error::MalformedAnswer { what: "a frame is answered by a frame" })
         }
     }
 }
 
-fn read_frame(frame: Bytes, count: usize) -> Result<(BatchAnswers, Option<Failure>), Error> {
-    let answers = BatchAnswers::parse(frame, count)?;
-    let failure = answers.transient_failure();
-    Ok((answers, failure))
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+    use wattle_frame::pipeline::{
+        Facts, Failure as PackedFailure, OperationResult, Outcome as PackedOutcome,
+    };
+
+    use super::*;
+    use crate::failure::Outcome;
+    use crate::operation::Operation;
+    use crate::request_ids::{IssuedId, RequestIds};
+
+    const PUT: OperationResult<'static> = OperationResult::Put { version: 5, previous: None };
+
+    fn busy() -> OperationResult<'static> {
+        let (code, reason, message) = (8, "OVERLOADED", "the inbox is full");
+        let (outcome, facts) = (PackedOutcome::NotApplied, Facts::default());
+        OperationResult::Failed(PackedFailure { code, reason, message, outcome, facts })
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_was_applied_stays_so_when_the_next_attempt_comes_too_late() {
+        let issued = IssuedId { client_id: "c".into(), renew_after: Duration::from_secs(300) };
+        let request = RequestIds::new().begin(|| async { Ok(issued.clone()) }).await.unwrap();
+        let increment = Operation::Increment { key: "k".into(), delta: 1 };
+        let batch = Batch::new("m", &[increment.clone(), increment]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let hasty = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(1));
+        let (reply, mut answers) = oneshot::channel();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let shared = Shared::new(1);
+        shared.send(InFlight::new(batch, request, deadline, &hasty).answering(reply, permit));
+
+        let told = BatchAnswers::collect(2, [PUT, busy()].into_iter()).unwrap();
+        let frame = v1::pipeline_response::Results::Frame(told.frame);
+        let answer = v1::PipelineResponse { tag: 1, results: Some(frame) };
+        // Soon enough for another attempt, but the driver looks only after the deadline.
+        shared.receive(answer, deadline - Duration::from_millis(10));
+        assert!(answers.try_recv().is_err(), "it is to be sent again");
+        shared.tick(deadline, Duration::from_secs(60));
+
+        let told = answers.try_recv().unwrap().unwrap();
+        assert_eq!(told.results().next(), Some(PUT));
+        let refused = told.answers().nth(1).unwrap().unwrap_err();
+        assert_eq!(refused.outcome(), Some(Outcome::NotApplied));
+    }
 }

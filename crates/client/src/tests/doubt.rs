@@ -1,0 +1,120 @@
+//! What is told of an operation that an earlier attempt may have applied.
+
+use super::*;
+
+const BUSY: &str = "OVERLOADED";
+const LATE: &str = "DEADLINE_BEFORE_START";
+
+/// Answers two puts: what came of the first, and why the second was refused.
+fn refuse(first: Option<&'static str>, second: &'static str) -> PipelineStep {
+    let failed = |reason| {
+        let code = if reason == LATE { Code::DeadlineExceeded } else { Code::ResourceExhausted };
+        let (code, message, outcome, facts) =
+            (code as u32, "told", PackedOutcome::NotApplied, Facts::default());
+        OperationResult::Failed(PackedFailure { code, reason, message, outcome, facts })
+    };
+    let answers = [first.map_or(PUT, failed), failed(second)];
+    PipelineStep::Answer(Box::new(move |request| results(request, &answers)))
+}
+
+fn operation_error(reason: &str) -> v1::OperationError {
+    v1::OperationError {
+        code: Code::ResourceExhausted as i32,
+        reason: reason.to_owned(),
+        outcome: v1::Outcome::NotApplied.into(),
+        ..Default::default()
+    }
+}
+
+/// Submits two puts and reads what is told of each.
+async fn outcomes(pipeline: &Pipeline) -> Vec<Result<u64, (Outcome, String)>> {
+    let answers = pipeline.submit(batch(2)).await.unwrap().await.unwrap();
+    let told = answers.answers().map(|answer| match answer {
+        Ok(Answer::Written(written)) => Ok(written.version),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err((error.outcome().unwrap(), error.reason().unwrap().to_owned())),
+    });
+    told.collect()
+}
+
+#[tokio::test]
+async fn an_operation_that_was_applied_stays_so_when_its_batch_is_refused_later() {
+    let node = TestNode::start().await;
+    let client = Client::connect(node.options().timeout(Duration::from_millis(200))).await.unwrap();
+    let pipeline = client.pipeline(PipelineOptions::new());
+    let busy = std::iter::repeat_with(|| refuse(Some(BUSY), BUSY)).take(1000);
+    node.script.pipeline.lock().unwrap().extend(std::iter::once(refuse(None, BUSY)).chain(busy));
+    let refused = Err((Outcome::NotApplied, "OVERLOADED".to_owned()));
+    assert_eq!(outcomes(&pipeline).await, [Ok(5), refused]);
+    assert!(pipelined(&node).len() > 2, "{:?}", pipelined(&node));
+}
+
+#[tokio::test]
+async fn an_operation_that_was_refused_before_a_silence_is_in_doubt() {
+    let node = TestNode::start().await;
+    let client = Client::connect(node.options().timeout(Duration::from_millis(200))).await.unwrap();
+    let pipeline = client.pipeline(PipelineOptions::new());
+    node.script.pipeline.lock().unwrap().extend([refuse(None, BUSY), PipelineStep::Ignore]);
+    let unknown = Err((Outcome::InDoubt, "OVERLOADED".to_owned()));
+    assert_eq!(outcomes(&pipeline).await, [Ok(5), unknown]);
+}
+
+#[tokio::test]
+async fn an_operation_that_is_refused_after_a_broken_attempt_is_in_doubt() {
+    let node = TestNode::start().await;
+    let pipeline = node.client().await.pipeline(PipelineOptions::new());
+    let broken = PipelineStep::Break(Status::unavailable("restarting"));
+    node.script.pipeline.lock().unwrap().extend([broken, refuse(None, LATE)]);
+    let unknown = Err((Outcome::InDoubt, "DEADLINE_BEFORE_START".to_owned()));
+    assert_eq!(outcomes(&pipeline).await, [Ok(5), unknown]);
+}
+
+#[tokio::test]
+async fn an_operation_of_a_repeated_call_that_found_no_room_is_in_doubt() {
+    let node = TestNode::start().await;
+    let client = node.client().await;
+    let result = |result| v1::OperationResult { result: Some(result) };
+    let results = vec![
+        result(v1::operation_result::Result::Put(written(5))),
+        result(v1::operation_result::Result::Error(operation_error("OVERLOADED"))),
+    ];
+    let answered = v1::BatchResponse { results };
+    let answers = [Ok(answered.clone()), Err(Status::unknown("the connection broke")), Ok(answered)];
+    node.script.batches.lock().unwrap().extend(answers);
+    let map = client.raw_map("m");
+    for expected in [Outcome::NotApplied, Outcome::InDoubt] {
+        let told = map.put_many([("a", "1"), ("b", "2")], PutOptions::new()).await.unwrap();
+        assert_eq!(*told[0].as_ref().unwrap(), 5);
+        assert_eq!(told[1].as_ref().unwrap_err().outcome(), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_a_repeated_call_that_found_no_room_is_in_doubt() {
+    let node = TestNode::start().await;
+    let client = node.client().await;
+    let refused = |key: &'static str| {
+        let error = Some(operation_error("OVERLOADED"));
+        v1::EntryResult { key: Bytes::from_static(key.as_bytes()), error, ..Default::default() }
+    };
+    let of = |partition, key| {
+        let (entries, error) = (vec![refused(key)], Some(operation_error("OVERLOADED")));
+        Ok(v1::InvokePart {
+            partition,
+            processed: 1,
+            entries,
+            error,
+            complete: true,
+            partitions: 2,
+            failed: 1,
+        })
+    };
+    let broken = Err(Status::unavailable("restarting"));
+    node.script.invokes.lock().unwrap().extend([vec![of(0, "a"), broken], vec![of(1, "b")]]);
+    let mut parts = client.raw_map("m").invoke_keys("f", ["a", "b"], "").await.unwrap();
+    for expected in [Outcome::NotApplied, Outcome::InDoubt] {
+        let part = parts.next().await.unwrap().unwrap();
+        assert_eq!(part.error.unwrap().outcome(), Some(expected));
+        assert_eq!(part.entries[0].response.as_ref().unwrap_err().outcome(), Some(expected));
+    }
+}
