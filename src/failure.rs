@@ -141,6 +141,11 @@ impl Facts {
 }
 
 impl Failure {
+    /// Bytes of a function's own words: an answer has them twice, for people and for programs.
+    pub(crate) fn payload(&self) -> usize {
+        if let Self::FunctionFailed { message, .. } = self { 2 * message.len() } else { 0 }
+    }
+
     /// The facts of the answer.
     pub(crate) fn facts(&self) -> Facts {
         match self {

@@ -7,6 +7,7 @@ use wattle_core::limits::{SCAN_BYTES, TTL_MAX};
 use wattle_core::partition::{Access, Effect, Partition, TtlChoice};
 use wattle_core::store::EntryRef;
 use wattle_frame::guest::{self, EntrySlot, Reply, Request, RequestHeader, RequestWriter};
+use wattle_wasm::limits::MESSAGE_BYTES;
 
 use super::memory::Moment;
 use super::partitions::{Shard, Worker};
@@ -154,8 +155,7 @@ fn apply(
         }
         guest::Effect::Remove => Effect::Remove,
         guest::Effect::Fail { code, message } => {
-            let message = String::from_utf8_lossy(message).into_owned();
-            return Err(Failure::FunctionFailed { code, message });
+            return Err(Failure::FunctionFailed { code, message: cut(message) });
         }
     };
     if let Effect::Put { value, .. } = effect {
@@ -167,4 +167,27 @@ fn apply(
         Target::Slot(slot) => partition.apply_at(&at, (slot, key), effect).map(|()| Version::NONE)?,
     };
     Ok(())
+}
+
+/// The first bytes of a function's message, to where a character ends.
+fn cut(message: &[u8]) -> String {
+    // As far as a character may reach that begins within the limit.
+    let begun = &message[..message.len().min(MESSAGE_BYTES + 3)];
+    let mut text = String::from_utf8_lossy(begun).into_owned();
+    text.truncate(text.floor_char_boundary(MESSAGE_BYTES));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_where_a_character_ends() {
+        assert_eq!(cut(b"short"), "short");
+        assert_eq!(cut(&[b'x'; MESSAGE_BYTES + 1]), "x".repeat(MESSAGE_BYTES));
+        let long = format!("x{}", "é".repeat(MESSAGE_BYTES));
+        assert_eq!(cut(long.as_bytes()), long[..MESSAGE_BYTES - 1]);
+        assert_eq!(cut(&[0xff; MESSAGE_BYTES]), "\u{fffd}".repeat(MESSAGE_BYTES / 3));
+    }
 }

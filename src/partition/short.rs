@@ -30,12 +30,12 @@ impl OwnedResult {
         }
     }
 
-    /// Bytes of values and responses that it carries.
+    /// Bytes of values, responses and words of functions that it carries.
     pub(super) fn payload(&self) -> usize {
         match self {
             Self::Entry(entry) => entry.as_ref().map_or(0, |(value, _)| value.len()),
             Self::Answer(answer) => answer.payload(),
-            Self::Failed(_) => 0,
+            Self::Failed(failure) => failure.payload(),
         }
     }
 

@@ -168,12 +168,12 @@ impl SlowPart {
         let ran = run_batch(worker, shard, &call, &targets, |processed| {
             let result = match processed.result {
                 Ok(response) => {
-                    message.answered(response.len());
                     let module = Arc::clone(function.module_hash());
                     OwnedResult::Answer(Answer::Processed { response: response.into(), module })
                 }
                 Err(failure) => OwnedResult::Failed(failure),
             };
+            message.answered(result.payload());
             results[batch[processed.place].0] = Some(result);
         });
         self.singly = self.singly.saturating_sub(1);
@@ -185,7 +185,9 @@ impl SlowPart {
             Err(BatchError::Stopped(stopped)) => {
                 function.meters().not_applied.inc_by(batch.len() as u64);
                 for (index, _) in &batch {
-                    self.results[*index] = Some(OwnedResult::Failed(stopped.stop.clone().into()));
+                    let result = OwnedResult::Failed(stopped.stop.clone().into());
+                    message.answered(result.payload());
+                    self.results[*index] = Some(result);
                 }
             }
             Err(BatchError::Host) => {

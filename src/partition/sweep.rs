@@ -238,7 +238,7 @@ impl SweepProgress {
         let bytes = match &result {
             Ok(response) if !responses || response.is_empty() => return,
             Ok(response) => key.len() + response.len(),
-            Err(_) => key.len(),
+            Err(failure) => key.len() + failure.payload(),
         };
         self.bytes += bytes;
         self.entries.push((Bytes::copy_from_slice(key), result));

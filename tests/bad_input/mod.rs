@@ -4,6 +4,7 @@
 mod config;
 mod connections;
 mod data_directory;
+mod failing;
 mod floods;
 mod frames;
 mod full_disk;

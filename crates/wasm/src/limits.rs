@@ -65,7 +65,7 @@ pub const LOG_LINE_BYTES: usize = 4 << 10;
 /// Log lines of one module that are passed on each second; the rest is counted.
 pub const LOG_LINES_PER_SECOND: u32 = 100;
 /// Bytes of a trap's or a failure's message; the rest is cut off.
-pub(crate) const MESSAGE_BYTES: usize = 4 << 10;
+pub const MESSAGE_BYTES: usize = 4 << 10;
 /// Frames of a trap's backtrace.
 pub(crate) const BACKTRACE_FRAMES: usize = 16;
 
