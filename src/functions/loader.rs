@@ -167,7 +167,8 @@ impl Loader {
         self.loaded.get(hash).and_then(|module| module.upgrade())
     }
 
-    fn load<Bytes: AsRef<[u8]>>(
+    /// As one who has not found it loaded; somebody else may load it at the same time.
+    pub(super) fn load<Bytes: AsRef<[u8]>>(
         &self,
         hash: &ModuleHash,
         bytes: impl FnOnce() -> Result<Bytes, PrepareError>,
@@ -179,7 +180,7 @@ impl Loader {
         if let Some(artifact) = stored {
             match self.load_artifact(&artifact) {
                 Ok(module) => {
-                    self.hold(hash, &module);
+                    let module = self.hold(hash, module);
                     if self.files.is_none() {
                         // It may have been removed just before.
                         self.artifacts.insert(*hash, artifact);
@@ -199,7 +200,7 @@ impl Loader {
             LoadError::Artifact { message } => PrepareError::Compile(CompileError::Failed { message }),
             error => PrepareError::Load(error),
         })?;
-        self.hold(hash, &module);
+        let module = self.hold(hash, module);
         match &self.files {
             Some(files) => files.save_artifact(hash, &artifact)?,
             None => drop(self.artifacts.insert(*hash, artifact)),
@@ -207,10 +208,15 @@ impl Loader {
         Ok(module)
     }
 
-    /// From now on the module is not removed, as long as the caller holds it.
-    fn hold(&self, hash: &ModuleHash, module: &Arc<Module>) {
+    /// From now on the module is not removed, as long as the caller holds what this returns: the one that somebody else has loaded
+    /// meanwhile, if anybody still holds it.
+    fn hold(&self, hash: &ModuleHash, module: Arc<Module>) -> Arc<Module> {
         let _removal = self.removal.lock();
-        self.loaded.insert(*hash, Arc::downgrade(module));
+        if let Some(held) = self.get(hash) {
+            return held;
+        }
+        self.loaded.insert(*hash, Arc::downgrade(&module));
+        module
     }
 
     /// The manifest may take as much memory as any function may; what this one may is tried by itself.

@@ -284,6 +284,23 @@ fn a_module_that_is_uploaded_while_it_is_removed_stays() {
     });
 }
 
+/// Two uploads of the same bytes, neither of which saw the other's module when it looked.
+#[test]
+fn a_module_that_is_uploaded_twice_stays_as_long_as_either_upload_holds_it() {
+    let mut node = Node::start();
+    let bytes = guest('a');
+    node.upload(&bytes);
+    let hash = ModuleHash(Sha256::digest(&bytes).into());
+    let first = node.loader.load(&hash, || Ok(&bytes)).unwrap();
+    let second = node.loader.load(&hash, || Ok(&bytes)).unwrap();
+    node.catalog.remove("f");
+    drop(second);
+    node.loader.remove_unused(|_| false).unwrap();
+    let files = ModuleFiles::open(&node.data, node.runtime.engine_key()).unwrap();
+    assert_eq!(files.load_module(&hash).unwrap(), bytes);
+    assert!(Arc::ptr_eq(&first, &node.loader.ready(&hash).unwrap()));
+}
+
 #[test]
 fn a_name_that_leads_nowhere_says_so() {
     let node = Node::start();
