@@ -92,24 +92,17 @@ impl FunctionService for Functions {
         let held = grid.in_flight.take(uploaded.bytes.len())?;
         let full = Failure::TooManyUploads { limit: UPLOADS };
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| full)?;
-        let prepared = tokio::task::spawn_blocking(move || {
+        let added = tokio::task::spawn_blocking(move || {
             let _counted = (held, place);
-            let module = grid.loader.prepare(&uploaded, options.memory_bytes).map_err(UploadError::from)?;
-            let uploaded_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-            let uploaded_ms = u64::try_from(uploaded_ms).unwrap_or(u64::MAX);
-            let wanted = Wanted { export: &export, options: &options, uploaded_ms };
-            let version = Box::new(version_of(&uploaded, &module, wanted)?);
-            // The module is held until a function refers to it: so it cannot be removed as unused before.
-            let applied = grid.propose_blocking(Command::AddVersion { name, version, promote });
-            drop(module);
-            applied
+            let added = add_version(&grid, (name, promote), (&uploaded, &export, &options));
+            // Also of a module that was refused, and whether or not the caller still waits.
+            remove_unused_modules(&grid);
+            added
         });
         let panicked = Failure::Internal { what: "preparing a module panicked" };
-        let applied = prepared.await.map_err(|_| panicked)??;
-        let Applied::Function(name, version) = applied else {
+        let Applied::Function(name, version) = added.await.map_err(|_| panicked)?? else {
             return Err(Failure::Internal { what: "an upload answered something else" }.into());
         };
-        self.remove_unused_modules().await;
         Ok(Response::new(v1::UploadResponse { function: Some(self.describe(&name)?), version }))
     }
 
@@ -166,24 +159,35 @@ impl FunctionService for Functions {
     ) -> Result<Response<v1::DeleteFunctionResponse>, Status> {
         let name = self.name(&call.into_inner().name)?;
         self.grid.propose(Command::DeleteFunction { name }).await?;
-        self.remove_unused_modules().await;
+        let grid = Arc::clone(&self.grid);
+        if tokio::task::spawn_blocking(move || remove_unused_modules(&grid)).await.is_err() {
+            tracing::error!("removing unused modules panicked");
+        }
         Ok(Response::new(v1::DeleteFunctionResponse {}))
     }
 }
 
-impl Functions {
-    /// What no function refers to any more is forgotten. A failure leaves files behind, and the next time removes them.
-    async fn remove_unused_modules(&self) {
-        let grid = Arc::clone(&self.grid);
-        let remove = move || {
-            let used = |hash: &ModuleHash| grid.control.read(|state| state.uses_module(hash));
-            if let Err(error) = grid.loader.remove_unused(used) {
-                tracing::warn!(%error, "unused modules could not be removed");
-            }
-        };
-        if tokio::task::spawn_blocking(remove).await.is_err() {
-            tracing::error!("removing unused modules panicked");
-        }
+/// Makes a module ready, and its function refer to it. Blocks.
+fn add_version(
+    grid: &Grid,
+    (name, promote): (Name, Promote),
+    (uploaded, export, options): (&UploadedModule, &str, &FunctionOptions),
+) -> Result<Applied, Failure> {
+    let module = grid.loader.prepare(uploaded, options.memory_bytes).map_err(UploadError::from)?;
+    let uploaded_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    let uploaded_ms = u64::try_from(uploaded_ms).unwrap_or(u64::MAX);
+    let version = Box::new(version_of(uploaded, &module, Wanted { export, options, uploaded_ms })?);
+    // The module is held until a function refers to it: so it cannot be removed as unused before.
+    let applied = grid.propose_blocking(Command::AddVersion { name, version, promote });
+    drop(module);
+    applied
+}
+
+/// What no function refers to any more is forgotten. A failure leaves files behind, and the next time removes them. Blocks.
+fn remove_unused_modules(grid: &Grid) {
+    let used = |hash: &ModuleHash| grid.control.read(|state| state.uses_module(hash));
+    if let Err(error) = grid.loader.remove_unused(used) {
+        tracing::warn!(%error, "unused modules could not be removed");
     }
 }
 

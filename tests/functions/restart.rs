@@ -95,3 +95,15 @@ async fn a_deleted_functions_module_is_removed_and_stays_away() {
     assert_eq!(node.client().await.functions().list().await.unwrap(), []);
     assert_eq!(below(directory.path(), "modules").len(), 0, "nothing refers to the module any more");
 }
+
+#[tokio::test]
+async fn a_module_without_the_export_that_is_asked_for_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = TestNode::with_data(directory.path());
+    let client = node.client().await;
+    let options = UploadOptions::new().export("nope");
+    let refused = client.functions().upload("f", example("counter"), &options).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("EXPORT_NOT_FOUND"), "{refused:?}");
+    let left = ["modules", "artifacts"].map(|below_it| below(directory.path(), below_it));
+    assert_eq!(left, [BTreeMap::new(), BTreeMap::new()]);
+}
