@@ -25,7 +25,7 @@ pub(crate) struct Grid {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) control: Control,
     pub(crate) in_flight: Arc<InFlight>,
-    pub(crate) proposals: Semaphore,
+    pub(crate) proposals: Arc<Semaphore>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
 }
@@ -53,9 +53,14 @@ impl Grid {
     /// Changes the control state, durably if the node has a data directory, and follows the change.
     pub(crate) async fn propose(self: &Arc<Self>, command: Command) -> Result<Applied, Failure> {
         // One is decided after the other: so they need not wait on a thread each.
-        let _turn = self.proposals.acquire().await;
+        let turn = Arc::clone(&self.proposals).acquire_owned().await;
         let grid = Arc::clone(self);
-        let proposed = tokio::task::spawn_blocking(move || grid.propose_blocking(command)).await;
+        let propose = move || {
+            // The thread's: a caller that goes leaves it to its work.
+            let _turn = turn;
+            grid.propose_blocking(command)
+        };
+        let proposed = tokio::task::spawn_blocking(propose).await;
         proposed.map_err(|_panicked| Failure::Internal { what: "a control command panicked" })?
     }
 
@@ -111,5 +116,77 @@ impl Grid {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::mpsc as threads;
+
+    use futures_util::FutureExt;
+    use prometheus_client::registry::Registry;
+    use wattle_core::control::ControlState;
+    use wattle_core::limits::PROPOSALS;
+    use wattle_wasm::Runtime;
+    use wattle_wasm::compile::{CompileLimits, Compiler};
+
+    use super::*;
+    use crate::functions::FunctionMetrics;
+    use crate::partition::Memory;
+
+    fn grid() -> Arc<Grid> {
+        let runtime = Arc::new(Runtime::new(1).unwrap());
+        let compiler = Compiler::new(PathBuf::from("/nonexistent"), Vec::new(), 1, CompileLimits::default());
+        let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
+        let memory = Arc::new(Memory::new(1 << 30));
+        let partitions = Partitions::new(1, Arc::clone(&catalog), memory, 7).unwrap();
+        Arc::new(Grid {
+            maps: Maps::new(ControlState::default().maps()),
+            catalog,
+            loader: Loader::new(runtime, compiler, None),
+            partitions: Arc::new(partitions),
+            control: Control::in_memory(),
+            in_flight: Arc::new(InFlight::new(1 << 30)),
+            proposals: Arc::new(Semaphore::new(PROPOSALS)),
+            value_bytes: 1 << 20,
+        })
+    }
+
+    fn create(name: &str) -> Command {
+        Command::CreateMap { name: Name::new(name).unwrap(), options: MapOptions::default() }
+    }
+
+    #[tokio::test]
+    async fn a_proposal_keeps_its_turn_until_its_thread_is_done_although_its_caller_has_gone() {
+        let grid = grid();
+        let (entered, has_entered) = threads::channel();
+        let (leave, may_leave) = threads::channel::<()>();
+        // Nothing else is decided as long as this one is published.
+        let slow = std::thread::spawn({
+            let grid = Arc::clone(&grid);
+            move || {
+                let publish = |_: &ControlState, _: &Applied| {
+                    entered.send(()).unwrap();
+                    may_leave.recv().unwrap();
+                };
+                grid.control.propose(create("slow"), publish).unwrap();
+            }
+        });
+        has_entered.recv().unwrap();
+        for gone in 1..=PROPOSALS {
+            let mut caller = Box::pin(grid.propose(create(&format!("m{gone}"))));
+            assert!(caller.as_mut().now_or_never().is_none());
+            drop(caller);
+            assert_eq!(grid.proposals.available_permits(), PROPOSALS - gone);
+        }
+        let mut waiting = Box::pin(grid.propose(create("last")));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        leave.send(()).unwrap();
+        slow.join().unwrap();
+        assert!(matches!(waiting.await, Ok(Applied::Map(_))));
+        let all = u32::try_from(PROPOSALS).unwrap();
+        let _all = grid.proposals.acquire_many(all).await.unwrap();
+        assert_eq!(grid.control.read(|state| state.maps().len()), PROPOSALS + 2, "those that went, too");
     }
 }

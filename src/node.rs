@@ -265,7 +265,7 @@ fn grid(
         partitions: Arc::new(partitions.map_err(refused("a thread"))?),
         control,
         in_flight: Arc::new(InFlight::new(config.memory_bytes)),
-        proposals: Semaphore::new(PROPOSALS),
+        proposals: Arc::new(Semaphore::new(PROPOSALS)),
         value_bytes: config.value_bytes,
     };
     Ok((Arc::new(grid), tripped))
