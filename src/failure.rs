@@ -53,9 +53,13 @@ pub(crate) enum Failure {
     /// One failure of several operations.
     #[error("{0}")]
     Shared(Arc<Failure>),
-    /// Of a call that goes from partition to partition, and changed something before it failed.
-    #[error("some of the call is done, the rest is not: {0}")]
+    /// Of a call that goes from partition to partition: it, or an earlier attempt, may have changed something before.
+    #[error("some of the call may have taken effect, the rest has not: {0}")]
     HalfWay(Box<Failure>),
+    #[error(
+        "another module of function {function} began the call and cannot finish it: call anew for what is left"
+    )]
+    AnotherModule { function: String },
     #[error("the cursor is not one of a scan of this map")]
     Cursor,
     #[error("the token is not one of a watch of this map")]
@@ -153,6 +157,9 @@ impl Failure {
             Self::Function(problem) => function_facts(problem),
             Self::Shared(failure) => failure.facts(),
             Self::HalfWay(failure) => Facts { outcome: v1::Outcome::InDoubt, ..failure.facts() },
+            Self::AnotherModule { function } => {
+                Facts::new(Code::FailedPrecondition, "MODULE_GONE").with("function", function)
+            }
             Self::FunctionFailed { code, message } => Facts::new(Code::FailedPrecondition, "FUNCTION_FAILED")
                 .with("function_code", code)
                 .with("function_message", message),

@@ -19,8 +19,8 @@ use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::maps::{Map, Tally};
 use crate::partition::{
-    Action, Message, Moment, NoReply, OwnedResult, OwnedResults, Placed, Shard, SlowPart, Source, View,
-    run_short,
+    Action, Message, Moment, NoReply, OwnedResult, OwnedResults, Placed, Resolved, Shard, SlowPart, Source,
+    View, run_short,
 };
 
 /// Scans and long lists of keys: not a function's, but slow.
@@ -31,6 +31,8 @@ pub(crate) const SCANS: Group = Group(0);
 pub(crate) struct Request {
     pub(crate) id: Option<RequestId>,
     pub(crate) names: Vec<String>,
+    /// What the names of functions stand for, if it is known already.
+    pub(crate) function: Resolved<ActiveFunction>,
     pub(crate) source: Source,
 }
 
@@ -92,7 +94,7 @@ impl Grid {
         check_size("batch", bytes, BATCH_BYTES)?;
         let held = self.in_flight.take(REQUEST_BYTES + views.len() * OPERATION_BYTES + bytes)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
-        self.resolve(&mut message, &request.names, &views).await;
+        self.resolve(&mut message, (&request.names, request.function), &views).await;
         let message = Arc::new(message);
         let operations = self.admit(&message, &views, set);
         let waiting = self.run_at_once(&message, &views, &operations, set);
@@ -108,14 +110,19 @@ impl Grid {
     }
 
     /// Finds the maps and functions that a request names. What cannot be found is refused where it is used.
-    async fn resolve(self: &Arc<Self>, message: &mut Message, names: &[String], views: &[View<'_>]) {
+    async fn resolve(
+        self: &Arc<Self>,
+        message: &mut Message,
+        (names, known): (&[String], Resolved<ActiveFunction>),
+        views: &[View<'_>],
+    ) {
         let mut uses: SmallVec<[Use; 2]> = names.iter().map(|_| Use::default()).collect();
         for function in views.iter().filter_map(|view| view.function) {
             uses[usize::from(function)].function = true;
         }
         for (name, used) in names.iter().zip(&uses) {
-            let found = used.function.then(|| self.catalog.resolve(name));
-            message.functions.push(found.map(|found| found.map_err(|failure| Arc::new(failure.into()))));
+            let resolve = || self.catalog.resolve(name).map_err(|failure| Arc::new(failure.into()));
+            message.functions.push(used.function.then(|| known.clone().unwrap_or_else(resolve)));
         }
         // What is refused anyway uses no map: it must not make one.
         let found = |function| matches!(message.functions[usize::from(function)], Some(Ok(_)));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::mpsc;
-use wattle_core::control::{Function, FunctionOptions, FunctionState};
+use wattle_core::control::{Function, FunctionOptions, FunctionState, FunctionVersion};
 use wattle_core::ids::ModuleHash;
 use wattle_core::limits::{CPU_BUDGET, FUNCTIONS};
 use wattle_core::name::Name;
@@ -117,6 +117,16 @@ impl Catalog {
         Ok(())
     }
 
+    /// A version that the name does not stand for now, for a call that began with it. Blocks when its module must be loaded.
+    pub(crate) fn former(
+        &self,
+        name: &Name,
+        version: &FunctionVersion,
+        loader: &Loader,
+    ) -> Result<ActiveFunction, PrepareError> {
+        Ok(ActiveFunction { retired: AtomicBool::new(true), ..self.load(name, version, loader)? })
+    }
+
     /// A function was stopped too often.
     pub(super) fn trip(&self, function: &ActiveFunction) {
         let tripped = Tripped { name: function.name.clone(), version: function.version };
@@ -167,9 +177,18 @@ impl Catalog {
         loader: &Loader,
     ) -> Result<Binding, PrepareError> {
         let version = function.version(number).expect("the active version is one of the function's");
-        Ok(Binding::Active(Arc::new(ActiveFunction {
+        Ok(Binding::Active(Arc::new(self.load(name, version, loader)?)))
+    }
+
+    fn load(
+        &self,
+        name: &Name,
+        version: &FunctionVersion,
+        loader: &Loader,
+    ) -> Result<ActiveFunction, PrepareError> {
+        Ok(ActiveFunction {
             name: name.clone(),
-            version: number,
+            version: version.number,
             hash: Arc::new(version.module),
             module: loader.ready(&version.module)?,
             export_index: version.export_index,
@@ -179,7 +198,7 @@ impl Catalog {
             breaker: Breaker::default(),
             pace: Pace::default(),
             meters: self.metrics.of(name),
-        })))
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the strands, the pool and the memory they are charged to. What an operation does is decided in `wattle_core`.
 
+mod begun;
 mod memory;
 mod message;
 mod partitions;
@@ -13,8 +14,9 @@ mod sweep;
 mod ticker;
 mod ticket;
 
+pub(crate) use begun::Begun;
 pub(crate) use memory::{Memory, Moment};
-pub(crate) use message::{Action, Message, Placed, Source, Step, StepKind, View};
+pub(crate) use message::{Action, Message, Placed, Resolved, Source, Step, StepKind, View};
 pub(crate) use partitions::{Partitions, Shard};
 pub(crate) use positions::Waiter;
 pub(crate) use short::{OwnedResult, run_short};

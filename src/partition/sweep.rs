@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wattle_core::ids::{RequestId, Slot};
+use wattle_core::ids::{ModuleHash, RequestId, Slot};
 use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES, TURN_TIME, TURNS_TIME};
 use wattle_core::partition::{Admission, Completion, PartRefusal, ScanEnd, ScanRange};
 use wattle_strand::Turn;
@@ -26,6 +26,13 @@ pub(crate) struct Sweep {
     pub(crate) value_bytes: usize,
     /// Whether responses are wanted, or only counts.
     pub(crate) responses: bool,
+}
+
+impl Sweep {
+    /// Whether it may go on with what a function of this module began. What only reads began nothing.
+    fn is_by(&self, module: &ModuleHash) -> bool {
+        **self.function.module_hash() == *module && !self.function.is_read_only()
+    }
 }
 
 /// Where it stands.
@@ -96,13 +103,14 @@ impl SweepTurns {
 
     fn advance(&mut self, worker: &mut Worker, shard: &mut Shard) -> Result<(), Failure> {
         let sweep = Arc::clone(&self.sweep);
+        // First of all: what is done is done, whatever has become of the map and the function.
+        let Some(mut state) = self.standing(shard)? else { return Ok(()) };
         if sweep.map.is_deleted() {
             return Err(Failure::MapNotFound { name: sweep.map.descriptor.name.to_string() });
         }
         if let Some(refusal) = sweep.function.refusal() {
             return Err(refusal.into());
         }
-        let Some(mut state) = self.standing(shard)? else { return Ok(()) };
         let limit = if state.range.next < self.singly_below { 1 } else { self.limit };
         let swept = shard.with(|partition, moment| {
             partition.sweep(&moment.access(&sweep.map.descriptor), state.range, limit)
@@ -142,20 +150,26 @@ impl SweepTurns {
         let known = shard.with(|partition, moment| match partition.admit(&id) {
             Admission::InDoubt => Err(PartRefusal::InDoubt),
             Admission::Known(Completion::Results(_)) => Err(PartRefusal::ReusedId),
-            Admission::Known(&Completion::Sweep { next, end, processed, failed, complete }) => {
-                Ok(Some((State { range: ScanRange { next, end }, processed, failed }, complete)))
+            Admission::Known(Completion::Sweep { module, next, end, processed, failed, complete }) => {
+                let range = ScanRange { next: *next, end: *end };
+                let state = State { range, processed: *processed, failed: *failed };
+                Ok(Some((state, *complete, sweep.is_by(module))))
             }
             Admission::Fresh => partition.reserve(&id, moment.room(), record).map(|()| None),
         })?;
         match known {
             None => Ok(Some(self.state.unwrap_or_else(|| start(shard)))),
-            Some((state, complete)) => {
+            Some((state, complete, is_own)) => {
                 // An earlier call, or one in flight, has come this far; its responses were for its caller.
                 let told = self.state.map_or((0, 0), |own| (own.processed, own.failed));
                 self.progress.processed += state.processed - told.0;
                 self.progress.failed += state.failed - told.1;
                 self.state = Some(state);
                 self.progress.complete = complete;
+                if !complete && !is_own {
+                    let function = sweep.function.name().to_string();
+                    return Err(Failure::HalfWay(Box::new(Failure::AnotherModule { function })));
+                }
                 Ok((!complete).then_some(state))
             }
         }
@@ -217,6 +231,7 @@ impl SweepTurns {
     fn keep(&self, shard: &mut Shard, state: &State) {
         let Some(id) = self.recorded_by() else { return };
         let completion = Completion::Sweep {
+            module: Arc::clone(self.sweep.function.module_hash()),
             next: state.range.next,
             end: state.range.end,
             processed: state.processed,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request as Call, Response, Status};
+use wattle_core::control::FunctionVersion;
 use wattle_core::ids::{ModuleHash, RequestId};
 use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS, REQUEST_BYTES, SCAN_BYTES};
 use wattle_core::partition::{Answer, Outcome};
@@ -15,8 +16,9 @@ use wattle_proto::v1::compute_service_server::ComputeService;
 use super::convert::request_id;
 use super::status::operation_error;
 use crate::failure::Failure;
+use crate::functions::ActiveFunction;
 use crate::grid::Grid;
-use crate::partition::{Message, Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
+use crate::partition::{Begun, Message, Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
 use crate::request::{Request, group_of};
 
 type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
@@ -37,6 +39,31 @@ impl Compute {
     fn id(&self, id: Option<v1::RequestId>) -> Result<Option<RequestId>, Failure> {
         request_id(id, self.grid.partitions.clock().now())
     }
+
+    /// What a call runs: what has begun it, else what its function's name stands for now.
+    async fn function(&self, name: &str, begun: &Begun) -> Result<Arc<ActiveFunction>, Failure> {
+        let current = self.grid.catalog.resolve(name)?;
+        let module = match begun {
+            Begun::By(module) if *module != *current.module_hash() || current.is_read_only() => **module,
+            Begun::By(_) | Begun::Somehow | Begun::No => return Ok(current),
+        };
+        let began = |version: &&FunctionVersion| version.module == module && !version.read_only;
+        let version = self.grid.control.read(|state| {
+            state.function(name).and_then(|function| function.versions.iter().find(began).cloned())
+        });
+        let gone = || Failure::AnotherModule { function: name.to_owned() };
+        let version = version.ok_or_else(gone)?;
+        let grid = Arc::clone(&self.grid);
+        let load = move || grid.catalog.former(current.name(), &version, &grid.loader);
+        match tokio::task::spawn_blocking(load).await {
+            Ok(Ok(function)) => Ok(Arc::new(function)),
+            Ok(Err(error)) => {
+                tracing::warn!(function = name, %module, %error, "a module that has begun a call cannot be loaded");
+                Err(gone())
+            }
+            Err(_panicked) => Err(Failure::Internal { what: "loading a module panicked" }),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -48,7 +75,7 @@ impl ComputeService for Compute {
         let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
         let names = vec![request.map, request.function];
         let mut answer = Err(Failure::Internal { what: "an invocation had no result" });
-        let request = Request { id, names, source };
+        let request = Request { id, names, function: None, source };
         self.grid.perform(request, &mut |_, result| answer = result.and_then(processed)).await?;
         let (response, module) = answer?;
         let (outcome, module) = (v1::Outcome::Applied.into(), module.to_string());
@@ -64,11 +91,15 @@ impl ComputeService for Compute {
         if count > BATCH_OPERATIONS {
             return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
-        let found = self.grid.catalog.resolve(&request.function).map(drop);
-        let (parts, counted) = invoke_keys(&self.grid, id, request).await?;
+        let mut partitions: Vec<u16> = request.keys.iter().map(|key| self.grid.partitions.of(key)).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let begun = self.grid.partitions.begun(id, partitions.into_iter()).await?;
+        let function = self.function(&request.function, &begun).await.map_err(Arc::new);
+        let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
         if parts.iter().all(|part| part.failed == part.processed) {
             // Not even an earlier attempt has found the function.
-            found.map_err(Failure::from)?;
+            function.map_err(Failure::Shared)?;
         }
         Ok(Response::new(keeping(counted, stream::iter(parts.into_iter().map(Ok))).boxed()))
     }
@@ -83,8 +114,12 @@ impl ComputeService for Compute {
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
         }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
+        let begun = self.grid.partitions.begun_anywhere(id).await?;
         let sweep = Arc::new(Sweep {
-            function: self.grid.catalog.resolve(&request.function).map_err(Failure::from)?,
+            function: self
+                .function(&request.function, &begun)
+                .await
+                .map_err(|failure| begun.refuse(failure))?,
             map: self.grid.map(&request.map)?,
             argument: request.argument,
             id,
@@ -107,7 +142,7 @@ fn processed(outcome: Outcome<'_>) -> Result<(Bytes, Arc<ModuleHash>), Failure> 
 
 async fn invoke_keys(
     grid: &Arc<Grid>,
-    id: Option<RequestId>,
+    (id, function): (Option<RequestId>, Result<Arc<ActiveFunction>, Arc<Failure>>),
     request: v1::InvokeKeysRequest,
 ) -> Result<(Vec<v1::InvokePart>, Arc<Message>), Failure> {
     let step = |key: &Bytes| Step {
@@ -119,7 +154,7 @@ async fn invoke_keys(
     let mut results: Vec<v1::EntryResult> =
         request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
     let names = vec![request.map, request.function];
-    let request = Request { id, names, source };
+    let request = Request { id, names, function: Some(function), source };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, _)) => results[place].response = response,
         Err(failure) => results[place].error = Some(operation_error(&failure)),

@@ -49,7 +49,7 @@ impl MapCalls {
         let id = request_id(id, self.grid.partitions.clock().now())?;
         let source = Source::Steps(vec![Step { map: 0, key, kind }]);
         let mut outcome = Err(Failure::Internal { what: "an operation had no result" });
-        let request = Request { id, names: vec![map], source };
+        let request = Request { id, names: vec![map], function: None, source };
         self.grid
             .perform(request, &mut |_, result| {
                 outcome = result.map(|found| operation_result(Ok(found)).result)

@@ -93,7 +93,7 @@ async fn perform_list(
         steps.push(step(operation, &mut names)?);
     }
     let mut results: Vec<v1::OperationResult> = vec![v1::OperationResult::default(); steps.len()];
-    let request = Request { id, names: names.into_inner(), source: Source::Steps(steps) };
+    let request = Request { id, names: names.into_inner(), function: None, source: Source::Steps(steps) };
     let message =
         grid.perform(request, &mut |place, result| results[place] = operation_result(result)).await?;
     Ok((v1::OperationResultList { results }, message))
@@ -112,7 +112,7 @@ async fn perform_frame(
     let mut buffer = Vec::with_capacity(frame.len().min(64 << 10));
     let mut writer = ResultsWriter::new(&mut buffer, count)?;
     let mut problem = None;
-    let request = Request { id, names, source: Source::Packed(frame) };
+    let request = Request { id, names, function: None, source: Source::Packed(frame) };
     let message = grid
         .perform(request, &mut |place, result| {
             if let Err(error) = packed::write(&mut writer, place, &result) {

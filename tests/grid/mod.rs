@@ -1,5 +1,6 @@
 //! What a grid of one node does.
 
+mod flips;
 mod gone;
 mod linearizability;
 mod maps;

@@ -5,12 +5,13 @@
 //! The scheme is that of RIFL (Lee et al., SOSP 2015), without its leases.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use super::operation::{Answer, Refusal};
-use crate::ids::{ClientId, GridTime, RequestId, Slot};
+use crate::ids::{ClientId, GridTime, ModuleHash, RequestId, Slot};
 use crate::limits::{COMPLETION_BYTES_PER_CLIENT, COMPLETIONS_PER_CLIENT};
 
 /// The result of one operation, as a retry gets it.
@@ -31,6 +32,8 @@ pub enum Completion {
     Results(SmallVec<[Recorded; 1]>),
     /// A call over the whole partition, up to a slot.
     Sweep {
+        /// The module that runs.
+        module: Arc<ModuleHash>,
         /// Entries below this slot are done.
         next: Slot,
         /// The slot count it started with.

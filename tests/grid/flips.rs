@@ -1,0 +1,180 @@
+//! A call that comes again after its function's name has moved on: what one module began no other goes on with.
+
+use bytes::Bytes;
+use tokio_stream::StreamExt;
+use tonic::Code;
+use wattle_client::UploadOptions;
+use wattle_proto::v1;
+use wattle_proto::v1::operation::Operation as One;
+
+use crate::harness::TestNode;
+use crate::harness::examples::slow_counter;
+use crate::harness::guest::Guest;
+use crate::harness::wire::{Wire, facts, refusal};
+
+const M: &str = "m";
+/// In nearly every partition.
+const ENTRIES: usize = 1000;
+const MANY: usize = 20_000;
+
+/// Writes the key as the value.
+const WRITE_KEY: &str = "
+  (global.set $arena (i32.const 1048576))
+  (memory.fill (i32.const 2048) (i32.const 0) (i32.const 40))
+  (i32.store8 offset=8 (i32.const 2048) (i32.const 1))
+  (i32.store offset=16 (i32.const 2048) (local.get $key))
+  (i32.store offset=20 (i32.const 2048) (local.get $key-length))
+  (i32.const 2048)";
+
+fn key(n: usize) -> Bytes {
+    format!("k{n}").into()
+}
+
+fn number(n: u64) -> Bytes {
+    Bytes::copy_from_slice(&n.to_le_bytes())
+}
+
+/// Uploads another version of `f`, which runs from now on.
+async fn upload(node: &TestNode, guest: &Guest) {
+    let patient = UploadOptions::new().cpu_budget(std::time::Duration::from_millis(100));
+    node.client().await.functions().upload("f", guest.module(), &patient).await.unwrap();
+}
+
+async fn replace(node: &TestNode, guest: &Guest) {
+    node.client().await.functions().delete("f").await.unwrap();
+    upload(node, guest).await;
+}
+
+async fn fill(wire: &mut Wire, keys: impl Iterator<Item = Bytes>) {
+    let zero = |key| One::Put(v1::PutRequest { map: M.into(), key, value: number(0), ..Default::default() });
+    let operations = keys.map(|key| v1::Operation { operation: Some(zero(key)) }).collect();
+    wire.maps.batch(v1::BatchRequest { operations, request_id: None }).await.unwrap();
+}
+
+/// A node whose function counts, slowly, with zeros to count from.
+async fn scene() -> (TestNode, Wire) {
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    upload(&node, &slow_counter()).await;
+    fill(&mut wire, (0..ENTRIES).map(key)).await;
+    (node, wire)
+}
+
+async fn values(wire: &mut Wire) -> Vec<Bytes> {
+    let mut values = Vec::new();
+    for n in 0..ENTRIES {
+        values.push(wire.value(M, &format!("k{n}")).await.unwrap());
+    }
+    values
+}
+
+fn all(request_id: Option<v1::RequestId>) -> v1::InvokeAllRequest {
+    v1::InvokeAllRequest { function: "f".into(), map: M.into(), request_id, ..Default::default() }
+}
+
+/// Begins a call on all entries, and goes away in the middle of it.
+async fn begin(wire: &mut Wire, sequence: u64) {
+    let mut parts = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap().into_inner();
+    while parts.next().await.unwrap().unwrap().processed == 0 {}
+    drop(parts);
+}
+
+/// Runs it to its end; how many entries it was run on, in all attempts.
+async fn finish(wire: &mut Wire, sequence: u64) -> u64 {
+    let mut parts = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap().into_inner();
+    let mut processed = 0;
+    while let Some(part) = parts.next().await {
+        let part = part.unwrap();
+        assert_eq!((part.failed, &part.error), (0, &None));
+        processed += part.processed;
+    }
+    processed
+}
+
+#[tokio::test]
+async fn a_call_on_all_is_finished_by_the_module_that_began_it() {
+    let (node, mut wire) = scene().await;
+    begin(&mut wire, 1).await;
+    upload(&node, &Guest::simple(WRITE_KEY)).await;
+    assert!(values(&mut wire).await.contains(&number(0)), "the call was broken half-way");
+    assert_eq!(finish(&mut wire, 1).await, ENTRIES as u64);
+    assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
+    assert_eq!(finish(&mut wire, 2).await, ENTRIES as u64);
+    assert_eq!(values(&mut wire).await, (0..ENTRIES).map(key).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_call_on_all_ends_although_its_function_only_reads_by_now() {
+    let (node, mut wire) = scene().await;
+    // In one partition, and more than its turns take before they give way.
+    fill(&mut wire, (0..MANY).map(|n| format!("{{t}}{n}").into())).await;
+    let mut parts = wire.compute.invoke_all(all(wire.id(1))).await.unwrap().into_inner();
+    loop {
+        let part = parts.next().await.unwrap().unwrap();
+        if !part.complete {
+            break;
+        }
+    }
+    drop(parts);
+    upload(&node, &Guest::simple("(i32.const 2048)").read_only()).await;
+    assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(0), "half-way");
+    assert_eq!(finish(&mut wire, 1).await, (ENTRIES + MANY) as u64);
+    assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
+    assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(1));
+}
+
+#[tokio::test]
+async fn a_call_on_all_is_in_doubt_when_the_module_that_began_it_is_gone() {
+    let (node, mut wire) = scene().await;
+    begin(&mut wire, 1).await;
+    replace(&node, &Guest::simple(WRITE_KEY)).await;
+    let refused = wire.compute.invoke_all(all(wire.id(1))).await.unwrap_err();
+    assert_eq!(facts(&refused), refusal(Code::FailedPrecondition, "MODULE_GONE", "IN_DOUBT"));
+    let written = |value: &Bytes| *value == number(0) || *value == number(1);
+    assert!(values(&mut wire).await.iter().all(written));
+    assert_eq!(finish(&mut wire, 2).await, ENTRIES as u64, "a new call runs");
+}
+
+fn keys(keys: &[usize], request_id: Option<v1::RequestId>) -> v1::InvokeKeysRequest {
+    let keys = keys.iter().copied().map(key).collect();
+    v1::InvokeKeysRequest { function: "f".into(), map: M.into(), keys, request_id, ..Default::default() }
+}
+
+/// What each key was answered, by key.
+async fn answers(wire: &Wire, request: v1::InvokeKeysRequest) -> Vec<(Bytes, Result<Bytes, String>)> {
+    let mut parts = wire.compute.clone().invoke_keys(request).await.unwrap().into_inner();
+    let mut answers = Vec::new();
+    while let Some(part) = parts.next().await {
+        for entry in part.unwrap().entries {
+            let refused =
+                entry.error.map(|error| format!("{} {}", error.reason, error.outcome().as_str_name()));
+            answers.push((entry.key, refused.map_or(Ok(entry.response), Err)));
+        }
+    }
+    answers.sort();
+    answers
+}
+
+/// The first attempt has come to one of two partitions: it names only that one's key.
+#[tokio::test]
+async fn a_call_on_keys_is_finished_by_the_module_that_began_it() {
+    let (node, mut wire) = scene().await;
+    answers(&wire, keys(&[1], wire.id(1))).await;
+    upload(&node, &Guest::simple(WRITE_KEY)).await;
+    let again = answers(&wire, keys(&[1, 2], wire.id(1))).await;
+    assert_eq!(again, [(key(1), Ok(number(1))), (key(2), Ok(number(1)))]);
+    assert_eq!(wire.value(M, "k2").await.unwrap(), number(1));
+    answers(&wire, keys(&[1, 2], wire.id(2))).await;
+    assert_eq!(wire.value(M, "k2").await.unwrap(), key(2));
+}
+
+#[tokio::test]
+async fn a_call_on_keys_tells_what_is_done_when_the_module_that_began_it_is_gone() {
+    let (node, mut wire) = scene().await;
+    answers(&wire, keys(&[1], wire.id(1))).await;
+    replace(&node, &Guest::simple(WRITE_KEY)).await;
+    let again = answers(&wire, keys(&[1, 2], wire.id(1))).await;
+    let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
+    assert_eq!(again, [(key(1), Ok(number(1))), (key(2), Err(refused))]);
+    assert_eq!(wire.value(M, "k2").await.unwrap(), number(0));
+}
