@@ -97,7 +97,10 @@ impl ComputeService for Compute {
         let begun = self.grid.partitions.begun(id, partitions.into_iter()).await?;
         let function = self.function(&request.function, &begun).await.map_err(Arc::new);
         let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
-        if parts.iter().all(|part| part.failed == part.processed) {
+        let is_refused = |entry: &v1::EntryResult| {
+            entry.error.as_ref().is_some_and(|error| error.outcome() == v1::Outcome::NotApplied)
+        };
+        if parts.iter().all(|part| part.entries.iter().all(is_refused)) {
             // Not even an earlier attempt has found the function.
             function.map_err(Failure::Shared)?;
         }
@@ -115,12 +118,10 @@ impl ComputeService for Compute {
         }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
         let begun = self.grid.partitions.begun_anywhere(id).await?;
+        let refuse = |failure| begun.refuse(failure);
         let sweep = Arc::new(Sweep {
-            function: self
-                .function(&request.function, &begun)
-                .await
-                .map_err(|failure| begun.refuse(failure))?,
-            map: self.grid.map(&request.map)?,
+            function: self.function(&request.function, &begun).await.map_err(refuse)?,
+            map: self.grid.map(&request.map).map_err(refuse)?,
             argument: request.argument,
             id,
             value_bytes: self.grid.value_bytes,

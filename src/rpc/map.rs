@@ -223,7 +223,10 @@ impl MapService for MapCalls {
     async fn clear(&self, call: Call<v1::ClearRequest>) -> Result<Response<v1::ClearResponse>, Status> {
         let request = call.into_inner();
         let id = request_id(request.request_id, self.grid.partitions.clock().now())?;
-        let map = self.grid.map(&request.map)?;
+        let map = match self.grid.map(&request.map) {
+            Ok(map) => map,
+            Err(gone) => return Err(self.grid.partitions.begun_anywhere(id).await?.refuse(gone).into()),
+        };
         let removed = scan::clear(&self.grid, &map, id).await?;
         Ok(Response::new(v1::ClearResponse { removed }))
     }

@@ -10,7 +10,7 @@ use wattle_proto::v1::operation::Operation as One;
 use crate::harness::TestNode;
 use crate::harness::examples::slow_counter;
 use crate::harness::guest::Guest;
-use crate::harness::wire::{Wire, facts, refusal};
+use crate::harness::wire::{Wire, facts, put, refusal};
 
 const M: &str = "m";
 /// In nearly every partition.
@@ -177,4 +177,49 @@ async fn a_call_on_keys_tells_what_is_done_when_the_module_that_began_it_is_gone
     let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
     assert_eq!(again, [(key(1), Ok(number(1))), (key(2), Err(refused))]);
     assert_eq!(wire.value(M, "k2").await.unwrap(), number(0));
+}
+
+#[tokio::test]
+async fn a_call_on_all_that_was_begun_is_in_doubt_without_its_function_or_map() {
+    let (node, mut wire) = scene().await;
+    finish(&mut wire, 1).await;
+    let functions = node.client().await;
+    functions.functions().delete("f").await.unwrap();
+    let gone = |reason, outcome| refusal(Code::NotFound, reason, outcome);
+    for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {
+        let refused = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap_err();
+        assert_eq!(facts(&refused), gone("FUNCTION_NOT_FOUND", outcome));
+    }
+    upload(&node, &slow_counter()).await;
+    wire.maps.delete_map(v1::DeleteMapRequest { name: M.into() }).await.unwrap();
+    for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {
+        let refused = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap_err();
+        assert_eq!(facts(&refused), gone("MAP_NOT_FOUND", outcome));
+    }
+}
+
+#[tokio::test]
+async fn a_clear_that_was_begun_is_in_doubt_without_its_map() {
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    wire.maps.put(put(M, "k", "v", None)).await.unwrap();
+    let clear = |request_id| v1::ClearRequest { map: M.into(), request_id };
+    assert_eq!(wire.maps.clear(clear(wire.id(1))).await.unwrap().into_inner().removed, 1);
+    wire.maps.delete_map(v1::DeleteMapRequest { name: M.into() }).await.unwrap();
+    for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {
+        let refused = wire.maps.clear(clear(wire.id(sequence))).await.unwrap_err();
+        assert_eq!(facts(&refused), refusal(Code::NotFound, "MAP_NOT_FOUND", outcome));
+    }
+}
+
+#[tokio::test]
+async fn keys_in_doubt_stay_so_without_their_function() {
+    let (node, mut wire) = scene().await;
+    answers(&wire, keys(&[1], wire.id(1))).await;
+    answers(&wire, keys(&[1], wire.acknowledging(2, 2))).await;
+    node.client().await.functions().delete("f").await.unwrap();
+    let again = answers(&wire, keys(&[1], wire.id(1))).await;
+    assert_eq!(again, [(key(1), Err("IN_DOUBT OUTCOME_IN_DOUBT".to_owned()))]);
+    let refused = wire.compute.invoke_keys(keys(&[1], wire.id(3))).await.unwrap_err();
+    assert_eq!(facts(&refused), refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "NOT_APPLIED"));
 }
