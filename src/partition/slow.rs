@@ -137,6 +137,10 @@ impl SlowPart {
                 Recorded::Again => None,
             };
         }
+        if self.next_open().is_some() {
+            // What is left is done now, over turns: a duplicate must not do it in between.
+            shard.begin_turns(id);
+        }
         Ok(())
     }
 

@@ -154,3 +154,46 @@ async fn a_duplicate_does_not_overtake_a_request_that_takes_turns() {
     assert_eq!(wire.value(M, "{t}hits").await.unwrap(), "1");
     assert_eq!(wire.value(M, "{t}k").await.unwrap().as_ref(), 8u64.to_le_bytes());
 }
+
+/// Nine values fill an answer: what comes behind them does not run.
+fn full_batch(request_id: Option<v1::RequestId>) -> v1::BatchRequest {
+    let get = v1::GetRequest { map: M.into(), key: Bytes::from_static(b"{t}large") };
+    let gets = std::iter::repeat_n(v1::Operation { operation: Some(One::Get(get)) }, 9);
+    let mut request = batch(request_id);
+    let last = v1::Operation { operation: request.operations[0].operation.clone() };
+    let counts = request.operations.split_off(1);
+    request.operations.extend(gets.chain(counts).chain([last]));
+    request
+}
+
+#[tokio::test]
+async fn a_duplicate_does_not_overtake_a_repetition_that_takes_turns() {
+    let node = TestNode::start();
+    let (mut wire, mut other) = (Wire::to(&node).await, Wire::to(&node).await);
+    upload(&node, "slow", &slow_counter()).await;
+    let large = v1::PutRequest { value: vec![7; 1 << 20].into(), ..put(M, "{t}large", "", None) };
+    wire.maps.put(large).await.unwrap();
+    let request = full_batch(wire.id(1));
+    let mut roomy = wire.maps.clone().max_decoding_message_size(16 << 20);
+    roomy.batch(request.clone()).await.unwrap();
+    assert_eq!(wire.value(M, "{t}hits").await.unwrap(), "1", "the last has not run");
+    let remove =
+        v1::RemoveRequest { map: M.into(), key: Bytes::from_static(b"{t}large"), ..Default::default() };
+    wire.maps.remove(remove).await.unwrap();
+    let again = tokio::spawn({
+        let (mut maps, request) = (wire.maps.clone(), request.clone());
+        async move { maps.batch(request).await.unwrap().into_inner() }
+    });
+    let seen = &other;
+    eventually(|| async {
+        let key = Bytes::from_static(b"{t}k");
+        let get = v1::GetRequest { map: M.into(), key };
+        seen.maps.clone().get(get).await.ok()?.into_inner().value
+    })
+    .await;
+    node.client().await.functions().delete("slow").await.unwrap();
+    let duplicate = other.maps.batch(request).await.unwrap().into_inner();
+    assert_eq!(duplicate, again.await.unwrap());
+    assert_eq!(wire.value(M, "{t}hits").await.unwrap(), "2");
+    assert_eq!(wire.value(M, "{t}k").await.unwrap().as_ref(), 8u64.to_le_bytes());
+}
