@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use wattle_core::ids::{GridTime, MapId, PartitionId, ReplicationClass};
+use wattle_core::ids::{GridTime, MapId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::PARTITIONS;
 use wattle_core::map::{MapDescriptor, MapOptions};
 use wattle_core::name::Name;
@@ -106,7 +106,7 @@ pub fn put<'a>(key: &'a Key, value: &'a [u8]) -> Put<'a> {
 #[must_use]
 pub fn partitions() -> Vec<Partition> {
     let id = |index| PartitionId { class: ReplicationClass(0), index };
-    (0..PARTITIONS).map(|index| Partition::new(id(index), PARTITIONS, 0x5eed)).collect()
+    (0..PARTITIONS).map(|index| Partition::new(id(index), PARTITIONS, 0x5eed, Version::NONE)).collect()
 }
 
 /// Nanoseconds of this thread's CPU time for each of `count` things that `work` does: what else runs on the machine then

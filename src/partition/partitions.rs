@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wattle_core::ids::{PartitionId, ReplicationClass, RequestId};
+use wattle_core::ids::{PartitionId, ReplicationClass, RequestId, Version};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
@@ -124,10 +124,11 @@ impl Partitions {
         let positions = Arc::new(Positions::new(count));
         let pool = ComputePool::new(threads, worker)?;
         let bound = Cost { operations: INBOX_OPERATIONS, bytes: INBOX_BYTES };
+        let start = Version::at_start(clock.now());
         let strand = |index| {
             let id = PartitionId { class: ReplicationClass(0), index };
             let seed = seed ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93);
-            let partition = Partition::new(id, count, seed);
+            let partition = Partition::new(id, count, seed, start);
             let (memory, positions) = (Arc::clone(&memory), Arc::clone(&positions));
             let shard = Shard { partition, clock, memory, positions, taking_turns: SmallVec::new() };
             pool.strand(shard, Bounds { keyed: bound, slow: bound })

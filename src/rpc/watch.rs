@@ -199,10 +199,12 @@ fn wire_change(change: Change) -> v1::Change {
     v1::Change { kind: kind.into(), key: change.key, value: change.value, version: change.version.0 }
 }
 
-/// The map, the node's start, and a position for each partition, each as a varint (LEB128).
+/// The map, the node's start, the lowest position, and how far past it each partition is, each as a varint (LEB128).
 fn encode_token(map: u64, incarnation: u64, positions: &[Version]) -> Bytes {
-    let mut bytes = Vec::with_capacity(16 + positions.len() * 3);
-    for number in [map, incarnation].into_iter().chain(positions.iter().map(|position| position.0)) {
+    let lowest = positions.iter().min().map_or(0, |position| position.0);
+    let mut bytes = Vec::with_capacity(24 + positions.len() * 3);
+    let past = positions.iter().map(|position| position.0 - lowest);
+    for number in [map, incarnation, lowest].into_iter().chain(past) {
         prost::encoding::encode_varint(number, &mut bytes);
     }
     bytes.into()
@@ -210,10 +212,11 @@ fn encode_token(map: u64, incarnation: u64, positions: &[Version]) -> Bytes {
 
 fn decode_token(mut bytes: &[u8]) -> Option<(u64, u64, Vec<Version>)> {
     let mut next = || prost::encoding::decode_varint(&mut bytes).ok();
-    let (map, incarnation) = (next()?, next()?);
+    let (map, incarnation, lowest) = (next()?, next()?, next()?);
     let mut positions = Vec::new();
     while !bytes.is_empty() {
-        positions.push(Version(prost::encoding::decode_varint(&mut bytes).ok()?));
+        let past = prost::encoding::decode_varint(&mut bytes).ok()?;
+        positions.push(Version(lowest.checked_add(past)?));
     }
     Some((map, incarnation, positions))
 }
@@ -224,10 +227,16 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_wire() {
-        let positions = vec![Version(0), Version(300), Version(u64::MAX)];
-        let token = encode_token(7, u64::MAX, &positions);
-        assert_eq!(decode_token(&token), Some((7, u64::MAX, positions)));
+        for positions in [vec![Version(300), Version(0), Version(u64::MAX)], vec![Version(u64::MAX)], vec![]]
+        {
+            let token = encode_token(7, u64::MAX, &positions);
+            assert_eq!(decode_token(&token), Some((7, u64::MAX, positions)));
+        }
+        let token = encode_token(7, 8, &[Version(1 << 60), Version((1 << 60) + 300)]);
+        assert_eq!(token.len(), 1 + 1 + 9 + 1 + 2, "only one position is long");
         assert_eq!(decode_token(&token[..token.len() - 1]), None);
         assert_eq!(decode_token(&[0x80]), None);
+        let past_all = [&token[..2], &[0xff; 9], &[1, 1]].concat();
+        assert_eq!(decode_token(&past_all), None, "no position is so high");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use wattle_client::{ContentType, MapOptions, UploadOptions};
+use wattle_client::{ContentType, MapOptions, PutOptions, UploadOptions};
 
 use crate::harness::TestNode;
 use crate::harness::examples::{example, upload};
@@ -62,6 +62,26 @@ async fn maps_and_functions_outlive_the_node_and_entries_do_not() {
     // Ids go on where they stood.
     let new = client.maps().create("gone", &MapOptions::new()).await.unwrap();
     assert!(maps.iter().all(|map| map.id < new.id), "{new:?}");
+}
+
+#[tokio::test]
+async fn a_version_from_before_a_restart_is_never_met_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = TestNode::with_data(directory.path());
+    let map = node.client().await.raw_map("m");
+    let seen = map.put("k", "seen").await.unwrap();
+    let last = map.put("k", "last").await.unwrap();
+    node.stop().await;
+
+    let node = TestNode::with_data(directory.path());
+    let map = node.client().await.raw_map("m");
+    for value in ["unseen", "unseen as well"] {
+        let version = map.put("k", value).await.unwrap();
+        assert!(version > last, "{version} after {last}");
+    }
+    let lost = map.put_with("k", "lost", PutOptions::new().if_version(seen)).await;
+    assert!(matches!(lost, Err(wattle_client::Error::VersionMismatch { .. })), "{lost:?}");
+    assert_eq!(map.get("k").await.unwrap().unwrap().value, "unseen as well");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio_stream::StreamExt;
 use tonic::Code;
 use wattle_client::{
-    Change, ChangeKind, Client, EvictionPolicy, MapOptions, Operation, PutOptions, RawMap, Watch, WatchFrom,
+    Answer, Change, ChangeKind, Client, EvictionPolicy, MapOptions, Operation, PutOptions, RawMap, Watch,
+    WatchFrom, Written,
 };
 use wattle_proto::v1;
 
@@ -109,11 +110,14 @@ async fn processors_and_batches_are_watched_too() {
     let (mut watch, _) = begun(&map, "", WatchFrom::Now).await;
     let put = Operation::Put { key: "{t}p".into(), value: "v".into(), options: PutOptions::new() };
     let invoke = Operation::Invoke { key: "{t}n".into(), function: "add".into(), argument: "4".into() };
-    for answer in map.batch(vec![put, invoke]).await.unwrap() {
-        answer.unwrap();
-    }
+    let answers = map.batch(vec![put, invoke]).await.unwrap();
+    let [Ok(Answer::Written(Written { version, .. })), Ok(Answer::Response(_))] = &answers[..] else {
+        panic!("{answers:?}")
+    };
     let (seen, _) = changes(&mut watch, 2).await;
-    assert_eq!(seen, [change(ChangeKind::Put, "{t}p", "v", 1), change(ChangeKind::Put, "{t}n", "4", 2)]);
+    let expected =
+        [change(ChangeKind::Put, "{t}p", "v", *version), change(ChangeKind::Put, "{t}n", "4", version + 1)];
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test]

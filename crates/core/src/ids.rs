@@ -30,6 +30,13 @@ impl Version {
     /// The version of what is not there.
     pub const NONE: Self = Self(0);
 
+    /// Where the positions of a node begin that starts at this time: past all that an earlier life of it has come to, unless a
+    /// partition made more than 65,536 changes in each millisecond of that life, or the wall clock was put back.
+    #[must_use]
+    pub fn at_start(now: GridTime) -> Self {
+        Self(now.0 << 16)
+    }
+
     /// The position after this one.
     #[must_use]
     pub fn next(self) -> Self {

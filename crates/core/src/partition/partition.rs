@@ -48,9 +48,9 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// An empty partition, one of `siblings`. The seed must be random and unknown to clients.
+    /// An empty partition, one of `siblings`, whose changes come after `start`. The seed must be random and unknown to clients.
     #[must_use]
-    pub fn new(id: PartitionId, siblings: u16, seed: u64) -> Self {
+    pub fn new(id: PartitionId, siblings: u16, seed: u64, start: Version) -> Self {
         Self {
             id,
             siblings,
@@ -58,7 +58,7 @@ impl Partition {
             maps: HashMap::with_hasher(FixedState::with_seed(seed)),
             doomed: Vec::new(),
             completions: Completions::new(seed),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(start),
         }
     }
 

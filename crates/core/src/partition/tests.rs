@@ -21,7 +21,7 @@ const NOW: GridTime = GridTime(1_700_000_000_000);
 const ALL: Wanted<'_> = Wanted { prefix: b"", limit: u64::MAX };
 
 fn partition() -> Partition {
-    Partition::new(PartitionId { class: ReplicationClass(0), index: 3 }, 1, 42)
+    Partition::new(PartitionId { class: ReplicationClass(0), index: 3 }, 1, 42, Version::NONE)
 }
 
 fn map(options: MapOptions) -> MapDescriptor {

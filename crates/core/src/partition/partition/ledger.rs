@@ -4,7 +4,7 @@
 use crate::ids::{MapId, Slot, Version};
 use crate::store::{ChangeKind, MapStore};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) position: Version,
     /// What all stores hold, in bytes.
@@ -14,6 +14,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    pub(super) fn new(position: Version) -> Self {
+        Self { position, bytes: 0, changed: Vec::new() }
+    }
+
     /// Lets `change` work on the store of a map, and notes what became of it.
     pub(super) fn change<R>(
         &mut self,
