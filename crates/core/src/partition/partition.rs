@@ -79,17 +79,14 @@ impl Partition {
         self.completions.admit(id)
     }
 
-    /// Whether a result of `record` bytes can be kept for the client of a request.
+    /// Makes a place for a result of `record` bytes of the client of a request.
     ///
     /// # Errors
     /// The client has too many of them, or the node is full; the request must not run.
-    pub fn reserve(&self, id: &RequestId, room: Room, record: u64) -> Result<(), PartRefusal> {
-        if !self.completions.has_room(&id.client) {
-            return Err(PartRefusal::TooManyPending);
-        }
+    pub fn reserve(&mut self, id: &RequestId, room: Room, record: u64) -> Result<(), PartRefusal> {
         // What writes asks again, for itself; what only takes entries away goes on a little past the limit.
         let headroom = room.for_records().left(self.bytes());
-        if record <= headroom { Ok(()) } else { Err(PartRefusal::NodeFull { needed: record, headroom }) }
+        self.completions.reserve(&id.client, record, headroom)
     }
 
     /// Keeps what a request has done, in the same step as its changes.
