@@ -163,16 +163,13 @@ mod tests {
         let (entered, has_entered) = threads::channel();
         let (leave, may_leave) = threads::channel::<()>();
         // Nothing else is decided as long as this one is published.
-        let slow = std::thread::spawn({
-            let grid = Arc::clone(&grid);
-            move || {
-                let publish = |_: &ControlState, _: &Applied| {
-                    entered.send(()).unwrap();
-                    may_leave.recv().unwrap();
-                };
-                grid.control.propose(create("slow"), publish).unwrap();
-            }
-        });
+        let publish = move |_: &ControlState, _: &Applied| {
+            entered.send(()).unwrap();
+            may_leave.recv().unwrap();
+        };
+        let of_slow = Arc::clone(&grid);
+        let slow =
+            std::thread::spawn(move || drop(of_slow.control.propose(create("slow"), publish).unwrap()));
         has_entered.recv().unwrap();
         for gone in 1..=PROPOSALS {
             let mut caller = Box::pin(grid.propose(create(&format!("m{gone}"))));
