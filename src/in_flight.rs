@@ -34,7 +34,9 @@ impl InFlight {
 
     /// Counts what is there already.
     pub(crate) fn count(self: &Arc<Self>, bytes: usize) -> Held {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.held.fetch_add(bytes, Ordering::Relaxed);
+        }
         Held { in_flight: Arc::clone(self), bytes: AtomicUsize::new(bytes) }
     }
 
@@ -55,6 +57,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// Counts what is there already, and is given back by itself.
+    pub(crate) fn beside(&self, bytes: usize) -> Self {
+        self.in_flight.count(bytes)
+    }
+
     /// Counts what has come to it.
     pub(crate) fn add(&self, bytes: usize) {
         self.in_flight.held.fetch_add(bytes, Ordering::Relaxed);
@@ -71,8 +78,10 @@ impl Held {
     /// Gives back what is more than this.
     pub(crate) fn keep(&mut self, bytes: usize) {
         let held = self.bytes.get_mut();
-        self.in_flight.held.fetch_sub(held.saturating_sub(bytes), Ordering::Relaxed);
-        *held = (*held).min(bytes);
+        if *held > bytes {
+            self.in_flight.held.fetch_sub(*held - bytes, Ordering::Relaxed);
+            *held = bytes;
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
-use wattle_core::limits::{CONNECTIONS, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS, PROPOSALS};
+use wattle_core::limits::{
+    CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS, PROPOSALS,
+};
 use wattle_proto::v1;
 use wattle_wasm::compile::Compiler;
 use wattle_wasm::{Runtime, RuntimeError};
@@ -129,7 +131,7 @@ impl Node {
             }
         };
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let io = start((cores, CONNECTIONS), &routes)?;
+        let io = start((cores, connections(config.memory_bytes)), &routes)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
         let until = stop.clone();
@@ -223,6 +225,12 @@ async fn accept(io: IoThreads, listener: TcpListener, stop: &CancellationToken) 
         Err(error) => error!(%error, "the listener cannot be used"),
     }
     io
+}
+
+/// As many as may each send what they may send unread, on a node whose entries may take so much memory.
+fn connections(memory_bytes: u64) -> usize {
+    let most = usize::try_from(memory_bytes / u64::from(CONNECTION_BYTES)).unwrap_or(usize::MAX);
+    most.clamp(CONNECTIONS_MIN, CONNECTIONS)
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tracing::{debug, warn};
-use wattle_core::limits::{CONNECTION_CALLS, FILES_RESERVED_SHARE};
+use wattle_core::limits::{CONNECTION_BYTES, CONNECTION_CALLS, FILES_RESERVED_SHARE};
 
 use crate::connection::Connection;
 use crate::in_flight::InFlight;
@@ -25,9 +25,6 @@ use crate::rpc::{Counted, Explain};
 const BACKLOG: usize = 256;
 /// How long calls in flight may take when the node stops.
 const GRACE: Duration = Duration::from_secs(10);
-/// What a connection may send before the node has read it. Half of that is what h2 lets small messages take that wait to be read, 256
-/// bytes each, before it cuts the connection off: a pipeline may be 8,192 messages ahead of its answers.
-const CONNECTION_WINDOW: u32 = 4 << 20;
 /// A connection that is silent for this long is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// After this long without an answer it is not.
@@ -145,7 +142,7 @@ async fn serve(receiver: mpsc::Receiver<io::Result<Connection>>, services: Count
     let server = Server::builder()
         .accept_http1(true)
         .max_concurrent_streams(CONNECTION_CALLS)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(CONNECTION_BYTES)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .serve_with_incoming_shutdown(services, incoming, stop.clone().cancelled_owned());

@@ -1,5 +1,5 @@
-//! Counts the bodies of calls among what is in flight: of requests what has arrived and is no message yet, of answers what the
-//! caller has not taken yet. What lies between is counted where it is worked on.
+//! Counts calls and their bodies among what is in flight: of a call what it takes by itself, of requests what has arrived and is no
+//! message yet, of answers what the caller has not taken yet. What lies between is counted where it is worked on.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,7 +11,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::{Method, Request, Response};
+use wattle_core::limits::{CALL_BYTES, PIECE_BYTES};
 
 use super::explain::{Explain, Explained};
 use crate::in_flight::{Held, InFlight};
@@ -20,8 +21,6 @@ use crate::in_flight::{Held, InFlight};
 const PIPELINE: &str = "/wattle.v1.MapService/Pipeline";
 /// Of a gRPC message: whether it is compressed, and its length.
 const MESSAGE_HEADER: usize = 5;
-/// A shorter piece of an answer is not worth counting: a stream holds no more than a few.
-const PIECE: usize = 16 << 10;
 
 /// The services, the bodies of whose calls are counted.
 #[derive(Debug, Clone)]
@@ -40,27 +39,41 @@ impl Service<Request<Body>> for Counted {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answering {
+        let held = match request.method() {
+            &Method::POST => self.in_flight.take(CALL_BYTES),
+            // A probe: it is answered also by a node that is busy.
+            _ => Ok(self.in_flight.count(0)),
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(failure) => return Answering { answer: Err(failure.into()), held: None },
+        };
         let framing = (request.uri().path() == PIPELINE).then(Framing::default);
-        let arriving = |body| Arriving { body, framing, held: self.in_flight.count(0) };
+        let arriving = |body| Arriving { body, framing, held: held.beside(0) };
         let answer = self.services.call(request.map(|body| Body::new(arriving(body))));
-        Answering { answer, in_flight: Arc::clone(&self.in_flight) }
+        Answering { answer: Ok(answer), held: Some(held) }
     }
 }
 
 /// An answer to come.
 #[derive(Debug)]
 pub(crate) struct Answering {
-    answer: Explained,
-    in_flight: Arc<InFlight>,
+    /// Or why the call is refused.
+    answer: Result<Explained, Status>,
+    /// What the call takes by itself, as long as it lives.
+    held: Option<Held>,
 }
 
 impl Future for Answering {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(context));
-        let in_flight = Arc::clone(&self.in_flight);
-        Poll::Ready(answer.map(|answer| answer.map(|body| Body::new(Leaving { body, in_flight }))))
+        let answer = match &mut self.answer {
+            Ok(answer) => ready!(Pin::new(answer).poll(context)),
+            Err(refused) => Ok(refused.clone().into_http()),
+        };
+        let Some(held) = self.held.take() else { return Poll::Ready(answer) };
+        Poll::Ready(answer.map(|answer| answer.map(|body| Body::new(Leaving { body, held }))))
     }
 }
 
@@ -143,7 +156,8 @@ impl Framing {
 /// sends no more than its client takes, nor this.
 struct Leaving {
     body: Body,
-    in_flight: Arc<InFlight>,
+    /// Of the call.
+    held: Held,
 }
 
 impl HttpBody for Leaving {
@@ -171,10 +185,10 @@ impl HttpBody for Leaving {
 
 impl Leaving {
     fn count(&self, bytes: Bytes) -> Bytes {
-        if bytes.len() < PIECE {
+        if bytes.len() < PIECE_BYTES {
             return bytes;
         }
-        let held = self.in_flight.count(bytes.len());
+        let held = self.held.beside(bytes.len());
         Bytes::from_owner(Piece { bytes, _held: held })
     }
 }

@@ -7,7 +7,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wattle::config::RawConfig;
 use wattle_client::{Client, UploadOptions};
-use wattle_core::limits::{CONNECTION_CALLS, CONNECTIONS, FILES_RESERVED_SHARE, FIRST_BYTES_TIME};
+use wattle_core::limits::{
+    CONNECTION_CALLS, CONNECTIONS, CONNECTIONS_MIN, FILES_RESERVED_SHARE, FIRST_BYTES_TIME,
+};
 
 use super::Scene;
 use crate::harness::guest::Guest;
@@ -33,6 +35,23 @@ async fn connections_that_do_not_say_what_they_speak_are_closed() {
         tokio::join!(closed(&mut silent), closed(&mut halting));
     }
     // The client has been silent for longer than that, too.
+    scene.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn a_node_with_little_memory_takes_few_connections() {
+    let little = RawConfig { memory_bytes: Some(32 << 20), ..RawConfig::default() };
+    let scene = Scene::with(little).await;
+    let address = scene.node.endpoint().trim_start_matches("http://").to_owned();
+    let mut open = Vec::new();
+    // The client has some already: so the last is too much, and gets to know it at once.
+    for _ in 0..CONNECTIONS_MIN {
+        open.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let mut last = open.pop().unwrap();
+    let read = timeout(FIRST_BYTES_TIME / 2, last.read(&mut [0])).await.expect("it is refused at once");
+    assert_eq!(read.unwrap_or(0), 0);
+    drop(open);
     scene.check_unharmed().await;
 }
 

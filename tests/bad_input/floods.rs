@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{join_all, select_all};
 use futures_util::stream::{self, StreamExt};
 use http_body::Body as _;
+use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use wattle::config::RawConfig;
 use wattle_client::{Operation, PutOptions, UploadOptions};
-use wattle_core::limits::{BATCH_BYTES, IN_FLIGHT_BYTES_MIN, NAMES, UPLOADS};
+use wattle_core::limits::{BATCH_BYTES, CALL_BYTES, IN_FLIGHT_BYTES_MIN, NAMES, UPLOADS};
 use wattle_proto::v1;
 use wattle_proto::v1::function_service_client::FunctionServiceClient;
 use wattle_proto::v1::map_service_client::MapServiceClient;
@@ -208,6 +209,59 @@ async fn messages_that_never_end_are_bounded() {
         drop(others);
         check_relieved(&scene).await;
     }
+}
+
+/// Calls a method, and sends nothing; the refusal.
+async fn silent(mut channel: Channel, uri: String) -> Status {
+    poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let body = Body::new(axum::body::Body::from_stream(stream::pending::<Result<Bytes, Status>>()));
+    let request =
+        http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+    let response = channel.call(request.body(body).unwrap()).await.unwrap();
+    Status::from_header_map(response.headers()).expect("nothing else is answered")
+}
+
+#[tokio::test]
+async fn calls_that_say_nothing_are_bounded() {
+    const CALLS: usize = 1000;
+    let scene = small().await;
+    let uri = format!("{}/wattle.v1.MapService/Get", scene.node.endpoint());
+    let mut calls = Vec::new();
+    for _ in 0..=IN_FLIGHT_BYTES_MIN / CALL_BYTES / CALLS {
+        let channel = Channel::from_shared(scene.node.endpoint()).unwrap().connect().await.unwrap();
+        calls.extend((0..CALLS).map(|_| Box::pin(silent(channel.clone(), uri.clone()))));
+    }
+    let first = tokio::time::timeout(Duration::from_secs(20), select_all(calls)).await;
+    let (refused, _, others) = first.expect("one is refused");
+    assert_eq!(facts(&refused), refusal(Code::ResourceExhausted, "OVERLOADED", "NOT_APPLIED"));
+    let held = in_flight(&scene).await;
+    assert!((IN_FLIGHT_BYTES_MIN / 2..=IN_FLIGHT_BYTES_MIN).contains(&held), "{held} bytes are held");
+    drop(others);
+    check_relieved(&scene).await;
+}
+
+#[tokio::test]
+async fn short_answers_that_nobody_reads_are_counted() {
+    const GETS: usize = 100;
+    const BYTES: usize = 15 << 10;
+    let scene = Scene::start().await;
+    scene.map.put("k", vec![7; BYTES]).await.unwrap();
+    let narrow = Endpoint::from_shared(scene.node.endpoint()).unwrap().initial_stream_window_size(1024);
+    let mut narrow = narrow.connect().await.unwrap();
+    let get = v1::GetRequest { map: MAP.into(), key: "k".into() }.encode_to_vec();
+    let get = Bytes::from([&[0][..], &u32::try_from(get.len()).unwrap().to_be_bytes(), &get].concat());
+    let mut unread = Vec::new();
+    for _ in 0..GETS {
+        let uri = format!("{}/wattle.v1.MapService/Get", scene.node.endpoint());
+        let request =
+            http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+        let body = Body::new(axum::body::Body::from(get.clone()));
+        poll_fn(|context| narrow.poll_ready(context)).await.unwrap();
+        unread.push(narrow.call(request.body(body).unwrap()).await.unwrap());
+    }
+    eventually(async || (in_flight(&scene).await >= GETS * BYTES).then_some(())).await;
+    drop(unread);
+    check_relieved(&scene).await;
 }
 
 /// Uploads a module of its own; the version, or the refusal.

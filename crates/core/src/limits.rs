@@ -53,8 +53,14 @@ pub const PARTITIONS_MAX: u16 = 4096;
 pub const INBOX_BYTES: usize = 64 * MIB;
 /// Operations that wait in the inbox of one partition.
 pub const INBOX_OPERATIONS: usize = 65_536;
-/// Connections of clients, if the process may have as many files.
+/// Connections of clients, if the process may have as many files, and the memory that entries may take is as large as what all of
+/// them may send unread.
 pub const CONNECTIONS: usize = 10_000;
+/// Connections of clients, however little memory a node has.
+pub const CONNECTIONS_MIN: usize = 64;
+/// What a connection may send before the node has read it, in bytes. Half of that is what h2 lets small messages take that wait to be
+/// read, 256 bytes each, before it cuts the connection off: a pipeline may be 8,192 messages ahead of its answers.
+pub const CONNECTION_BYTES: u32 = 4 * MIB as u32;
 /// Connections for metrics and probes, where they have an address of their own.
 pub const PROBE_CONNECTIONS: usize = 64;
 /// Of the files that the process may have open, one in so many is not for connections: modules, data, the compiler.
@@ -67,6 +73,10 @@ pub const FIRST_BYTES_TIME: Duration = Duration::from_secs(5);
 pub const IN_FLIGHT_SHARE: u64 = 4;
 /// What requests and answers in flight may take, however little memory a node has, in bytes.
 pub const IN_FLIGHT_BYTES_MIN: usize = 64 * MIB;
+/// What a call takes from its first byte to the last of its answer, whatever it sends, in bytes.
+pub const CALL_BYTES: usize = 8 * KIB;
+/// A shorter piece of an answer is within what its call takes, in bytes.
+pub const PIECE_BYTES: usize = KIB;
 /// What a request in flight takes beside its operations, in bytes.
 pub const REQUEST_BYTES: usize = KIB;
 /// What an operation in flight takes beside its key and its value, in bytes.
@@ -158,6 +168,8 @@ const _: () = {
         "a largest batch is taken by a node that has nothing else to do"
     );
     assert!(MODULE_BYTES <= IN_FLIGHT_BYTES_MIN / 2);
+    assert!(PIECE_BYTES < CALL_BYTES && CALL_BYTES <= SHORT_BYTES);
+    assert!(CONNECTIONS_MIN <= CONNECTIONS);
     assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);
     assert!(PARTITIONS <= PARTITIONS_MAX);
     assert!(CPU_BUDGET.as_nanos() <= CPU_BUDGET_MAX.as_nanos());
