@@ -26,15 +26,18 @@ pub struct MapId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Version(pub u64);
 
+const VERSIONS_PER_MILLISECOND: u64 = 4_000;
+
 impl Version {
     /// The version of what is not there.
     pub const NONE: Self = Self(0);
 
     /// Where the positions of a node begin that starts at this time: past all that an earlier life of it has come to, unless a
-    /// partition made more than 65,536 changes in each millisecond of that life, or the wall clock was put back.
+    /// partition made more than 4,000 changes in each millisecond of that life, or the wall clock was put back. Until 2041 that is
+    /// below 2^53: a reader of JSON that knows only doubles does not round it.
     #[must_use]
     pub fn at_start(now: GridTime) -> Self {
-        Self(now.0 << 16)
+        Self(now.0 * VERSIONS_PER_MILLISECOND)
     }
 
     /// The position after this one.
@@ -208,6 +211,13 @@ mod tests {
         assert_eq!(ModuleHash::parse("00"), None);
         assert_eq!(ModuleHash::parse(&"zz".repeat(32)), None);
         assert_eq!(ModuleHash::parse(&"é".repeat(32)), None);
+    }
+
+    #[test]
+    fn versions_are_exact_as_doubles_until_2041() {
+        let end_of_2040 = GridTime(2_240_524_800_000);
+        assert!(Version::at_start(end_of_2040).0 < 1 << 53);
+        assert!(Version::at_start(GridTime(1)).0 > Version::NONE.0);
     }
 
     #[test]
