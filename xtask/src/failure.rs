@@ -51,6 +51,12 @@ pub(crate) enum Failure {
     Skips {
         differences: usize,
     },
+    /// Rules of replication that no test misses.
+    Mutants {
+        survivors: Vec<String>,
+    },
+    /// cargo did not say what it built.
+    NoTestProgram,
     Steps {
         failed: Vec<&'static str>,
     },
@@ -76,6 +82,10 @@ impl fmt::Display for Failure {
             Self::Unexpected { command, printed } => write!(out, "`{command}` printed:\n{printed}"),
             Self::Figures { count } => write!(out, "{count} of the figures are wrong, marked above"),
             Self::Violations { count } => write!(out, "{count} violations of the style rules, listed above"),
+            Self::Mutants { survivors } => {
+                write!(out, "these are not told from the code: {}", survivors.join(", "))
+            }
+            Self::NoTestProgram => write!(out, "cargo named no test program of wattle-core"),
             Self::Skips { differences } => {
                 write!(out, "tests/skips.txt and the run differ in {differences} places, listed above")
             }

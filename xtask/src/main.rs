@@ -1,4 +1,4 @@
-//! The chores of the project: `cargo xtask test | tidy | demo | bench`.
+//! The chores of the project: `cargo xtask test | tidy | demo | mutants | bench`.
 //!
 //! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
 //! would call by hand (cargo, git, python3) and says what it calls.
@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod guests;
 mod json;
+mod mutants;
 mod new_function;
 mod node;
 mod prerequisites;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
   tidy            only the rules of style and layering that a machine can check
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
+  mutants [NAME…] takes each rule of replication out of the code: the model must miss it
   bench           benchmarks and the load generator, next to Redis: a table of figures";
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         ["test"] => test::run_all(),
         ["demo", options @ ..] => demo::run_all(demo::Options::parse(options)?),
         ["bench"] => bench::run_all(),
+        ["mutants", names @ ..] => mutants::run(names),
         ["tidy"] => tidy::run(),
         [word, ..] => Err(Failure::Usage { word: (*word).to_owned() }),
     }

@@ -18,6 +18,47 @@ pub struct PartitionId {
     pub index: u16,
 }
 
+/// A node of the grid, by the number that the control group gave it. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+/// A node and which life of its memory this is: after a restart it is another member, which holds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MemberId {
+    /// The node.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: u64,
+}
+
+impl MemberId {
+    /// The node after it has lost its memory.
+    #[must_use]
+    pub fn reborn(self) -> Self {
+        if cfg!(mutant = "rule-1-incarnations") {
+            return self;
+        }
+        Self { incarnation: self.incarnation + 1, ..self }
+    }
+}
+
+/// The reign of a primary. The generation is that of the control group, so that a group built anew outranks the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Of the control group.
+    pub generation: u32,
+    /// Rises with every new primary.
+    pub number: u64,
+}
+
+impl Epoch {
+    /// The reign after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self { number: self.number + 1, ..self }
+    }
+}
+
 /// A map. Never reused: a deleted map's id stays deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MapId(pub u64);

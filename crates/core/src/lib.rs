@@ -8,4 +8,5 @@ pub mod limits;
 pub mod map;
 pub mod name;
 pub mod partition;
+pub mod replication;
 pub mod store;

@@ -155,6 +155,15 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unanswered messages of one pipeline.
 pub const PIPELINE_MESSAGES: usize = 256;
 
+/// How long a lease counts for who holds it, from when it asked.
+pub const LEASE_HELD: Duration = Duration::from_millis(1900);
+/// How long a lease counts for who granted it, from when it heard: clocks may differ in speed by a twentieth.
+pub const LEASE_GRANTED: Duration = Duration::from_millis(2000);
+/// What a replica was sent is sent again after this long without an answer.
+pub const RESEND_TIME: Duration = Duration::from_millis(250);
+/// A replica that owes an answer for this long is to leave the in-sync set.
+pub const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+
 const _: () = {
     assert!(VALUE_BYTES <= VALUE_BYTES_MAX);
     assert!(KEY_BYTES + VALUE_BYTES_MAX <= BATCH_BYTES, "a largest entry fits a batch");

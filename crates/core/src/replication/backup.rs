@@ -1,0 +1,149 @@
+//! What a replica does that follows a primary: it takes the records in order, and changes its store by those that are committed.
+
+use super::log::{Log, Mark, Record};
+use super::message::Body;
+use super::replica::{Effect, Replica, Role};
+use crate::ids::{MemberId, Version};
+
+/// How far a replica has followed the primary of its epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Backup {
+    /// The expansion that it is in, or has come from; 0 is a member of the set from the beginning.
+    attempt: u32,
+    /// It holds what the primary holds up to here; `None` before the first message.
+    matched: Option<Version>,
+    /// Chunks that are in place.
+    chunks: u32,
+    /// More of them will come.
+    expanding: bool,
+    /// The highest that has come.
+    probe: u64,
+    /// What has come last did not follow.
+    missing: bool,
+}
+
+impl Backup {
+    pub(super) fn check_invariants(&self, commit: Version, last: Mark) {
+        assert!(self.matched.is_none_or(|matched| matched <= last.position), "what matches is there");
+        assert!(commit <= last.position, "what is committed is there");
+    }
+}
+
+impl<P: Clone, C: Clone> Replica<P, C> {
+    /// An expansion begins.
+    pub(super) fn begin(
+        &mut self,
+        (from, attempt): (MemberId, u32),
+        start: Mark,
+        out: &mut Vec<Effect<P, C>>,
+    ) {
+        let Role::Backup(backup) = &mut self.role else { return };
+        if attempt > backup.attempt {
+            *backup = Backup { attempt, matched: Some(start.position), expanding: true, ..Backup::default() };
+            self.log = Log::new(start);
+            self.commit = start.position;
+            out.push(Effect::Begin);
+        }
+        self.followed.insert(from);
+        self.acknowledge((from, attempt), out);
+    }
+
+    /// Records have come.
+    pub(super) fn follow(
+        &mut self,
+        (from, attempt): (MemberId, u32),
+        previous: Mark,
+        records: Vec<Record<P>>,
+        out: &mut Vec<Effect<P, C>>,
+    ) {
+        let Role::Backup(backup) = &mut self.role else { return };
+        if attempt != backup.attempt {
+            return;
+        }
+        self.followed.insert(from);
+        // What is committed is the same everywhere.
+        let known = previous.position <= self.commit || self.log.mark_at(previous.position) == Some(previous);
+        backup.missing = !known && !cfg!(mutant = "rule-11-order");
+        if backup.missing {
+            return;
+        }
+        let mut end = previous.position;
+        for record in records {
+            let mark = record.mark;
+            let held = mark.position <= self.commit || self.log.mark_at(mark.position) == Some(mark);
+            let kept = cfg!(mutant = "rule-11-truncation") && self.log.last().position > end;
+            if !held && !kept {
+                // What an earlier reign has left here goes: it was never committed.
+                self.log.truncate_after(end.max(self.commit));
+                out.extend(cfg!(mutant = "rule-8-apply").then(|| Effect::Apply(record.clone())));
+                self.log.push(record);
+            }
+            end = mark.position;
+        }
+        backup.matched = backup.matched.max(Some(end));
+    }
+
+    /// The primary says how far all is committed.
+    pub(super) fn learn_commit(
+        &mut self,
+        (attempt, probe): (u32, u64),
+        commit: Version,
+        out: &mut Vec<Effect<P, C>>,
+    ) {
+        let Role::Backup(backup) = &mut self.role else { return };
+        if attempt != backup.attempt {
+            return;
+        }
+        backup.probe = backup.probe.max(probe);
+        // Behind what matches there may be records of an earlier reign that were never committed.
+        let matched = backup.matched.unwrap_or(self.commit);
+        self.apply_through(commit.min(matched), out);
+    }
+
+    fn apply_through(&mut self, commit: Version, out: &mut Vec<Effect<P, C>>) {
+        if commit <= self.commit {
+            return;
+        }
+        if !cfg!(mutant = "rule-8-apply") {
+            let committed = self.log.after(self.commit).take_while(|record| record.mark.position <= commit);
+            out.extend(committed.cloned().map(Effect::Apply));
+        }
+        self.commit = commit;
+        self.log.drop_through(commit);
+        out.push(Effect::Committed(commit));
+    }
+
+    /// A chunk has come. It follows the records up to `at`, all of which are committed.
+    pub(super) fn place(
+        &mut self,
+        (attempt, number): (u32, u32),
+        at: Version,
+        (content, last): (C, bool),
+        out: &mut Vec<Effect<P, C>>,
+    ) {
+        let Role::Backup(backup) = &mut self.role else { return };
+        if attempt != backup.attempt || !backup.expanding || number != backup.chunks {
+            return;
+        }
+        backup.missing = backup.matched != Some(at);
+        if backup.missing {
+            return;
+        }
+        backup.chunks += 1;
+        backup.expanding = !last;
+        self.apply_through(at, out);
+        out.push(Effect::Replace { content, last });
+    }
+
+    /// Says how far it is.
+    pub(super) fn acknowledge(&mut self, (to, attempt): (MemberId, u32), out: &mut Vec<Effect<P, C>>) {
+        let Role::Backup(backup) = &mut self.role else { return };
+        if attempt != backup.attempt {
+            return;
+        }
+        let Backup { matched: position, chunks, probe, missing, .. } = *backup;
+        backup.missing = false;
+        let body = Body::Acknowledge { attempt, position, chunks, probe, missing };
+        out.push(Effect::Send { to, message: self.message(body) });
+    }
+}

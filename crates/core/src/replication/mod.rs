@@ -1,0 +1,28 @@
+//! How copies of a partition agree: primary and backups with an in-sync set and epochs, as in PacificA (Lin et al., 2008) and
+//! Kafka's in-sync replicas with KRaft.
+//!
+//! Everything here decides and nothing acts: a [`Replica`] is told what happened and says what is to be done. What its log
+//! carries and how a store is changed by it is the caller's; so one search of the protocol's states (`model`) stands for all of
+//! them.
+//!
+//! - [`Assignment`]: what the control group has decided about a partition, and the conditional changes of it.
+//! - [`Replica`]: one copy, primary or backup.
+//! - [`GrantedLeases`] and [`HeldLeases`]: for how long a primary may read without asking.
+
+mod assignment;
+mod backup;
+mod lease;
+mod log;
+mod message;
+#[cfg(test)]
+mod model;
+mod primary;
+mod progress;
+mod replica;
+
+pub use assignment::{Assignment, Change, Proposal, ProposalError};
+pub use lease::{Grant, GrantedLeases, HeldLeases, LocalTime};
+pub use log::{Mark, Record};
+pub use message::{Body, Message};
+pub use primary::{ReadPermit, Unavailable};
+pub use replica::{Effect, Replica};

@@ -1,0 +1,157 @@
+//! Members, the network between them and the control group, which here is one that never fails.
+
+use std::collections::BTreeSet;
+
+use super::judge::Judge;
+use super::machine::Machine;
+use super::store::{Chunk, Write};
+use crate::ids::{Epoch, MemberId, NodeId};
+use crate::replication::{Assignment, Grant, LocalTime, Message, Proposal};
+
+/// What travels.
+#[derive(Debug, Clone)]
+pub(super) enum Letter {
+    Replica(Message<Write, Chunk>),
+    /// A wish for a lease, with the asker's clock.
+    Ask(LocalTime),
+    Lease(Grant),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Envelope {
+    pub(super) from: MemberId,
+    pub(super) to: MemberId,
+    pub(super) letter: Letter,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    /// In milliseconds.
+    pub(super) now: u64,
+    pub(super) machines: Vec<Machine>,
+    pub(super) network: Vec<Envelope>,
+    /// On their way to the control group.
+    pub(super) proposals: Vec<Proposal>,
+    pub(super) control: Assignment,
+    pub(super) min_in_sync: usize,
+    pub(super) judge: Judge,
+    pub(super) removals_asked: u32,
+    /// Who is cut off from all others and from the control group, but not from its clients.
+    pub(super) cut: Option<MemberId>,
+    /// Whose partition hears of nothing, while its node goes on.
+    pub(super) deaf: Option<MemberId>,
+}
+
+impl World {
+    pub(super) fn new(nodes: u64, copies: usize, min_in_sync: usize) -> Self {
+        let members: Vec<MemberId> =
+            (1..=nodes).map(|n| MemberId { node: NodeId(n), incarnation: 1 }).collect();
+        let first: BTreeSet<MemberId> = members[..copies].iter().copied().collect();
+        let control = Assignment {
+            version: 1,
+            epoch: Epoch { generation: 1, number: 1 },
+            primary: Some(members[0]),
+            in_sync: first.clone(),
+            wanted: first,
+        };
+        let machine =
+            |(n, me): (usize, &MemberId)| Machine::new(*me, min_in_sync, &control, 1000 + 15 * n as u64);
+        let machines = members.iter().enumerate().map(machine).collect();
+        Self {
+            now: 10_000,
+            machines,
+            network: Vec::new(),
+            proposals: Vec::new(),
+            control,
+            min_in_sync,
+            judge: Judge::default(),
+            removals_asked: 0,
+            cut: None,
+            deaf: None,
+        }
+    }
+
+    pub(super) fn machine(&mut self, member: MemberId) -> Option<&mut Machine> {
+        self.machines.iter_mut().find(|machine| machine.me == member)
+    }
+
+    /// Hands a letter over.
+    pub(super) fn deliver(&mut self, Envelope { from, to, letter }: Envelope) {
+        let now = self.now;
+        if self.cut == Some(from) || self.cut == Some(to) {
+            return;
+        }
+        if self.deaf == Some(to) && matches!(letter, Letter::Replica(_)) {
+            return;
+        }
+        let Some(machine) = self.machine(to) else { return };
+        match letter {
+            Letter::Replica(message) => machine.receive(now, from, message),
+            Letter::Ask(asked) => {
+                let local = machine.clock(now);
+                let table = machine.table.version;
+                let grant = machine.granted.grant(from, local, asked, table);
+                machine.outbox.push(Envelope { from: to, to: from, letter: Letter::Lease(grant) });
+            }
+            Letter::Lease(grant) => machine.held.receive(from, grant),
+        }
+        self.settle(to);
+    }
+
+    /// A member has done something: its letters leave, and the judge looks at what it shows.
+    pub(super) fn settle(&mut self, member: MemberId) {
+        let now = self.now;
+        let Some(index) = self.machines.iter().position(|machine| machine.me == member) else { return };
+        let machine = &mut self.machines[index];
+        self.network.append(&mut machine.outbox);
+        assert!(self.network.len() < 5000, "messages do not breed");
+        self.removals_asked +=
+            u32::try_from(machine.proposals.iter().filter(|p| p.change.remove.is_some()).count()).unwrap();
+        self.proposals.append(&mut machine.proposals);
+        for position in std::mem::take(&mut machine.committed) {
+            self.judge.committed(machine, position);
+        }
+        let answers = machine.answers(now);
+        machine.forsake_clients();
+        for answer in answers {
+            self.judge.answered(member, answer, (&self.machines, self.min_in_sync));
+        }
+        self.judge.look(&self.control, &self.machines);
+    }
+
+    /// The control group decides about the oldest proposal.
+    pub(super) fn decide(&mut self, proposal: &Proposal) {
+        if self.cut == Some(proposal.by) {
+            return;
+        }
+        // What is refused stays void: the primary finds out by the next version.
+        self.control.change(proposal, self.min_in_sync).unwrap_or_default();
+    }
+
+    /// A node hears of the table as it is.
+    pub(super) fn publish(&mut self, to: usize) {
+        let control = self.control.clone();
+        let machine = &mut self.machines[to];
+        if control.version > machine.table.version && self.cut != Some(machine.me) {
+            machine.table = control;
+        }
+    }
+
+    /// The control group names a primary.
+    pub(super) fn fail_over(&mut self, to: MemberId) {
+        self.control.fail_over(to);
+    }
+
+    /// A node loses its memory and comes back.
+    pub(super) fn crash(&mut self, index: usize) {
+        let machine = &self.machines[index];
+        let (before, speed) = (machine.me, machine.speed);
+        self.judge.crashed.push(machine.replica.last().position);
+        let after = before.reborn();
+        self.machines[index] = Machine::new(after, self.min_in_sync, &self.control, speed);
+        if before != after {
+            self.control.forget(before);
+        }
+        self.judge.look(&self.control, &self.machines);
+    }
+}
