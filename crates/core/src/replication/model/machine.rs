@@ -117,8 +117,7 @@ impl Machine {
                 self.store = state.clone();
             }
             Effect::Begin => {
-                self.store = Store::default();
-                self.store.position = self.replica.last().position;
+                self.store.begin(self.replica.last().position);
                 self.applied.clear();
                 self.states = BTreeMap::from([(self.store.position, self.store.clone())]);
             }

@@ -9,6 +9,8 @@ use crate::ids::Version;
 pub(super) struct Write {
     pub(super) request: u32,
     pub(super) slot: u8,
+    /// The slot is empty after it.
+    pub(super) removes: bool,
 }
 
 pub(super) const SLOTS: u8 = 3;
@@ -31,7 +33,10 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn apply(&mut self, write: Write, position: Version) {
-        self.entries.insert(write.slot, (write.request, position));
+        self.entries.remove(&write.slot);
+        if !write.removes {
+            self.entries.insert(write.slot, (write.request, position));
+        }
         let before = self.done.insert(write.request, position);
         assert_eq!(before, None, "request {} takes effect once", write.request);
         self.position = position;
@@ -60,6 +65,15 @@ impl Store {
         if let Some(done) = chunk.done {
             self.done = done;
         }
+    }
+
+    /// An expansion begins.
+    pub(super) fn begin(&mut self, position: Version) {
+        if !cfg!(mutant = "rule-7-replace") {
+            *self = Self::default();
+        }
+        self.done.clear();
+        self.position = position;
     }
 
     /// Whether both show the same.

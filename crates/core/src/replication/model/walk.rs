@@ -132,6 +132,10 @@ impl Walk {
     }
 
     fn write(&mut self, index: usize) {
+        // Most clients know who is primary; others write where they should not.
+        let primary =
+            self.world.machines.iter().position(|machine| Some(machine.me) == self.world.control.primary);
+        let index = primary.filter(|_| !self.random.one_in(8)).unwrap_or(index);
         // Every third is one that was asked for before.
         let request = if self.requests > 0 && self.random.one_in(3) {
             u32::try_from(self.random.below(self.requests as usize)).unwrap()
@@ -140,7 +144,8 @@ impl Walk {
             self.requests - 1
         };
         let slot = u8::try_from(request % u32::from(SLOTS)).unwrap();
-        self.world.machines[index].write(self.world.now, Write { request, slot });
+        let removes = request % 5 < 2;
+        self.world.machines[index].write(self.world.now, Write { request, slot, removes });
     }
 
     fn ask_leases(&mut self, index: usize) {
@@ -191,18 +196,23 @@ impl Walk {
         }
     }
 
-    /// The primary is cut off, and another one named that hears of it at once.
+    /// Another primary is named, or the old one hands over; the new one hears of it at once, and the old one is cut off.
     fn depose(&mut self) {
         let Some(old) = self.world.control.primary else { return };
         let others: Vec<MemberId> =
             self.world.control.in_sync.iter().copied().filter(|to| *to != old).collect();
         let index = self.random.below(others.len());
         let Some(to) = others.get(index).copied() else { return };
-        self.world.fail_over(to);
+        if self.random.one_in(3) {
+            self.world.hand_over(old, to);
+        } else {
+            self.world.fail_over(to);
+        }
         if self.random.one_in(2) {
             self.world.cut = Some(old);
         } else if let Some(index) = self.world.machines.iter().position(|machine| machine.me == old) {
             self.world.deaf = Some(old);
+            self.world.blind = self.random.one_in(2);
             self.world.publish(index);
         }
         let Some(index) = self.world.machines.iter().position(|machine| machine.me == to) else { return };
@@ -286,7 +296,7 @@ impl Walk {
         let before = self.world.judge.answers;
         let machine = self.world.machine(primary).expect("the primary lives");
         assert_eq!(machine.replica.may_write(), Ok(()), "writes go on: {:#?}", machine.replica);
-        machine.write(now, Write { request, slot: 0 });
+        machine.write(now, Write { request, slot: 0, removes: false });
         self.world.settle(primary);
         for _ in 0..1000 {
             let Some(envelope) = self.world.network.pop() else { break };

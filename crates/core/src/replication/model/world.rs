@@ -6,7 +6,7 @@ use super::judge::Judge;
 use super::machine::Machine;
 use super::store::{Chunk, Write};
 use crate::ids::{Epoch, MemberId, NodeId};
-use crate::replication::{Assignment, Grant, LocalTime, Message, Proposal};
+use crate::replication::{Assignment, Body, Grant, LocalTime, Message, Proposal};
 
 /// What travels.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) cut: Option<MemberId>,
     /// Whose partition hears of nothing, while its node goes on.
     pub(super) deaf: Option<MemberId>,
+    /// And the control group does not reach that node either.
+    pub(super) blind: bool,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
             removals_asked: 0,
             cut: None,
             deaf: None,
+            blind: false,
         }
     }
 
@@ -132,8 +135,28 @@ impl World {
     pub(super) fn publish(&mut self, to: usize) {
         let control = self.control.clone();
         let machine = &mut self.machines[to];
-        if control.version > machine.table.version && self.cut != Some(machine.me) {
+        let blind = self.blind && self.deaf == Some(machine.me);
+        if control.version > machine.table.version && self.cut != Some(machine.me) && !blind {
             machine.table = control;
+        }
+    }
+
+    /// A primary makes another member its successor, and all that it asks for comes at once.
+    pub(super) fn hand_over(&mut self, old: MemberId, to: MemberId) {
+        let now = self.now;
+        let Some(machine) = self.machine(old) else { return };
+        machine.hand_over(now, to);
+        self.settle(old);
+        let released = |envelope: &Envelope| match &envelope.letter {
+            Letter::Replica(message) => envelope.to == to && message.body == Body::Released,
+            Letter::Ask(_) | Letter::Lease(_) => false,
+        };
+        let (now, later) = std::mem::take(&mut self.network).into_iter().partition(released);
+        self.network = later;
+        let now: Vec<Envelope> = now;
+        now.into_iter().for_each(|envelope| self.deliver(envelope));
+        for proposal in std::mem::take(&mut self.proposals) {
+            self.decide(&proposal);
         }
     }
 
