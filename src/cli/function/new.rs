@@ -24,8 +24,11 @@ impl New {
         output::line(&format!("wrote {}; now:\n", folder.display()))?;
         output::line(&format!("  cd {}", folder.display()))?;
         output::line("  cargo test")?;
+        output::line("  rustup target add wasm32-unknown-unknown")?;
         output::line("  cargo build --release --target wasm32-unknown-unknown")?;
         output::line(&format!("  wattle function upload {} {module}", self.name))?;
+        output::line("  wattle map create pages --content-type json")?;
+        output::line(&format!("  wattle invoke {} --map pages --key home --argument '\"alice\"'", self.name))?;
         Ok(())
     }
 }
