@@ -28,7 +28,10 @@ impl New {
         output::line("  cargo build --release --target wasm32-unknown-unknown")?;
         output::line(&format!("  wattle function upload {} {module}", self.name))?;
         output::line("  wattle map create pages --content-type json")?;
-        output::line(&format!("  wattle invoke {} --map pages --key home --argument '\"alice\"'", self.name))?;
+        output::line(&format!(
+            "  wattle invoke {} --map pages --key home --argument '\"alice\"'",
+            self.name
+        ))?;
         Ok(())
     }
 }
