@@ -9,6 +9,7 @@ mod part;
 #[allow(clippy::module_inception, reason = "the type is the subject")]
 mod partition;
 mod placement;
+mod plan;
 mod prefetch;
 mod sweep;
 #[cfg(test)]
@@ -21,5 +22,6 @@ pub use operation::{
 };
 pub use partition::{Partition, Statistics};
 pub use placement::{partition_of, placed_part};
+pub use plan::{Site, plan};
 pub use prefetch::prefetch;
 pub use sweep::{ScanEnd, ScanRange, Swept, Wanted};
