@@ -14,6 +14,9 @@ use super::progress::Progress;
 use super::remote::{Format, Remote};
 use super::{output, shown};
 
+/// How many failed entries are shown to people who asked for no responses.
+const FAILURES_SHOWN: u64 = 10;
+
 #[derive(Debug, Args)]
 pub(super) struct Invoke {
     #[command(flatten)]
@@ -100,6 +103,7 @@ impl Invoke {
     async fn follow(&self, mut parts: InvokeStream) -> anyhow::Result<()> {
         let mut progress = None;
         let (mut summary, mut resumed) = (InvokeSummary::default(), false);
+        let mut told = 0;
         while let Some(mut part) = parts.next().await? {
             resumed |= part.resumed;
             let partitions = u64::from(part.partitions);
@@ -108,11 +112,17 @@ impl Invoke {
             summary.add(part);
             progress.advance(u64::from(summary.complete), summary.processed);
             for entry in entries {
-                self.print(&entry)?;
+                told += 1;
+                if told <= self.most_told() {
+                    self.print(&entry)?;
+                }
             }
         }
         if let Some(progress) = progress {
             progress.end();
+        }
+        if told > self.most_told() {
+            output::line(&format!("… and {} more", told - self.most_told()))?;
         }
         self.print_summary(&summary)?;
         if resumed && self.responses {
@@ -121,6 +131,12 @@ impl Invoke {
             );
         }
         judge(&summary)
+    }
+
+    /// Of all entries only those that failed are told, unless responses are asked for.
+    fn most_told(&self) -> u64 {
+        let only_failures = self.target.all && !self.responses;
+        if only_failures && self.remote.output == Format::Table { FAILURES_SHOWN } else { u64::MAX }
     }
 
     fn print(&self, entry: &EntryAnswer) -> std::io::Result<()> {
@@ -149,15 +165,20 @@ impl Invoke {
                     "errors": summary.errors.iter().map(error).collect::<Vec<_>>(),
                 }))
             }
-            Format::Table => {
-                let (processed, complete) = (summary.processed, summary.complete);
-                output::line(&format!(
-                    "{processed} entries processed, {complete} of {} partitions complete",
-                    summary.partitions
-                ))
-            }
+            Format::Table => output::line(&counts(summary)),
         }
     }
+}
+
+/// What became of the entries and partitions, for people.
+fn counts(summary: &InvokeSummary) -> String {
+    let failed = match summary.failed {
+        0 => String::new(),
+        failed => format!("{failed} failed, "),
+    };
+    let processed = summary.processed.saturating_sub(summary.failed);
+    let (complete, partitions) = (summary.complete, summary.partitions);
+    format!("{processed} entries processed, {failed}{complete} of {partitions} partitions complete")
 }
 
 /// A text by itself needs no quotes on a terminal.
@@ -202,6 +223,12 @@ mod tests {
 
     fn summary(failed: u64, complete: u32) -> InvokeSummary {
         InvokeSummary { processed: 9, failed, complete, partitions: 3, errors: Vec::new() }
+    }
+
+    #[test]
+    fn entries_that_failed_are_not_counted_as_processed() {
+        assert_eq!(counts(&summary(0, 3)), "9 entries processed, 3 of 3 partitions complete");
+        assert_eq!(counts(&summary(9, 3)), "0 entries processed, 9 failed, 3 of 3 partitions complete");
     }
 
     #[test]
