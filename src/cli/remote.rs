@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use wattle_client::{Client, Options};
+use wattle_client::{Client, Error, Options};
 
 use super::quantity::duration;
 
@@ -58,7 +58,19 @@ impl Remote {
     /// Runs a command on a runtime of one thread.
     pub(super) fn block_on<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("the runtime cannot start")?.block_on(work)
+        let done = runtime.context("the runtime cannot start")?.block_on(work);
+        done.map_err(|error| self.located(error))
+    }
+
+    /// A node that goes away during a command is named as one that was never there.
+    fn located(&self, error: anyhow::Error) -> anyhow::Error {
+        let gone =
+            matches!(error.downcast_ref(), Some(Error::Unavailable(failure)) if failure.reason().is_none());
+        if gone && !error.is::<At>() { error.context(self.at()) } else { error }
+    }
+
+    fn at(&self) -> At {
+        At { endpoint: self.endpoint.clone() }
     }
 
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
@@ -68,6 +80,6 @@ impl Remote {
     pub(super) async fn connect_with(&self, more: impl FnOnce(Options) -> Options) -> anyhow::Result<Client> {
         let options = Options::new(&self.endpoint).timeout(self.timeout).connect_timeout(CONNECT_TIMEOUT);
         let connected = Client::connect(more(options.connections(1))).await;
-        connected.with_context(|| At { endpoint: self.endpoint.clone() })
+        connected.with_context(|| self.at())
     }
 }
