@@ -15,6 +15,9 @@ use crate::control::{JournalError, ProposeError};
 use crate::functions::{NotCallable, UploadError};
 use crate::partition::NoReply;
 
+/// Codes from here on are the guest SDK's: their numbers mean nothing to people.
+const SDK_CODES: u32 = 0xffff_0000;
+
 /// Why a call, or one operation of it, failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -22,7 +25,7 @@ pub(crate) enum Failure {
     MapNotFound { name: String },
     #[error(transparent)]
     Function(#[from] NotCallable),
-    #[error("the function failed with code {code}: {message}")]
+    #[error("the function failed{}: {message}", own_code(*.code))]
     FunctionFailed { code: u32, message: String },
     #[error("{0}")]
     FunctionStopped(wattle_wasm::Stop),
@@ -77,6 +80,10 @@ pub(crate) enum Failure {
     /// By the gRPC framework, not by a service.
     #[error("{message}")]
     NotRead { code: Code, message: String },
+}
+
+fn own_code(code: u32) -> String {
+    if code < SDK_CODES { format!(" with code {code}") } else { String::new() }
 }
 
 impl From<wattle_wasm::Stop> for Failure {

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use wattle::node::NodeError;
 use wattle_client::Error;
 
 use super::remote::At;
@@ -30,6 +31,9 @@ enum Code {
     Function = 6,
     InDoubt = 7,
 }
+
+/// What the guest SDK fails with when it cannot read an entry's value, or the argument.
+const UNREADABLE: [u32; 2] = [0xffff_0001, 0xffff_0002];
 
 /// The arguments parse, but they make no sense together or with what they name.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +106,11 @@ fn client_code(error: &Error) -> Code {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(NodeError::Listen { .. }) = error.downcast_ref() {
+        return Some(
+            "is a node running there already? --listen and --http-listen name other addresses".to_owned(),
+        );
+    }
     let hint = match error.downcast_ref::<Error>()? {
         Error::Unavailable(failure) if failure.reason().is_none() => {
             let at = error.downcast_ref::<At>().map_or("there", |at| at.endpoint.as_str());
@@ -109,9 +118,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 "is a node running at {at}? `wattle serve` starts one; --endpoint or WATTLE_ENDPOINT names another"
             ));
         }
-        Error::MapNotFound(_) => {
-            "`wattle map list` shows the maps there are; `wattle map create` or a first put makes one"
-        }
+        Error::MapNotFound(_) => "`wattle map list` shows the maps there are",
         Error::FunctionNotFound(_) => {
             "`wattle function list` shows the functions there are; `wattle function upload` adds one"
         }
@@ -123,6 +130,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             "somebody else was faster: read the entry again, then decide"
         }
         Error::AlreadyExists(_) => "leave out --if-absent to overwrite it",
+        Error::FunctionFailed { code: Some(code), .. } if UNREADABLE.contains(code) => {
+            "where JSON is expected, text is typed with its quotes, as in '\"alice\"'"
+        }
         Error::FunctionSuspended(_) => {
             "it was stopped too often: `wattle function upload` a better module, or `wattle function promote` to lift it"
         }

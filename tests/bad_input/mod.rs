@@ -1,6 +1,7 @@
 //! What bad input gets: a clear error with a stable reason, and nothing lost or changed. Each test ends with a good
 //! call on the same node and with the entry that was there before, byte for byte.
 
+mod command_line;
 mod config;
 mod connections;
 mod data_directory;
