@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
-use wattle_core::control::{Applied, Command};
+use wattle_core::control::{Applied, Command, ControlState, Promote};
 use wattle_core::ids::MapId;
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
@@ -67,15 +67,20 @@ impl Grid {
     /// As [`Self::propose`], where blocking is allowed.
     pub(crate) fn propose_blocking(&self, command: Command) -> Result<Applied, Failure> {
         let mut problem = None;
-        let applied = self.control.propose(command, |state, applied| match applied {
-            Applied::Map(map) => self.follow_map(&self.maps.publish(map)),
-            Applied::MapDeleted(map) => self.drop_map(*map),
-            Applied::Function(name, _) => {
-                let function = state.function(name.as_str()).expect("the command was about this function");
-                problem = self.catalog.follow(name, function, &self.loader).err();
+        let told = command.clone();
+        let applied = self.control.propose(command, |state, applied| {
+            log_change(&told, state, applied);
+            match applied {
+                Applied::Map(map) => self.follow_map(&self.maps.publish(map)),
+                Applied::MapDeleted(map) => self.drop_map(*map),
+                Applied::Function(name, _) => {
+                    let function =
+                        state.function(name.as_str()).expect("the command was about this function");
+                    problem = self.catalog.follow(name, function, &self.loader).err();
+                }
+                Applied::FunctionDeleted(name) => self.catalog.remove(name.as_str()),
+                Applied::Unchanged => {}
             }
-            Applied::FunctionDeleted(name) => self.catalog.remove(name.as_str()),
-            Applied::Unchanged => {}
         })?;
         if let Some(error) = problem {
             tracing::error!(%error, "a function's module cannot be loaded");
@@ -119,15 +124,48 @@ impl Grid {
     }
 }
 
+/// A line for each change that somebody asked for.
+fn log_change(command: &Command, state: &ControlState, applied: &Applied) {
+    let (what, name) = match command {
+        Command::CreateMap { name, .. } => ("map created", name),
+        Command::UpdateMap { name, .. } => ("map updated", name),
+        Command::DeleteMap { name } => ("map deleted", name),
+        Command::AddVersion { name, promote: Promote::AtOnce, .. } => {
+            ("function uploaded and promoted", name)
+        }
+        Command::AddVersion { name, promote: Promote::Later, .. } => ("function uploaded", name),
+        Command::Promote { name, .. } => ("function promoted", name),
+        Command::Rollback { name } => ("function rolled back", name),
+        Command::DeleteFunction { name } => ("function deleted", name),
+        // Who suspends it tells of it.
+        Command::Suspend { .. } => return,
+    };
+    match applied {
+        Applied::Map(_) | Applied::MapDeleted(_) => tracing::info!(map = %name, "{what}"),
+        Applied::Function(_, version) => {
+            let version = state.function(name.as_str()).and_then(|function| function.version(*version));
+            if let Some(version) = version {
+                tracing::info!(function = %name, version = version.number, module = %version.module, "{what}");
+            }
+        }
+        Applied::FunctionDeleted(_) => tracing::info!(function = %name, "{what}"),
+        Applied::Unchanged => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::path::PathBuf;
     use std::sync::mpsc as threads;
 
     use futures_util::FutureExt;
+    use parking_lot::Mutex;
     use prometheus_client::registry::Registry;
-    use wattle_core::control::ControlState;
+    use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion};
+    use wattle_core::ids::ModuleHash;
     use wattle_core::limits::PROPOSALS;
+    use wattle_core::map::OptionsChange;
     use wattle_wasm::Runtime;
     use wattle_wasm::compile::{CompileLimits, Compiler};
 
@@ -185,5 +223,73 @@ mod tests {
         let all = u32::try_from(PROPOSALS).unwrap();
         let _all = grid.proposals.acquire_many(all).await.unwrap();
         assert_eq!(grid.control.read(|state| state.maps().len()), PROPOSALS + 2, "those that went, too");
+    }
+
+    fn add_version(name: &Name, module: u8, promote: Promote) -> Command {
+        let version = Box::new(FunctionVersion {
+            number: 0,
+            module: ModuleHash([module; 32]),
+            size_bytes: 1,
+            export: "f".to_owned(),
+            export_index: 0,
+            kind: FunctionKind::EntryProcessor,
+            read_only: false,
+            deterministic: false,
+            uploaded_ms: 0,
+            options: FunctionOptions::default(),
+        });
+        Command::AddVersion { name: name.clone(), version, promote }
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_change_of_maps_and_functions_is_a_line_of_the_log() {
+        let name = Name::new("f").unwrap();
+        let commands = [
+            create("m"),
+            Command::UpdateMap { name: Name::new("m").unwrap(), change: OptionsChange::default() },
+            Command::DeleteMap { name: Name::new("m").unwrap() },
+            add_version(&name, 1, Promote::AtOnce),
+            add_version(&name, 2, Promote::Later),
+            Command::Promote { name: name.clone(), version: None },
+            Command::Rollback { name: name.clone() },
+            Command::DeleteFunction { name },
+        ];
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).without_time().with_target(false);
+        let log = log.with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            let mut state = ControlState::default();
+            for command in &commands {
+                let applied = state.apply(command).unwrap();
+                log_change(command, &state, &applied);
+            }
+        });
+        let (one, two) = (ModuleHash([1; 32]), ModuleHash([2; 32]));
+        let expected = [
+            " INFO map created map=m".to_owned(),
+            " INFO map updated map=m".to_owned(),
+            " INFO map deleted map=m".to_owned(),
+            format!(" INFO function uploaded and promoted function=f version=1 module={one}"),
+            format!(" INFO function uploaded function=f version=2 module={two}"),
+            format!(" INFO function promoted function=f version=2 module={two}"),
+            format!(" INFO function rolled back function=f version=1 module={one}"),
+            " INFO function deleted function=f".to_owned(),
+        ];
+        let lines = String::from_utf8(lines.0.lock().clone()).unwrap();
+        assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
     }
 }
