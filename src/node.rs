@@ -30,7 +30,7 @@ use crate::maps::Maps;
 use crate::observability::{Metrics, router};
 use crate::partition::{Memory, Partitions, tick_partitions};
 use crate::rpc::{Compute, Functions, GridInfo, MapCalls, Watches};
-use crate::server::IoThreads;
+use crate::server::{IoThreads, Speaks};
 
 /// Modules that are compiled at the same time.
 const COMPILERS: u32 = 1;
@@ -43,7 +43,7 @@ const INSTANCES: u32 = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -51,7 +51,7 @@ pub enum NodeError {
         source: io::Error,
     },
     /// The system refuses threads, sockets or randomness.
-    #[error("the system refuses {what}: {source}")]
+    #[error("the system refuses {what}")]
     System {
         /// What was asked for.
         what: &'static str,
@@ -119,19 +119,23 @@ impl Node {
             GridInfo { grid: Arc::clone(&grid), name: host_name(), address: address.to_string(), started };
         let mut routes = routes(&grid, info, Watches::new(random()?), &stop);
         let probes = router(Arc::clone(&grid), metrics);
-        let start = |threads, routes: &Routes| {
-            IoThreads::start(threads, (routes, &grid.in_flight), &stop).map_err(refused("a thread"))
+        let start = |threads, routes: &Routes, speaks| {
+            IoThreads::start(threads, (routes, &grid.in_flight), speaks, &stop).map_err(refused("a thread"))
         };
         let http = match http {
-            Some((listener, _)) => Some((start((1, PROBE_CONNECTIONS), &probes.into())?, listener)),
+            Some((listener, _)) => {
+                Some((start((1, PROBE_CONNECTIONS), &probes.into(), Speaks::Http1Too)?, listener))
+            }
             None => {
                 let router = routes.axum_router_mut();
                 *router = std::mem::take(router).merge(probes);
                 None
             }
         };
+        // What speaks HTTP/1 has moved there.
+        let speaks = if http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let io = start((cores, connections(config.memory_bytes)), &routes)?;
+        let io = start((cores, connections(config.memory_bytes)), &routes, speaks)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
         let until = stop.clone();

@@ -32,6 +32,15 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept: most failures are a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a port understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// All that gRPC needs.
+    Http2,
+    /// Metrics and probes are there as well.
+    Http1Too,
+}
+
 /// A thread with a runtime for connections.
 #[derive(Debug)]
 struct IoThread {
@@ -53,6 +62,7 @@ impl IoThreads {
     pub(crate) fn start(
         (count, most): (usize, usize),
         (routes, in_flight): (&Routes, &Arc<InFlight>),
+        speaks: Speaks,
         stop: &CancellationToken,
     ) -> io::Result<Self> {
         let start = |number| {
@@ -62,7 +72,7 @@ impl IoThreads {
             let stop = stop.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new().name(format!("io-{number}"));
-            let thread = thread.spawn(move || runtime.block_on(serve(receiver, services, stop)))?;
+            let thread = thread.spawn(move || runtime.block_on(serve(receiver, services, speaks, stop)))?;
             Ok(IoThread { connections: Arc::default(), sender, thread })
         };
         Ok(Self { threads: (0..count).map(start).collect::<io::Result<_>>()?, most })
@@ -136,11 +146,16 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-async fn serve(receiver: mpsc::Receiver<io::Result<Connection>>, services: Counted, stop: CancellationToken) {
+async fn serve(
+    receiver: mpsc::Receiver<io::Result<Connection>>,
+    services: Counted,
+    speaks: Speaks,
+    stop: CancellationToken,
+) {
     let incoming =
         tokio_stream::StreamExt::map(ReceiverStream::new(receiver), |connection| connection?.attach());
     let server = Server::builder()
-        .accept_http1(true)
+        .accept_http1(speaks == Speaks::Http1Too)
         .max_concurrent_streams(CONNECTION_CALLS)
         .initial_connection_window_size(CONNECTION_BYTES)
         .http2_keepalive_interval(Some(KEEP_ALIVE))

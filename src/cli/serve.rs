@@ -13,10 +13,10 @@ use wattle::observability::start_logs;
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Where the gRPC API listens [default: 127.0.0.1:7117]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
-    /// Where metrics and probes listen, if not on the API's port
-    #[arg(long, value_name = "ADDR")]
+    /// Where metrics and probes listen, instead of on the API's port, which then speaks HTTP/2 only
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     http_listen: Option<SocketAddr>,
     /// Where modules, functions and map definitions are kept; entries live in memory only
     #[arg(long, value_name = "DIR", env = "WATTLE_DATA_DIR")]
@@ -70,4 +70,8 @@ impl Serve {
         Node::start(&config)?.run_until_signal()?;
         Ok(())
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an IP address and a port are expected, such as 127.0.0.1:7117")
 }

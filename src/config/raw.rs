@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct RawConfig {
     /// Where the gRPC API listens. 127.0.0.1:7117 by default.
     pub listen: Option<SocketAddr>,
-    /// Where metrics and probes listen, if not on the API's port.
+    /// Where metrics and probes listen, instead of on the API's port, which then speaks HTTP/2 only.
     pub http_listen: Option<SocketAddr>,
     /// Where modules, functions and map definitions are kept. Without it they are forgotten when the node stops.
     pub data_dir: Option<PathBuf>,

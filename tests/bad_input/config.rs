@@ -29,7 +29,15 @@ async fn listening_beyond_loopback_is_refused_without_insecure() {
 async fn an_address_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    check_refused(&["--listen", &address], &["error: cannot listen on", &address]).await;
+    let says = format!("error: cannot listen on {address}: Address already in use (os error 98)\nhint: ");
+    check_refused(&["--listen", &address], &[&says, "--listen"]).await;
+}
+
+#[tokio::test]
+async fn a_name_is_no_address_to_listen_on() {
+    let (code, said) = complaint(&run(&["serve", "--listen", "localhost:7333"]).await);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("an IP address and a port are expected, such as 127.0.0.1:7117"), "{said}");
 }
 
 #[tokio::test]

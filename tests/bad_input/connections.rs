@@ -18,9 +18,10 @@ use crate::harness::wire::eventually;
 
 /// Waits until the node has closed a connection.
 async fn closed(stream: &mut TcpStream) {
-    let read = timeout(4 * FIRST_BYTES_TIME, stream.read(&mut [0])).await.expect("the node closes it");
-    // A reset is an end, too.
-    assert_eq!(read.unwrap_or(0), 0);
+    // It may greet with its settings before. A reset is an end, too.
+    let mut greeting = Vec::new();
+    let end = timeout(4 * FIRST_BYTES_TIME, stream.read_to_end(&mut greeting)).await;
+    drop(end.expect("the node closes it"));
 }
 
 #[tokio::test]
@@ -35,6 +36,26 @@ async fn connections_that_do_not_say_what_they_speak_are_closed() {
         tokio::join!(closed(&mut silent), closed(&mut halting));
     }
     // The client has been silent for longer than that, too.
+    scene.check_unharmed().await;
+}
+
+/// What comes back when HTTP/1 is spoken.
+async fn metrics(address: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is an end, too.
+    drop(stream.read_to_end(&mut answer).await);
+    answer
+}
+
+#[tokio::test]
+async fn metrics_move_to_the_port_of_their_own() {
+    let apart = RawConfig { http_listen: "127.0.0.1:0".parse().ok(), ..RawConfig::default() };
+    let scene = Scene::with(apart).await;
+    assert!(metrics(&scene.node.http_address()).await.starts_with(b"HTTP/1.1 200 OK"));
+    let answer = metrics(scene.node.endpoint().trim_start_matches("http://")).await;
+    assert!(!answer.starts_with(b"HTTP/1"), "{}", String::from_utf8_lossy(&answer));
     scene.check_unharmed().await;
 }
 
