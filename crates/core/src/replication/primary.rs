@@ -360,14 +360,17 @@ impl<P: Clone, C: Clone> Replica<P, C> {
     ) {
         let Role::Primary(primary) = &mut self.role else { return };
         let Some(peer) = primary.peers.get_mut(&from).filter(|peer| peer.attempt == attempt) else { return };
+        let before = (peer.answered, peer.held, peer.probes.1);
         if let Some(position) = position {
             peer.answered = true;
             // What it holds from an earlier reign may be more than was sent to it in this one.
             peer.held = peer.held.max(position.min(peer.sent));
         }
         peer.probes.1 = peer.probes.1.max(probe);
+        let mut progress = before != (peer.answered, peer.held, peer.probes.1);
         let placed = |expansion: &&mut Expansion<C>| chunks > expansion.chunks;
         if let Some(expansion) = peer.expansion.as_mut().filter(placed) {
+            progress = true;
             expansion.chunks = chunks;
             if expansion.chunk.take().is_some_and(|chunk| chunk.last) {
                 peer.expansion = None;
@@ -376,8 +379,15 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         if missing {
             peer.go_back();
         }
-        peer.owes_since = peer.owes().then_some(now);
-        primary.suspects.remove(&from);
+        // Who answers and gets no further is of no more use than who is silent.
+        if !peer.owes() {
+            peer.owes_since = None;
+        } else if progress {
+            peer.owes_since = Some(now);
+        }
+        if progress || peer.owes_since.is_none() {
+            primary.suspects.remove(&from);
+        }
         self.go_on(now, out);
     }
 }
