@@ -1,5 +1,6 @@
 //! ComputeService.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -38,6 +39,14 @@ pub(crate) struct Compute {
 impl Compute {
     fn id(&self, id: Option<v1::RequestId>) -> Result<Option<RequestId>, Failure> {
         request_id(id, self.grid.partitions.clock().now())
+    }
+
+    /// The partitions that a field of a request names.
+    fn partitions(&self, field: &'static str, named: &[u32]) -> Result<BTreeSet<u16>, Failure> {
+        let count = self.grid.partitions.count();
+        let index = |&index: &u32| u16::try_from(index).ok().filter(|index| *index < count);
+        let problem = "the grid has no partition of such a number; GridService.Status says how many it has";
+        named.iter().map(index).collect::<Option<_>>().ok_or(Failure::Argument { field, problem })
     }
 
     /// What a call runs: what has begun it, else what its function's name stands for now.
@@ -85,22 +94,23 @@ impl ComputeService for Compute {
     type InvokeKeysStream = Parts;
 
     async fn invoke_keys(&self, call: Call<v1::InvokeKeysRequest>) -> Result<Response<Parts>, Status> {
-        let request = call.into_inner();
+        let mut request = call.into_inner();
         let id = self.id(request.request_id.clone())?;
         let count = request.keys.len();
         if count > BATCH_OPERATIONS {
             return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
-        let mut partitions: Vec<u16> = request.keys.iter().map(|key| self.grid.partitions.of(key)).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        let begun = self.grid.partitions.begun(id, partitions.into_iter()).await?;
+        let answered = self.partitions("answered_partitions", &request.answered_partitions)?;
+        let of = |key: &Bytes| self.grid.partitions.of(key);
+        let involved: BTreeSet<u16> = request.keys.iter().map(of).collect();
+        let begun = self.grid.partitions.begun(id, involved.into_iter()).await?;
+        request.keys.retain(|key| !answered.contains(&of(key)));
         let function = self.function(&request.function, &begun).await.map_err(Arc::new);
         let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
         let is_refused = |entry: &v1::EntryResult| {
             entry.error.as_ref().is_some_and(|error| error.outcome() == v1::Outcome::NotApplied)
         };
-        if parts.iter().all(|part| part.entries.iter().all(is_refused)) {
+        if begun == Begun::No && parts.iter().all(|part| part.entries.iter().all(is_refused)) {
             // Not even an earlier attempt has found the function.
             function.map_err(Failure::Shared)?;
         }
@@ -116,7 +126,12 @@ impl ComputeService for Compute {
             let size = request.argument.len();
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
         }
+        let mut partitions = self.partitions("partitions", &request.partitions)?;
+        if partitions.is_empty() {
+            partitions.extend(0..self.grid.partitions.count());
+        }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
+        // Also where it does not run now: no two modules work on one call.
         let begun = self.grid.partitions.begun_anywhere(id).await?;
         let refuse = |failure| begun.refuse(failure);
         let sweep = Arc::new(Sweep {
@@ -127,7 +142,7 @@ impl ComputeService for Compute {
             value_bytes: self.grid.value_bytes,
             responses: !request.discard_responses,
         });
-        Ok(Response::new(keeping(held, sweep_all(Arc::clone(&self.grid), sweep)).boxed()))
+        Ok(Response::new(keeping(held, sweep_all(Arc::clone(&self.grid), sweep, partitions)).boxed()))
     }
 }
 
@@ -191,10 +206,15 @@ fn keeping<T>(counted: impl Send + 'static, stream: impl Stream<Item = T>) -> im
 /// Partitions of a whole-map call that are worked on at the same time: enough to keep the compute pool busy.
 const PARTITIONS_AT_ONCE: usize = 16;
 
-fn sweep_all(grid: Arc<Grid>, sweep: Arc<Sweep>) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
-    let partitions = grid.partitions.count();
-    let parts = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
-    stream::iter(0..partitions).map(parts).flatten_unordered(PARTITIONS_AT_ONCE)
+fn sweep_all(
+    grid: Arc<Grid>,
+    sweep: Arc<Sweep>,
+    partitions: BTreeSet<u16>,
+) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
+    let involved = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+    let progress = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
+    let progress = stream::iter(partitions).map(progress).flatten_unordered(PARTITIONS_AT_ONCE);
+    progress.map(move |part| Ok(v1::InvokePart { partitions: involved, ..part }))
 }
 
 /// The answers of one partition. The next turn is taken when the last answer is on its way: a slow reader slows the call.
@@ -202,7 +222,7 @@ fn sweep_one(
     grid: Arc<Grid>,
     sweep: Arc<Sweep>,
     index: u16,
-) -> Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>> {
+) -> Pin<Box<dyn Stream<Item = v1::InvokePart> + Send>> {
     let turns = Arc::new(parking_lot::Mutex::new(SweepTurns::new(Arc::clone(&sweep))));
     let next = move |complete: bool| {
         let (grid, sweep, turns) = (Arc::clone(&grid), Arc::clone(&sweep), Arc::clone(&turns));
@@ -212,7 +232,7 @@ fn sweep_one(
             }
             let progress = take_turns(&grid, &sweep, index, turns).await;
             let complete = progress.complete;
-            Some((Ok(part(&grid, index, progress)), complete))
+            Some((part(index, progress), complete))
         }
     };
     stream::unfold(false, next).boxed()
@@ -236,7 +256,7 @@ async fn take_turns(
     progress.unwrap_or_else(|no_reply| SweepProgress::failed(no_reply.into()))
 }
 
-fn part(grid: &Grid, index: u16, progress: SweepProgress) -> v1::InvokePart {
+fn part(index: u16, progress: SweepProgress) -> v1::InvokePart {
     let entry = |(key, result): (Bytes, Result<Bytes, Failure>)| match result {
         Ok(response) => v1::EntryResult { key, response, error: None },
         Err(failure) => {
@@ -250,6 +270,6 @@ fn part(grid: &Grid, index: u16, progress: SweepProgress) -> v1::InvokePart {
         failed: progress.failed,
         complete: progress.complete,
         error: progress.failure.as_ref().map(operation_error),
-        partitions: grid.partitions.count().into(),
+        ..Default::default()
     }
 }

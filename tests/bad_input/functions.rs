@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tonic::Code;
 use wattle_client::{Responses, UploadOptions, api};
-use wattle_core::limits::{ARGUMENT_BYTES, BREAKER_STOPS};
+use wattle_core::limits::{ARGUMENT_BYTES, BREAKER_STOPS, PARTITIONS};
+use wattle_proto::v1;
 
 use super::{KEY, MAP, Refusal, Scene, refusal};
 use crate::harness::guest::Guest;
-use crate::harness::wire::eventually;
+use crate::harness::wire::{Wire, eventually, facts, refusal as refused};
 
 const NO_FUNCTION: Refusal = refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "nobody");
 
@@ -52,6 +53,42 @@ async fn a_staged_function_is_not_called() {
     scene.check_refused(scene.map.invoke("count", KEY, "").await, staged).await;
     scene.client.functions().promote_newest("count").await.unwrap();
     assert_eq!(scene.map.invoke("count", "other", "").await.unwrap().response, 1_u64.to_le_bytes()[..]);
+}
+
+#[tokio::test]
+async fn partitions_that_a_call_names_are_among_those_of_the_grid() {
+    let scene = Scene::start().await;
+    scene.upload("count", &Guest::counter()).await.unwrap();
+    let mut wire = Wire::to(&scene.node).await;
+    let last = u32::from(PARTITIONS) - 1;
+    let names = || ("count".to_owned(), MAP.to_owned());
+    let all = |partitions| {
+        let (function, map) = names();
+        v1::InvokeAllRequest { function, map, partitions, ..Default::default() }
+    };
+    let keys = |answered_partitions| {
+        let (function, map) = names();
+        let keys = vec![KEY.into()];
+        v1::InvokeKeysRequest { function, map, keys, answered_partitions, ..Default::default() }
+    };
+    // The third is that of the entry in 16 bits.
+    let of_entry = u32::from(wattle_core::partition::partition_of(KEY.as_bytes(), PARTITIONS));
+    for bad in [last + 1, u32::MAX, (1 << 16) + of_entry] {
+        let expected = refused(Code::InvalidArgument, "INVALID_ARGUMENT", "NOT_APPLIED");
+        let status = wire.compute.invoke_all(all(vec![of_entry, bad])).await.unwrap_err();
+        assert!(status.message().starts_with("partitions: "), "{status}");
+        assert_eq!(facts(&status), expected);
+        let status = wire.compute.invoke_keys(keys(vec![bad])).await.unwrap_err();
+        assert!(status.message().starts_with("answered_partitions: "), "{status}");
+        assert_eq!(facts(&status), expected);
+        scene.check_unharmed().await;
+    }
+    let mut parts = wire.compute.invoke_all(all(vec![last])).await.unwrap().into_inner();
+    let part = parts.message().await.unwrap().unwrap();
+    assert_eq!((part.partition, part.complete, part.error), (last, true, None));
+    let mut parts = wire.compute.invoke_keys(keys(vec![of_entry, last])).await.unwrap().into_inner();
+    assert_eq!(parts.message().await.unwrap(), None);
+    scene.check_unharmed().await;
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn a_full_inbox_refuses_more_and_says_when_to_try_again() {
         map: MAP.to_owned(),
         keys: (0..KEYS).map(|n| format!("key-{n}").into()).collect(),
         argument: vec![0; ARGUMENT].into(),
-        request_id: None,
+        ..Default::default()
     };
     let calls = (0..CALLS).map(|_| {
         let (mut compute, request) = (compute.clone(), request.clone());

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use tokio_stream::StreamExt;
 use tonic::Code;
 use wattle_client::UploadOptions;
+use wattle_core::limits::PARTITIONS;
+use wattle_core::partition::partition_of;
 use wattle_proto::v1;
 use wattle_proto::v1::operation::Operation as One;
 
@@ -103,6 +105,35 @@ async fn a_call_on_all_is_finished_by_the_module_that_began_it() {
     assert_eq!(values(&mut wire).await, (0..ENTRIES).map(key).collect::<Vec<_>>());
 }
 
+fn partition(n: usize) -> u32 {
+    partition_of(&key(n), PARTITIONS).into()
+}
+
+/// The call has come to one partition; what is left is asked for by the numbers of the others.
+#[tokio::test]
+async fn a_call_on_all_runs_where_it_is_asked_to_and_by_the_module_that_began_it() {
+    let (node, mut wire) = scene().await;
+    let one = v1::InvokeAllRequest { partitions: vec![partition(1), partition(1)], ..all(wire.id(1)) };
+    let mut parts = wire.compute.invoke_all(one).await.unwrap().into_inner();
+    let mut complete = 0;
+    while let Some(part) = parts.next().await {
+        let part = part.unwrap();
+        assert_eq!((part.partition, part.partitions, &part.error), (partition(1), 1, &None));
+        complete += u32::from(part.complete);
+    }
+    assert_eq!(complete, 1);
+    let expected = |n| number(u64::from(partition(n) == partition(1)));
+    assert_eq!(values(&mut wire).await, (0..ENTRIES).map(expected).collect::<Vec<_>>());
+    upload(&node, &Guest::simple(WRITE_KEY)).await;
+    let others = (0..PARTITIONS.into()).filter(|index| *index != partition(1)).collect();
+    let others = v1::InvokeAllRequest { partitions: others, ..all(wire.id(1)) };
+    let mut parts = wire.compute.invoke_all(others).await.unwrap().into_inner();
+    while let Some(part) = parts.next().await {
+        assert_eq!(part.unwrap().error, None);
+    }
+    assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
+}
+
 #[tokio::test]
 async fn a_call_on_all_ends_although_its_function_only_reads_by_now() {
     let (node, mut wire) = scene().await;
@@ -182,6 +213,26 @@ async fn a_call_on_keys_tells_what_is_done_when_the_module_that_began_it_is_gone
     let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
     assert_eq!(again, [done(1), (key(2), Bytes::new(), refused)]);
     assert_eq!(wire.value(M, "k2").await.unwrap(), number(0));
+}
+
+/// Without the keys of a partition that is answered.
+fn others(answered: usize, request: v1::InvokeKeysRequest) -> v1::InvokeKeysRequest {
+    v1::InvokeKeysRequest { answered_partitions: vec![partition(answered)], ..request }
+}
+
+#[tokio::test]
+async fn a_call_on_keys_leaves_out_what_is_answered_and_goes_on_with_the_module_that_began_it() {
+    let (node, mut wire) = scene().await;
+    answers(&wire, keys(&[1], wire.id(1))).await;
+    upload(&node, &Guest::simple(WRITE_KEY)).await;
+    assert_eq!(answers(&wire, others(1, keys(&[1, 2], wire.id(1)))).await, [done(2)]);
+    assert_eq!(wire.value(M, "k2").await.unwrap(), number(1));
+    assert_eq!(answers(&wire, others(3, keys(&[3], None))).await, []);
+    assert_eq!(wire.value(M, "k3").await.unwrap(), number(0));
+    replace(&node, &Guest::simple(WRITE_KEY)).await;
+    let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
+    let again = answers(&wire, others(1, keys(&[1, 3], wire.id(1)))).await;
+    assert_eq!(again, [(key(3), Bytes::new(), refused)]);
 }
 
 #[tokio::test]

@@ -259,8 +259,8 @@ async fn a_repeated_invocation_of_many_keys_runs_once_on_each() {
         function: "add".into(),
         map: M.into(),
         keys,
-        argument: Bytes::new(),
         request_id: wire.id(1),
+        ..Default::default()
     };
     let first = parts(wire.compute.invoke_keys(request.clone()).await.unwrap()).await;
     let again = parts(wire.compute.invoke_keys(request).await.unwrap()).await;

@@ -287,7 +287,7 @@ impl RawMap {
             map: self.name.clone(),
             keys: keys.into_iter().map(Into::into).collect(),
             argument: argument.into(),
-            request_id: None,
+            ..Default::default()
         };
         InvokeStream::open(self.caller.clone(), Call::Keys(request)).await
     }
@@ -303,8 +303,8 @@ impl RawMap {
             function: function.to_owned(),
             map: self.name.clone(),
             argument: argument.into(),
-            request_id: None,
             discard_responses: responses == Responses::Discard,
+            ..Default::default()
         };
         InvokeStream::open(self.caller.clone(), Call::All(request)).await
     }
