@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use wattle_client::{Client, InvokeSummary, Operation, Options, PutOptions, RawMap, Responses};
+use bytes::Bytes;
+use wattle::config::RawConfig;
+use wattle_client::{
+    Answer, Client, InvokeSummary, Operation, Options, Outcome, PutOptions, RawMap, Responses,
+};
 
 use crate::harness::TestNode;
 use crate::harness::examples::upload;
@@ -35,7 +39,7 @@ async fn check_counted_once(map: &RawMap, proxy: &Proxy) {
     let get = |key: String| Operation::Get { key: key.into() };
     let values = map.batch(keys().into_iter().map(get).collect()).await.unwrap();
     for (key, value) in keys().iter().zip(values) {
-        let Ok(wattle_client::Answer::Value(Some(found))) = value else { panic!("{key}: {value:?}") };
+        let Ok(Answer::Value(Some(found))) = value else { panic!("{key}: {value:?}") };
         assert_eq!(found.value, "1", "{key}");
     }
 }
@@ -71,4 +75,64 @@ async fn a_call_on_keys_goes_on_when_its_connection_breaks() {
     assert_eq!(answers.len(), keys().len());
     assert!(answers.values().all(|response| response == "1"));
     check_counted_once(&map, &proxy).await;
+}
+
+/// Writes the same account for each key.
+async fn fill(map: &RawMap, keys: &[String], balance: u64) {
+    let account = format!(r#"{{"owner":"o","balance":{balance}}}"#);
+    let entries = keys.iter().map(|key| (key.clone(), account.clone()));
+    for written in map.put_many(entries, PutOptions::new()).await.unwrap() {
+        written.unwrap();
+    }
+}
+
+/// More than a stream takes that nobody reads (2 MiB), and less than the answers of 3000 long keys.
+const MOST: &[u64] = &[3 << 20];
+
+/// Takes one from accounts that are empty, over a connection that breaks; as soon as something is told, all are paid in 5.
+async fn check_refusals_stand(partitions: u16) {
+    let keys: Vec<String> = (0..3000).map(|n| format!("{n:01000}")).collect();
+    let node = TestNode::with(RawConfig { partitions: Some(partitions), ..RawConfig::default() });
+    let client = node.client().await;
+    upload(&client, "debit", "debit").await;
+    let map = client.raw_map("accounts");
+    fill(&map, &keys, 0).await;
+    let proxy = Proxy::cutting(&node, MOST).await;
+    let broken = Client::connect(Options::new(proxy.endpoint()).connections(1)).await.unwrap();
+    let mut parts = broken.raw_map("accounts").invoke_keys("debit", keys.clone(), "1").await.unwrap();
+    let mut told: BTreeMap<Bytes, &str> = BTreeMap::new();
+    while let Some(part) = parts.next().await.unwrap() {
+        if told.is_empty() {
+            fill(&map, &keys, 5).await;
+        }
+        for entry in part.entries {
+            let balance = match entry.response.map_err(|error| error.outcome()) {
+                Ok(left) => {
+                    assert_eq!(left, "4");
+                    r#"{"owner":"o","balance":4}"#
+                }
+                Err(outcome) => {
+                    assert_eq!(outcome, Some(Outcome::NotApplied));
+                    r#"{"owner":"o","balance":5}"#
+                }
+            };
+            assert_eq!(told.insert(entry.key, balance), None, "each key is answered once");
+        }
+    }
+    assert_eq!(proxy.connections(), MOST.len() + 1, "the first one broke");
+    assert_eq!(told.len(), keys.len());
+    let values = map.get_many(keys.clone()).await.unwrap();
+    for (key, value) in keys.iter().zip(values) {
+        assert_eq!(value.unwrap().value, told[key.as_bytes()], "{}", key.trim_start_matches('0'));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_told_to_be_refused_is_not_run_when_the_call_is_repeated() {
+    check_refusals_stand(271).await;
+}
+
+#[tokio::test]
+async fn a_key_of_a_partition_that_was_not_complete_is_told_what_became_of_it_in_the_end() {
+    check_refusals_stand(1).await;
 }

@@ -34,7 +34,8 @@ pub enum Responses {
 pub struct InvokePart {
     /// Which partition it is about.
     pub partition: u32,
-    /// Answers of single entries. Entries without a response are only counted.
+    /// Answers of single entries. Entries without a response are only counted. Of a call on keys, all those of a partition
+    /// come together.
     pub entries: Vec<EntryAnswer>,
     /// How many entries the function ran on since the partition's last message.
     pub processed: u64,

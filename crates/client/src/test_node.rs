@@ -28,6 +28,14 @@ pub(crate) enum PipelineStep {
     Break(Status),
 }
 
+/// What matters of a call on many entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InvokeRequest {
+    pub(crate) sequence: u64,
+    /// The partitions that it names: where it runs, or whose keys it leaves out.
+    pub(crate) partitions: Vec<u32>,
+}
+
 /// The answers to come, and the requests that came. A call without an answer waits for ever.
 #[derive(Default)]
 pub(crate) struct Script {
@@ -41,7 +49,7 @@ pub(crate) struct Script {
     pub(crate) watches: Mutex<VecDeque<Vec<Result<v1::WatchResponse, Status>>>>,
     pub(crate) watch_requests: Mutex<Vec<v1::WatchRequest>>,
     pub(crate) invokes: Mutex<VecDeque<Vec<Result<v1::InvokePart, Status>>>>,
-    pub(crate) invoke_requests: Mutex<Vec<v1::RequestId>>,
+    pub(crate) invoke_requests: Mutex<Vec<InvokeRequest>>,
     pub(crate) pipeline: Mutex<VecDeque<PipelineStep>>,
     pub(crate) pipeline_requests: Mutex<Vec<v1::PipelineRequest>>,
 }
@@ -185,8 +193,13 @@ impl MapService for Services {
 }
 
 impl Services {
-    async fn parts(&self, id: Option<v1::RequestId>) -> Answer<Answers<v1::InvokePart>> {
-        self.0.invoke_requests.lock().unwrap().extend(id);
+    async fn parts(
+        &self,
+        id: Option<v1::RequestId>,
+        partitions: Vec<u32>,
+    ) -> Answer<Answers<v1::InvokePart>> {
+        let asked = id.map(|id| InvokeRequest { sequence: id.sequence, partitions });
+        self.0.invoke_requests.lock().unwrap().extend(asked);
         Ok(Response::new(stream::iter(or_wait(next(&self.0.invokes)).await).boxed()))
     }
 }
@@ -198,13 +211,15 @@ impl ComputeService for Services {
     type InvokeKeysStream = Answers<v1::InvokePart>;
 
     async fn invoke_keys(&self, request: Request<v1::InvokeKeysRequest>) -> Answer<Self::InvokeKeysStream> {
-        self.parts(request.into_inner().request_id).await
+        let v1::InvokeKeysRequest { request_id, answered_partitions, .. } = request.into_inner();
+        self.parts(request_id, answered_partitions).await
     }
 
     type InvokeAllStream = Answers<v1::InvokePart>;
 
     async fn invoke_all(&self, request: Request<v1::InvokeAllRequest>) -> Answer<Self::InvokeAllStream> {
-        self.parts(request.into_inner().request_id).await
+        let v1::InvokeAllRequest { request_id, partitions, .. } = request.into_inner();
+        self.parts(request_id, partitions).await
     }
 }
 

@@ -155,8 +155,10 @@ async fn read_parts(mut parts: InvokeStream) -> Vec<(u32, u64, Vec<Bytes>, bool)
     read
 }
 
-fn invoked(node: &TestNode) -> Vec<u64> {
-    node.script.invoke_requests.lock().unwrap().iter().map(|id| id.sequence).collect()
+/// Of each call on many entries: its sequence, and the partitions that it named.
+fn invoked(node: &TestNode) -> Vec<(u64, Vec<u32>)> {
+    let requests = node.script.invoke_requests.lock().unwrap();
+    requests.iter().map(|request| (request.sequence, request.partitions.clone())).collect()
 }
 
 #[tokio::test]
@@ -166,8 +168,8 @@ async fn a_broken_call_on_all_entries_goes_on_under_the_same_id() {
     node.script.invokes.lock().unwrap().extend([
         vec![part(0, 3, "a", true), part(1, 2, "b", false), Err(Status::unknown("the connection broke"))],
         // It ends too early.
-        vec![part(0, 3, "", true)],
-        vec![part(1, 6, "c", false), part(0, 3, "", true), part(1, 1, "", true)],
+        vec![part(1, 1, "", false)],
+        vec![part(1, 6, "c", false), part(1, 1, "", true)],
     ]);
     let parts = client.raw_map("m").invoke_all("f", "", Responses::Collect).await.unwrap();
     let expected = [
@@ -177,7 +179,8 @@ async fn a_broken_call_on_all_entries_goes_on_under_the_same_id() {
         (1, 1, vec![], true),
     ];
     assert_eq!(read_parts(parts).await, expected);
-    assert_eq!(invoked(&node), [2, 2, 2]);
+    // Where it is to run.
+    assert_eq!(invoked(&node), [(2, vec![]), (2, vec![1]), (2, vec![1])]);
 }
 
 #[tokio::test]
@@ -185,17 +188,17 @@ async fn a_broken_call_on_keys_answers_each_key_once() {
     let node = TestNode::start().await;
     let client = node.client().await;
     node.script.invokes.lock().unwrap().extend([
-        vec![part(1, 1, "a", false), Err(Status::unavailable("restarting"))],
-        vec![part(0, 1, "z", true), part(1, 1, "a", false), part(1, 1, "b", true)],
+        // It ends too early.
+        vec![part(1, 1, "a", false)],
+        vec![part(1, 1, "a", false), part(0, 1, "z", true), Err(Status::unavailable("restarting"))],
+        vec![part(1, 1, "a", false), part(1, 1, "b", true)],
     ]);
     let parts = client.raw_map("m").invoke_keys("f", ["a", "b", "z"], "").await.unwrap();
-    let expected = [
-        (1, 1, vec![Bytes::from("a")], false),
-        (0, 1, vec![Bytes::from("z")], false),
-        (1, 1, vec![Bytes::from("b")], false),
-    ];
+    let expected =
+        [(0, 1, vec![Bytes::from("z")], false), (1, 2, vec![Bytes::from("a"), Bytes::from("b")], false)];
     assert_eq!(read_parts(parts).await, expected);
-    assert_eq!(invoked(&node), [2, 2]);
+    // Whose keys it leaves out.
+    assert_eq!(invoked(&node), [(2, vec![]), (2, vec![]), (2, vec![0])]);
 }
 
 #[tokio::test]

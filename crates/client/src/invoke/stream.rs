@@ -1,5 +1,5 @@
-//! The parts of a call on many entries. A broken connection repeats the call under its request id: what is done stays done,
-//! the rest goes on.
+//! The parts of a call on many entries. A broken connection repeats the call under its request id where it is not complete: what
+//! is done stays done, the rest goes on.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use futures_util::{Stream, stream};
 use tonic::{Response, Status, Streaming};
 use wattle_proto::v1;
 
-use super::told::{Repetition, Told};
+use super::told::Told;
 use super::{EntryAnswer, InvokePart, InvokeSummary};
 use crate::breaks::Breaks;
 use crate::call::{Attempt, Caller, Doubt};
@@ -39,18 +39,27 @@ impl Call {
         }
     }
 
-    fn repetition(&self) -> Repetition {
+    /// What of a part its reader is told now.
+    fn tell(&self, told: &mut Told, part: v1::InvokePart) -> Option<v1::InvokePart> {
         match self {
-            Self::Keys(_) => Repetition::Answers,
-            Self::All(_) => Repetition::Counts,
+            Self::Keys(_) => told.whole(part),
+            Self::All(_) => told.news(part),
+        }
+    }
+
+    /// Leaves out the partitions that are complete: what was refused there must not be done any more.
+    fn leave_out(&mut self, told: &Told) {
+        match self {
+            Self::Keys(request) => request.answered_partitions = told.complete_ones().collect(),
+            Self::All(request) => request.partitions = told.open_ones().collect(),
         }
     }
 }
 
 /// The parts of a function that runs on many entries, in the order they are ready.
 ///
-/// When the connection breaks, the call is repeated under its request id: no entry is processed twice, and no part is
-/// counted twice.
+/// When the connection breaks, the call is repeated under its request id, in the partitions that are not complete: no entry is
+/// processed twice, no part is counted twice, and what was told to have changed nothing changes nothing later.
 ///
 /// ```no_run
 /// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
@@ -99,10 +108,9 @@ impl InvokeStream {
             };
             let failure = match parts.message().await {
                 Ok(Some(part)) => {
-                    let repetition = self.call.repetition();
-                    let Some(part) = self.told.news(part, repetition) else { continue };
+                    let Some(part) = self.call.tell(&mut self.told, part) else { continue };
                     self.breaks.healed();
-                    let resumed = self.has_broken && repetition == Repetition::Counts;
+                    let resumed = self.has_broken && matches!(self.call, Call::All(_));
                     return Ok(Some(InvokePart { resumed, ..InvokePart::read(part, &self.doubt) }));
                 }
                 Ok(None) | Err(_) if self.told.is_complete() => return Ok(None),
@@ -113,6 +121,7 @@ impl InvokeStream {
             };
             self.parts = None;
             self.told.repeat();
+            self.call.leave_out(&self.told);
             self.has_broken = true;
             // Whatever it ended with, some of the call may be done.
             self.doubt.note(&failure.clone().in_doubt());

@@ -1,24 +1,15 @@
-//! What the reader of a call's parts has been told, so that parts that come again say only what is new.
+//! What the reader of a call's parts has been told, so that a repetition leaves out what is complete, and parts that come again
+//! say only what is new.
 
 use std::collections::HashMap;
 
 use wattle_proto::v1;
-
-/// What a repeated call answers for the entries that it has been through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repetition {
-    /// The same single answers again, in the same order.
-    Answers,
-    /// Counts.
-    Counts,
-}
 
 /// About one partition.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     processed: u64,
     failed: u64,
-    entries: usize,
     complete: bool,
 }
 
@@ -28,6 +19,9 @@ pub(super) struct Told {
     reader: HashMap<u32, Counts>,
     /// By the stream that is open, which counts from the beginning.
     stream: HashMap<u32, Counts>,
+    /// Parts of partitions that are told as a whole, until they are complete.
+    held: HashMap<u32, v1::InvokePart>,
+    /// Of the whole call, as the first stream says: a repetition runs in fewer.
     partitions: u32,
     complete: u32,
 }
@@ -36,6 +30,7 @@ impl Told {
     /// The call is repeated.
     pub(super) fn repeat(&mut self) {
         self.stream.clear();
+        self.held.clear();
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -46,34 +41,68 @@ impl Told {
         self.has_begun() && self.complete == self.partitions
     }
 
+    /// Partitions that were told to their end.
+    pub(super) fn complete_ones(&self) -> impl Iterator<Item = u32> {
+        self.reader.iter().filter(|(_, counts)| counts.complete).map(|(partition, _)| *partition)
+    }
+
+    /// Partitions of a call on all entries that were not.
+    pub(super) fn open_ones(&self) -> impl Iterator<Item = u32> {
+        let counts = |partition| self.reader.get(&partition).copied().unwrap_or_default();
+        (0..self.partitions).filter(move |partition| !counts(*partition).complete)
+    }
+
+    fn begin(&mut self, partitions: u32) {
+        if !self.has_begun() {
+            self.partitions = partitions;
+        }
+    }
+
+    /// A partition as a whole when this is its last part: before, a repetition may do what was refused.
+    pub(super) fn whole(&mut self, part: v1::InvokePart) -> Option<v1::InvokePart> {
+        self.begin(part.partitions);
+        let whole = match self.held.remove(&part.partition) {
+            Some(before) => joined(before, part),
+            None => part,
+        };
+        if whole.complete {
+            return self.news(whole);
+        }
+        self.held.insert(whole.partition, whole);
+        None
+    }
+
     /// What of a part is new, if anything is.
-    pub(super) fn news(
-        &mut self,
-        mut part: v1::InvokePart,
-        repetition: Repetition,
-    ) -> Option<v1::InvokePart> {
-        self.partitions = part.partitions;
+    pub(super) fn news(&mut self, mut part: v1::InvokePart) -> Option<v1::InvokePart> {
+        self.begin(part.partitions);
+        part.partitions = self.partitions;
         let reader = self.reader.entry(part.partition).or_default();
         if reader.complete {
             return None;
         }
         let stream = self.stream.entry(part.partition).or_default();
-        if repetition == Repetition::Answers {
-            let known = reader.entries.saturating_sub(stream.entries).min(part.entries.len());
-            stream.entries += part.entries.len();
-            part.entries.drain(..known);
-        }
         stream.processed += part.processed;
         stream.failed += part.failed;
         part.processed = stream.processed.saturating_sub(reader.processed);
         part.failed = stream.failed.saturating_sub(reader.failed);
         reader.processed += part.processed;
         reader.failed += part.failed;
-        reader.entries = reader.entries.max(stream.entries);
         reader.complete = part.complete;
         self.complete += u32::from(part.complete);
         let is_new = part.complete || part.processed > 0 || !part.entries.is_empty() || part.error.is_some();
         is_new.then_some(part)
+    }
+}
+
+fn joined(before: v1::InvokePart, mut after: v1::InvokePart) -> v1::InvokePart {
+    let mut entries = before.entries;
+    entries.append(&mut after.entries);
+    v1::InvokePart {
+        entries,
+        processed: before.processed + after.processed,
+        failed: before.failed + after.failed,
+        error: before.error.or(after.error),
+        ..after
     }
 }
 
@@ -108,7 +137,7 @@ mod tests {
         let mut told = Told::default();
         for part in [part(0, 4, &["a"]), complete(part(1, 2, &[])), complete(part(0, 0, &["b"]))] {
             assert!(!told.is_complete());
-            assert_eq!(told.news(part.clone(), Repetition::Counts), Some(part));
+            assert_eq!(told.news(part.clone()), Some(part));
         }
         assert!(told.is_complete());
     }
@@ -116,27 +145,41 @@ mod tests {
     #[test]
     fn of_counts_that_come_again_only_the_rest_is_told() {
         let mut told = Told::default();
-        told.news(part(0, 4, &["a"]), Repetition::Counts).unwrap();
-        told.news(complete(part(1, 2, &[])), Repetition::Counts).unwrap();
+        told.news(part(0, 4, &["a"])).unwrap();
+        told.news(complete(part(1, 2, &[]))).unwrap();
         told.repeat();
-        assert_eq!(told.news(complete(part(1, 2, &[])), Repetition::Counts), None);
+        assert_eq!(told.complete_ones().collect::<Vec<_>>(), [1]);
+        assert_eq!(told.open_ones().collect::<Vec<_>>(), [0]);
+        // By a node that does not know how to leave it out.
+        assert_eq!(told.news(complete(part(1, 2, &[]))), None);
         // What had been done when the call came again, some of which nobody was told, and the next entries.
-        assert_eq!(told.news(part(0, 10, &["d"]), Repetition::Counts), Some(part(0, 6, &["d"])));
+        assert_eq!(told.news(part(0, 10, &["d"])), Some(part(0, 6, &["d"])));
         told.repeat();
-        assert_eq!(told.news(part(0, 8, &[]), Repetition::Counts), None);
-        let rest = told.news(complete(part(0, 4, &[])), Repetition::Counts).unwrap();
+        assert_eq!(told.news(part(0, 8, &[])), None);
+        let rest = told.news(complete(part(0, 4, &[]))).unwrap();
         assert_eq!((rest.processed, rest.failed, told.is_complete()), (2, 1, true));
     }
 
     #[test]
-    fn of_answers_that_come_again_only_the_rest_is_told() {
+    fn a_repetition_in_fewer_partitions_is_a_part_of_the_whole() {
         let mut told = Told::default();
-        told.news(part(0, 2, &["a", "b"]), Repetition::Answers).unwrap();
+        told.news(complete(part(1, 2, &[]))).unwrap();
         told.repeat();
-        assert_eq!(told.news(part(0, 2, &["a", "b"]), Repetition::Answers), None);
-        assert_eq!(told.news(part(0, 2, &["c", "d"]), Repetition::Answers), Some(part(0, 2, &["c", "d"])));
+        let last = v1::InvokePart { partitions: 1, ..complete(part(0, 4, &[])) };
+        assert_eq!(told.news(last), Some(complete(part(0, 4, &[]))));
+        assert!(told.is_complete());
+    }
+
+    #[test]
+    fn answers_of_a_partition_are_told_together_and_as_they_are_in_the_end() {
+        let mut told = Told::default();
+        assert_eq!(told.whole(part(0, 2, &["a", "b"])), None);
+        assert_eq!(told.whole(complete(part(1, 2, &["z"]))), Some(complete(part(1, 2, &["z"]))));
         told.repeat();
-        let rest = told.news(complete(part(0, 6, &["a", "b", "c", "d", "e", "f"])), Repetition::Answers);
-        assert_eq!(rest, Some(complete(part(0, 2, &["e", "f"]))));
+        assert_eq!(told.whole(part(0, 2, &["a", "b"])), None);
+        assert_eq!(told.whole(part(0, 2, &["c"])), None);
+        let whole = told.whole(complete(part(0, 4, &["d"])));
+        assert_eq!(whole, Some(complete(part(0, 8, &["a", "b", "c", "d"]))));
+        assert!(told.is_complete());
     }
 }
