@@ -172,7 +172,7 @@ impl ClientId {
 }
 
 /// Names one mutation, so that retries of it take effect once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId {
     /// Who asks.
     pub client: ClientId,

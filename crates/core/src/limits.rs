@@ -85,6 +85,8 @@ pub const OPERATION_BYTES: usize = 256;
 pub const SCAN_ENTRIES: usize = 256;
 /// Bytes of keys and values that a scan or a whole-map call takes in one turn of a partition.
 pub const SCAN_BYTES: usize = 256 * KIB;
+/// Entries and results that are copied to another node in one turn of a partition, in bytes. A last one may go over it.
+pub const CHUNK_BYTES: usize = SCAN_BYTES;
 /// Keys that a call may touch in one partition and still run on the caller's thread.
 pub const SHORT_KEYS: usize = 64;
 /// Bytes that a call may touch in one partition and still run on the caller's thread.

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::operation::{Answer, PartRefusal, Refusal};
@@ -15,7 +16,7 @@ use crate::ids::{ClientId, GridTime, ModuleHash, RequestId, Slot};
 use crate::limits::{COMPLETION_BYTES_PER_CLIENT, COMPLETIONS_PER_CLIENT};
 
 /// The result of one operation, as a retry gets it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Recorded {
     /// It took effect.
     Applied(Answer),
@@ -26,7 +27,7 @@ pub enum Recorded {
 }
 
 /// What a request has done in this partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completion {
     /// All of it: a result for each operation, in the order asked.
     Results(SmallVec<[Recorded; 1]>),
@@ -175,18 +176,71 @@ impl Completions {
         Ok(())
     }
 
-    /// Keeps a result, or replaces the earlier state of a call that goes on.
-    pub(super) fn keep(&mut self, id: &RequestId, completion: Completion) {
-        let client = self.clients.entry(id.client).or_default();
-        let before = client.bytes();
-        client.acknowledge(id.oldest_pending);
-        // Below the watermark: it took several turns, and its client has stopped waiting for it in between.
-        if id.sequence >= client.watermark {
-            client.keep(id.sequence, completion);
+    /// Keeps a result, or replaces the earlier state of a call that goes on, and returns that.
+    pub(super) fn replace(&mut self, id: &RequestId, completion: Completion) -> Option<Completion> {
+        self.with_client(id.client, |client| {
+            client.acknowledge(id.oldest_pending);
+            // Below the watermark: it took several turns, and its client has stopped waiting for it in between.
+            (id.sequence >= client.watermark).then(|| client.replace(id.sequence, completion)).flatten()
+        })
+    }
+
+    /// What a request has done.
+    pub(super) fn of_request(&self, id: &RequestId) -> Option<Completion> {
+        let client = self.clients.get(&id.client)?;
+        client.find(id.sequence).ok().map(|found| client.results[found].1.clone())
+    }
+
+    /// Puts an earlier state of a request back, or none.
+    pub(super) fn restore(&mut self, client: &ClientId, sequence: u64, before: Option<Completion>) {
+        if !self.clients.contains_key(client) {
+            // The horizon has forgotten it.
+            return;
         }
+        self.with_client(*client, |client| match before {
+            // Whom nobody waits for any more is not asked for either.
+            Some(before) if sequence >= client.watermark => drop(client.replace(sequence, before)),
+            Some(_) => {}
+            None => {
+                if let Ok(found) = client.find(sequence) {
+                    let gone = client.results.remove(found);
+                    client.payload -= gone.map_or(0, |(_, completion)| payload(&completion));
+                }
+            }
+        });
+    }
+
+    /// All clients of which something is known.
+    pub(super) fn clients(&self) -> Vec<ClientId> {
+        self.clients.keys().copied().collect()
+    }
+
+    /// What is known of a client: its watermark, and the results that it may ask for.
+    pub(super) fn of_client(&self, id: &ClientId) -> Option<(u64, Vec<(u64, Completion)>)> {
+        let client = self.clients.get(id)?;
+        Some((client.watermark, client.results.iter().cloned().collect()))
+    }
+
+    /// Takes over what another copy knows of a client, in place of what is known here.
+    pub(super) fn set_client(&mut self, id: ClientId, watermark: u64, results: Vec<(u64, Completion)>) {
+        self.with_client(id, |client| {
+            let payload = results.iter().map(|(_, completion)| payload(completion)).sum();
+            *client = Client { watermark, results: results.into(), payload };
+        });
+    }
+
+    fn with_client<R>(&mut self, id: ClientId, change: impl FnOnce(&mut Client) -> R) -> R {
+        let client = self.clients.entry(id).or_default();
+        let before = client.bytes();
+        let result = change(client);
         self.bytes = self.bytes - before + client.bytes();
         // As a rule nothing: the place was reserved.
         self.count_places(self.clients.capacity().max(self.places));
+        result
+    }
+
+    pub(super) fn horizon(&self) -> GridTime {
+        self.horizon
     }
 
     /// Forgets the clients whose ids were issued before `horizon`. It never goes back.
@@ -248,14 +302,18 @@ impl Client {
         self.results.capacity() as u64 * RESULT_BYTES + self.payload
     }
 
-    fn keep(&mut self, sequence: u64, completion: Completion) {
+    fn replace(&mut self, sequence: u64, completion: Completion) -> Option<Completion> {
         self.payload += payload(&completion);
         match self.find(sequence) {
             Ok(found) => {
                 let replaced = std::mem::replace(&mut self.results[found].1, completion);
                 self.payload -= payload(&replaced);
+                Some(replaced)
             }
-            Err(place) => self.results.insert(place, (sequence, completion)),
+            Err(place) => {
+                self.results.insert(place, (sequence, completion));
+                None
+            }
         }
     }
 
@@ -302,7 +360,7 @@ mod tests {
 
     fn keep(all: &mut Completions, id: &RequestId) {
         let answer = Answer::Put { version: Version(7), previous: None };
-        all.keep(id, Completion::Results(SmallVec::from_buf([Recorded::Applied(answer)])));
+        all.replace(id, Completion::Results(SmallVec::from_buf([Recorded::Applied(answer)])));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nothing. A node runs each partition on at most one thread at a time.
 
 mod completions;
+mod mutation;
 mod operation;
 mod part;
 #[allow(clippy::module_inception, reason = "the type is the subject")]
@@ -16,11 +17,12 @@ mod sweep;
 mod tests;
 
 pub use completions::{Admission, Completion, Recorded};
+pub use mutation::{MutationError, Mutations};
 pub use operation::{
     Access, Answer, Condition, Effect, Operation, Outcome, PartRefusal, Previous, Put, Refusal, Remove, Room,
     TtlChange, TtlChoice,
 };
-pub use partition::{Partition, Statistics};
+pub use partition::{CopyCursor, Partition, Statistics};
 pub use placement::{partition_of, placed_part};
 pub use plan::{Site, plan};
 pub use prefetch::prefetch;

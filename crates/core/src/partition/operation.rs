@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{GridTime, ModuleHash, Version};
 use crate::limits::RECORD_RESERVE_BYTES;
 use crate::map::MapDescriptor;
@@ -141,13 +143,14 @@ pub enum Effect<'a> {
 }
 
 /// The answer of an operation that may change something: what a retry gets again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// Of a put.
     Put {
         /// The new version.
         version: Version,
         /// What was there, if it was asked for.
+        #[serde(with = "serde_bytes")]
         previous: Option<Box<[u8]>>,
     },
     /// Of a removal.
@@ -155,6 +158,7 @@ pub enum Answer {
         /// Whether there was an entry.
         removed: bool,
         /// What was there, if it was asked for.
+        #[serde(with = "serde_bytes")]
         previous: Option<Box<[u8]>>,
     },
     /// Of an increment.
@@ -176,6 +180,7 @@ pub enum Answer {
     /// Of an entry processor.
     Processed {
         /// What it returned.
+        #[serde(with = "serde_bytes")]
         response: Box<[u8]>,
         /// The module that ran. Shared: a client may leave thousands of answers unacknowledged.
         module: Arc<ModuleHash>,
@@ -202,7 +207,7 @@ impl Answer {
 }
 
 /// Why an operation changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// A conditional write found another version.
     #[error("the entry's version is {found}, not {expected} (0 stands for no entry)", found = found.0, expected = expected.0)]

@@ -1,24 +1,30 @@
 //! [`Partition`]: decides operations on single keys and applies them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
 use super::completions::{Admission, Completion, Completions};
+use super::mutation::Mutation;
 use super::operation::{
     Access, Answer, Condition, Effect, PartRefusal, Previous, Put, Refusal, Remove, Room, TtlChange,
     TtlChoice,
 };
 use crate::ids::{MapId, PartitionId, RequestId, Slot, Version};
 use crate::map::{ContentType, MapDescriptor};
-use crate::store::{ChangeKind, DEADLINE_OVERHEAD, Doomed, EntryRef, Located, MapStore, TailRead};
+use crate::store::{ChangeKind, DEADLINE_OVERHEAD, EntryRef, Located, MapStore, TailRead};
 
 mod expire;
+mod follow;
 mod ledger;
 mod number;
+mod undo;
 mod write;
 
+pub use follow::CopyCursor;
 use ledger::Ledger;
+use undo::Undo;
 use write::{NewValue, check_room};
 
 /// What a partition knows of a map's entries.
@@ -42,7 +48,6 @@ pub struct Partition {
     siblings: u16,
     seed: u64,
     pub(super) maps: HashMap<MapId, MapStore, FixedState>,
-    doomed: Vec<Doomed>,
     completions: Completions,
     ledger: Ledger,
 }
@@ -56,7 +61,6 @@ impl Partition {
             siblings,
             seed,
             maps: HashMap::with_hasher(FixedState::with_seed(seed)),
-            doomed: Vec::new(),
             completions: Completions::new(seed),
             ledger: Ledger::new(start),
         }
@@ -91,7 +95,13 @@ impl Partition {
 
     /// Keeps what a request has done, in the same step as its changes.
     pub fn complete(&mut self, id: &RequestId, completion: Completion) {
-        self.completions.keep(id, completion);
+        let Self { ledger, completions, .. } = self;
+        let noted = Mutation::Complete { request: *id, completion: Cow::Borrowed(&completion) };
+        ledger.note(&noted, || {
+            let before = completions.of_request(id);
+            Some(Undo::Completion { client: id.client, sequence: id.sequence, before })
+        });
+        completions.replace(id, completion);
     }
 
     /// The entry of a key. Counts as a use.
@@ -198,9 +208,8 @@ impl Partition {
         let store = self.maps.get_mut(&at.map.id).expect("a live slot is one of its map");
         store.touch(slot, at.now);
         if let Some(deadline) = deadline {
-            self.ledger.change(at.map.id, store, |store, position| {
-                store.set_deadline(slot, deadline, position.advance())
-            });
+            self.ledger
+                .change(at.map.id, store, |store, changes| changes.set_deadline(store, slot, deadline));
         }
         let entry = store.view(slot).expect("a live slot holds an entry");
         Ok(Answer::Touched { found: true, ttl: entry.ttl(at.now), version: entry.version })
@@ -259,7 +268,7 @@ impl Partition {
             return 0;
         };
         let removed = store.len() as u64;
-        self.doomed.push(self.ledger.change(map, store, |store, position| store.clear(position.advance())));
+        self.ledger.change(map, store, |store, changes| changes.clear(store));
         removed
     }
 
@@ -267,7 +276,8 @@ impl Partition {
     pub fn drop_map(&mut self, map: MapId) {
         if let Some(mut store) = self.maps.remove(&map) {
             self.ledger.bytes -= store.bytes();
-            self.doomed.push(store.clear(self.ledger.position));
+            let cleared = store.clear(self.ledger.position);
+            self.ledger.doomed.push(cleared);
         }
     }
 
@@ -277,10 +287,10 @@ impl Partition {
         self.store(map).update(&map.options, map.revision);
     }
 
-    /// Changes of a map after a position, for a watcher.
+    /// Committed changes of a map after a position, for a watcher.
     pub fn read_changes(&mut self, at: &Access<'_>, from: Version, limit: usize) -> TailRead {
-        let position = self.position();
-        self.store(at.map).read_tail(from, position, limit, at.now)
+        let positions = (self.position(), self.ledger.committed());
+        self.store(at.map).read_tail(from, positions, limit, at.now)
     }
 
     /// Keeps the changes of a map for watchers from now on, and returns the position that this is.
@@ -309,7 +319,7 @@ impl Partition {
     /// Memory held by entries, changes kept for watchers and completion records, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.ledger.bytes + self.completions.bytes()
+        self.ledger.bytes + self.ledger.undo.bytes() + self.completions.bytes()
     }
 
     /// Entries of all maps.
@@ -321,6 +331,7 @@ impl Partition {
     /// Panics if the parts do not fit together.
     pub fn check_invariants(&self) {
         self.completions.check_invariants();
+        self.ledger.undo.check_invariants(self.position());
         for store in self.maps.values() {
             store.check_invariants();
             let newest = store.slots_from(Slot(0)).map(|(_, entry)| entry.version).max();

@@ -11,6 +11,7 @@ use crate::map::{ContentType, EvictionPolicy, MapDescriptor, MapOptions};
 use crate::name::Name;
 use crate::store::ChangeKind;
 
+mod copies;
 mod eviction;
 mod expiry;
 mod memory;

@@ -72,6 +72,12 @@ impl Block {
     }
 }
 
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        Self::new(self.bytes(), &[])
+    }
+}
+
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated by `new` with the layout of the same length, which never changes, and not freed before.

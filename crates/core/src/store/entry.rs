@@ -20,8 +20,8 @@ pub(super) const ENTRY_PLACE: usize = size_of::<Option<Entry>>() + 8;
 /// What a deadline counts in memory: its place in the order of deadlines, in a tree that is as empty as it may be.
 pub const DEADLINE_OVERHEAD: usize = 40;
 
-#[derive(Debug)]
-pub(super) struct Entry {
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
     /// The value; behind the key if that is a long one.
     block: Block,
     pub(super) version: Version,
@@ -60,10 +60,14 @@ impl EntryRef<'_> {
 }
 
 /// A mark on the clock of last use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Tick(u64);
 
 impl Tick {
+    pub(super) fn of(time: GridTime) -> Self {
+        Self(time.0 >> TICK_SHIFT)
+    }
+
     /// The end of what was last used in this tick: never earlier than `max_idle` after that, and at most two ticks later.
     pub(super) fn idle_deadline(self, max_idle: Duration) -> GridTime {
         GridTime((self.0 + 1) << TICK_SHIFT).after(max_idle)
@@ -159,14 +163,22 @@ impl Entry {
         if ticks <= u32::MAX / 2 { ticks } else { 0 }
     }
 
-    /// The tick of the last use.
-    pub(super) fn last_used(&self, now: GridTime) -> Tick {
-        Tick((now.0 >> TICK_SHIFT) - u64::from(self.idle_ticks(now)))
+    /// As it comes from another copy of the partition, which does not tell when it was used.
+    pub(crate) fn copied(
+        key: &[u8],
+        value: &[u8],
+        (version, deadline): (Version, Option<GridTime>),
+        now: GridTime,
+    ) -> Self {
+        let mut entry = Self::new(key, value, now);
+        entry.version = version;
+        entry.set_deadline(deadline);
+        entry
     }
 
-    /// The end of the entry if nobody uses it.
-    pub(super) fn idle_deadline(&self, now: GridTime, max_idle: Duration) -> GridTime {
-        self.last_used(now).idle_deadline(max_idle)
+    /// The tick of the last use.
+    pub(super) fn last_used(&self, now: GridTime) -> Tick {
+        Tick(Tick::of(now).0 - u64::from(self.idle_ticks(now)))
     }
 
     /// How often the entry is used, less what it lost while it was not.
@@ -175,7 +187,7 @@ impl Entry {
         self.frequency.saturating_sub(u8::try_from(idle_minutes).unwrap_or(u8::MAX))
     }
 
-    pub(super) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> u64 {
         entry_cost(self.key(), self.value(), self.deadline())
     }
 
@@ -228,7 +240,7 @@ mod tests {
         for offset in 0..300 {
             let used = GridTime(NOW.0 + offset);
             let entry = Entry::new(b"k", b"v", used);
-            let end = entry.idle_deadline(GridTime(used.0 + 5_000), max_idle);
+            let end = entry.last_used(GridTime(used.0 + 5_000)).idle_deadline(max_idle);
             let (due, latest) = (used.after(max_idle), used.after(max_idle + Duration::from_millis(256)));
             assert!(due <= end && end <= latest, "{due:?} {end:?}");
         }
@@ -241,7 +253,7 @@ mod tests {
         (0..1000).for_each(|_| entry.touch(used, 0));
         let frequency = entry.frequency(used);
         assert_eq!((entry.idle_ticks(before), entry.frequency(before)), (0, frequency));
-        assert!(entry.idle_deadline(before, Duration::from_secs(1)) > before);
+        assert!(entry.last_used(before).idle_deadline(Duration::from_secs(1)) > before);
         entry.touch(before, 1);
         let later = used.after(Duration::from_secs(60));
         assert_eq!(entry.idle_ticks(later), tick(later) - tick(used), "the last use is the latest");

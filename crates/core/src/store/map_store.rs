@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 
-use super::entry::{ENTRY_PLACE, Entry, EntryRef, entry_cost};
+use super::entry::{ENTRY_PLACE, Entry, EntryRef, Tick, entry_cost};
 use super::expiry::Expiry;
 use super::index::Index;
 use super::slots::Slots;
@@ -23,6 +23,8 @@ pub(crate) struct MapStore {
     expiry: Expiry,
     /// Entries from this slot on may have no check of their idleness: the map has not always had a longest idle time.
     unchecked: Option<Slot>,
+    /// Idleness counts from here at the earliest: whose copy this was did not tell when entries were used.
+    idle_from: Tick,
     tail: Option<Tail>,
     hash: FixedState,
     random: u64,
@@ -71,9 +73,15 @@ pub(crate) struct Doomed {
     slots: Slots,
     index: Index,
     expiry: Expiry,
+    bytes: u64,
 }
 
 impl Doomed {
+    /// What they cost in memory, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Frees a slice of them; whether that was all.
     pub(crate) fn free_some(&mut self) -> bool {
         self.slots.free_some(FREE_ENTRIES)
@@ -97,6 +105,7 @@ impl MapStore {
             index: Index::default(),
             expiry: Expiry::default(),
             unchecked: None,
+            idle_from: Tick::default(),
             tail: None,
             hash: FixedState::with_seed(seed),
             random: seed | 1,
@@ -210,7 +219,8 @@ impl MapStore {
     /// Whether the entry has come to its end, by deadline or idleness.
     pub(crate) fn is_expired(&self, slot: Slot, now: GridTime) -> bool {
         self.slot(slot).is_some_and(|entry| {
-            let idle = self.options.max_idle.is_some_and(|max| entry.idle_deadline(now, max) <= now);
+            let used = entry.last_used(now).max(self.idle_from);
+            let idle = self.options.max_idle.is_some_and(|max| used.idle_deadline(max) <= now);
             idle || entry.deadline().is_some_and(|deadline| deadline <= now)
         })
     }
@@ -226,7 +236,7 @@ impl MapStore {
             let slot = self.next_unchecked().or_else(|| self.expiry.take_check(now, max_idle))?;
             *checks -= 1;
             let (Some(entry), Some(max_idle)) = (self.slot(slot), max_idle) else { continue };
-            let used = entry.last_used(now);
+            let used = entry.last_used(now).max(self.idle_from);
             if used.idle_deadline(max_idle) <= now {
                 return Some(slot);
             }
@@ -304,18 +314,49 @@ impl MapStore {
     }
 
     /// Takes an entry away.
-    pub(crate) fn remove(&mut self, slot: Slot, kind: ChangeKind, version: Version) {
-        let entry = self.slots.take(slot).expect("only slots with entries are removed");
-        let hash = hash_of(&self.hash, entry.key());
-        self.index.remove(hash, slot);
-        self.expiry.reschedule(slot, entry.deadline(), None);
-        self.bytes -= entry.cost();
+    pub(crate) fn remove(&mut self, slot: Slot, kind: ChangeKind, version: Version) -> Entry {
+        let entry = self.take(slot).expect("only slots with entries are removed");
         match kind {
             ChangeKind::Expired => self.expirations += 1,
             ChangeKind::Evicted => self.evictions += 1,
             ChangeKind::Put | ChangeKind::Removed | ChangeKind::Cleared => {}
         }
         self.record(kind, entry.key(), &[], version);
+        entry
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<Entry> {
+        let entry = self.slots.take(slot)?;
+        self.index.remove(hash_of(&self.hash, entry.key()), slot);
+        self.expiry.reschedule(slot, entry.deadline(), None);
+        self.bytes -= entry.cost();
+        Some(entry)
+    }
+
+    /// Puts an entry, or none, in place of what is in a slot, and returns that. It was decided elsewhere or earlier: nobody is told.
+    pub(crate) fn exchange(&mut self, slot: Slot, entry: Option<Entry>, now: GridTime) -> Option<Entry> {
+        let before = self.take(slot);
+        if let Some(entry) = entry {
+            let hash = hash_of(&self.hash, entry.key());
+            self.insert(Vacant { hash, slot: Some(slot) }, entry);
+            let entry = self.slots.get(slot).expect("put there just now");
+            self.bytes += entry.cost();
+            self.expiry.reschedule(slot, None, entry.deadline());
+            if self.options.max_idle.is_some() {
+                self.expiry.check_idle(slot, entry.last_used(now));
+            }
+        }
+        before
+    }
+
+    /// The entry in a slot, to be put back there.
+    pub(crate) fn copy_of(&self, slot: Slot) -> Option<Entry> {
+        self.slots.get(slot).cloned()
+    }
+
+    /// From now on this is the copy that decides what is idle.
+    pub(crate) fn activate(&mut self, now: GridTime) {
+        self.idle_from = Tick::of(now);
     }
 
     /// Takes all entries away at once; they are freed later.
@@ -324,10 +365,26 @@ impl MapStore {
             slots: std::mem::take(&mut self.slots),
             index: std::mem::take(&mut self.index),
             expiry: std::mem::take(&mut self.expiry),
+            bytes: std::mem::take(&mut self.bytes),
         };
-        self.bytes = 0;
         self.record(ChangeKind::Cleared, &[], &[], version);
         doomed
+    }
+
+    /// Puts back what was cleared last; nothing has come since.
+    pub(crate) fn revive(&mut self, cleared: Doomed) {
+        debug_assert!(self.len() == 0, "what came since was taken back before");
+        let Doomed { slots, index, expiry, bytes } = cleared;
+        (self.slots, self.index, self.expiry, self.bytes) = (slots, index, expiry, bytes);
+        // The options may have changed meanwhile.
+        self.unchecked = self.options.max_idle.map(|_| Slot(0));
+    }
+
+    /// Forgets the changes after a position: they were taken back.
+    pub(crate) fn take_back(&mut self, after: Version) {
+        if let Some(tail) = &mut self.tail {
+            tail.take_back(after);
+        }
     }
 
     fn record(&mut self, kind: ChangeKind, key: &[u8], value: &[u8], version: Version) {
@@ -347,11 +404,11 @@ impl MapStore {
     pub(crate) fn read_tail(
         &mut self,
         from: Version,
-        position: Version,
+        (position, committed): (Version, Version),
         limit: usize,
         now: GridTime,
     ) -> TailRead {
-        self.tail.get_or_insert_with(|| Tail::new(position, now)).read(from, position, limit, now)
+        self.tail.get_or_insert_with(|| Tail::new(position, now)).read(from, committed, limit, now)
     }
 
     /// Drops the tail when nobody has read it for a while.

@@ -14,7 +14,7 @@ mod prefetch;
 mod slots;
 mod tail;
 
-pub(crate) use entry::entry_cost;
 pub use entry::{DEADLINE_OVERHEAD, ENTRY_OVERHEAD, EntryRef};
+pub(crate) use entry::{Entry, entry_cost};
 pub(crate) use map_store::{Doomed, Located, MapStore, Write};
 pub use tail::{Change, ChangeKind, TailRead};

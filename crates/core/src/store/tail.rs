@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{GridTime, Version};
 use crate::limits::{WATCH_LINGER, WATCH_TAIL_BYTES};
 
 /// What happened to an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// It was written: the change carries the new value.
     Put,
@@ -76,13 +77,20 @@ impl Tail {
         }
     }
 
-    /// Up to `limit` bytes of changes after `from`, and at least one if there is any; `position` is the partition's.
-    pub(super) fn read(&mut self, from: Version, position: Version, limit: usize, now: GridTime) -> TailRead {
+    /// Up to `limit` bytes of changes after `from`, and at least one if there is any that is not behind `committed`.
+    pub(super) fn read(
+        &mut self,
+        from: Version,
+        committed: Version,
+        limit: usize,
+        now: GridTime,
+    ) -> TailRead {
         self.last_read = self.last_read.max(now);
         let first = self.changes.partition_point(|change| change.version <= from);
+        let end = self.changes.partition_point(|change| change.version <= committed).max(first);
         let mut taken = 0;
         let mut bytes = 0;
-        for change in self.changes.range(first..) {
+        for change in self.changes.range(first..end) {
             bytes += size(change);
             if taken > 0 && bytes > limit {
                 break;
@@ -90,9 +98,18 @@ impl Tail {
             taken += 1;
         }
         let changes: Vec<Change> = self.changes.range(first..first + taken).cloned().collect();
-        let more = first + taken < self.changes.len();
-        let reached = if more { changes.last().map_or(from, |change| change.version) } else { position };
+        let more = first + taken < end;
+        let reached = if more { changes.last().map(|change| change.version) } else { Some(committed) };
+        let reached = reached.unwrap_or(from).max(from);
         TailRead { missed: from < self.complete_after, position: reached, changes, more }
+    }
+
+    /// Forgets the changes after a position.
+    pub(super) fn take_back(&mut self, after: Version) {
+        while let Some(gone) = self.changes.pop_back_if(|change| change.version > after) {
+            self.bytes -= size(&gone);
+        }
+        self.complete_after = self.complete_after.min(after);
     }
 
     pub(super) fn is_abandoned(&self, now: GridTime) -> bool {

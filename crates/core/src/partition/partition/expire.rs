@@ -1,36 +1,45 @@
 //! What is due by time in a partition.
 
 use super::Partition;
-use crate::ids::{GridTime, MapId, Slot, Version};
+use super::ledger::Changes;
+use crate::ids::{GridTime, MapId, Slot};
 use crate::limits::{CLIENT_ID_LIFE, EXPIRE_ENTRIES, HORIZON_STEP};
 use crate::partition::Access;
-use crate::store::{ChangeKind, MapStore};
+use crate::partition::mutation::Mutation;
+use crate::store::{ChangeKind, Doomed, MapStore};
 
 impl Partition {
     /// Does what is due by time: expires entries, frees memory, drops what nobody asks for any more. Bounded; whether to call
     /// again soon because more is due.
     pub fn tick(&mut self, now: GridTime) -> bool {
-        self.completions.raise_horizon(now.before(CLIENT_ID_LIFE).down_to(HORIZON_STEP));
-        if let Some(doomed) = self.doomed.last_mut()
-            && doomed.free_some()
-        {
-            self.doomed.pop();
+        let horizon = now.before(CLIENT_ID_LIFE).down_to(HORIZON_STEP);
+        if horizon > self.completions.horizon() {
+            self.completions.raise_horizon(horizon);
+            self.ledger.note(&Mutation::RaiseHorizon { to: horizon }, || None);
         }
+        let all_freed = self.free_some();
         let mut left = EXPIRE_ENTRIES;
         for (map, store) in &mut self.maps {
-            self.ledger.change(*map, store, |store, position| {
+            self.ledger.change(*map, store, |store, changes| {
                 store.drop_abandoned_tail(now);
-                expire_some(store, position, now, &mut left);
+                expire_some(store, changes, now, &mut left);
             });
         }
-        left == 0 || !self.doomed.is_empty()
+        left == 0 || !all_freed
+    }
+
+    /// Frees a slice of what is gone for everybody; whether that was all.
+    pub fn free_some(&mut self) -> bool {
+        let doomed = &mut self.ledger.doomed;
+        doomed.pop_if(Doomed::free_some);
+        doomed.is_empty()
     }
 
     /// Expires what is due in a map, within the bound of one turn; whether nothing due is left.
     pub fn expire_due(&mut self, map: MapId, now: GridTime) -> bool {
         let mut left = EXPIRE_ENTRIES;
         if let Some(store) = self.maps.get_mut(&map) {
-            self.ledger.change(map, store, |store, position| expire_some(store, position, now, &mut left));
+            self.ledger.change(map, store, |store, changes| expire_some(store, changes, now, &mut left));
         }
         left > 0
     }
@@ -50,12 +59,12 @@ impl Partition {
     }
 }
 
-fn expire_some(store: &mut MapStore, position: &mut Version, now: GridTime, left: &mut usize) {
+fn expire_some(store: &mut MapStore, changes: &mut Changes<'_>, now: GridTime, left: &mut usize) {
     let mut checks = *left;
     while *left > 0 {
         let Some(slot) = store.next_expired(now, &mut checks) else { break };
         *left -= 1;
-        store.remove(slot, ChangeKind::Expired, position.advance());
+        changes.remove(store, slot, ChangeKind::Expired);
     }
     *left = (*left).min(checks);
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::Partition;
+use super::ledger::Changes;
 use crate::ids::{GridTime, Slot, Version};
 use crate::limits::EVICTIONS_PER_WRITE;
 use crate::partition::{Access, Refusal, TtlChoice};
-use crate::store::{ChangeKind, Located, MapStore, Write, entry_cost};
+use crate::store::{ChangeKind, Located, MapStore, entry_cost};
 
 #[derive(Clone, Copy)]
 pub(super) struct NewValue<'a> {
@@ -59,18 +60,13 @@ impl Partition {
             Located::Nowhere(_) => created,
         };
         check_room(at, held, growth)?;
-        ledger.change(at.map.id, store, |store, position| {
+        ledger.change(at.map.id, store, |store, changes| {
             if let Some(share) = share.filter(|_| growth > 0) {
                 let room = share.checked_sub(growth).ok_or(NoRoom);
-                room.and_then(|target| make_room(store, position, at, (located.slot(), target)))
+                room.and_then(|target| make_room(store, changes, at, (located.slot(), target)))
                     .map_err(|NoRoom| Refusal::MapFull { share })?;
             }
-            let write = Write { value: new.bytes, version: position.advance(), deadline };
-            match located {
-                Located::At(slot) => store.replace(slot, &write, at.now),
-                Located::Nowhere(vacant) => drop(store.create(vacant, key, &write, at.now)),
-            }
-            Ok(write.version)
+            Ok(changes.put(store, (located, key), (new.bytes, deadline), at.now))
         })
     }
 }
@@ -86,7 +82,7 @@ struct NoRoom;
 /// Evicts until the map holds at most `target` bytes here.
 fn make_room(
     store: &mut MapStore,
-    position: &mut Version,
+    changes: &mut Changes<'_>,
     at: &Access<'_>,
     (keep, target): (Option<Slot>, u64),
 ) -> Result<(), NoRoom> {
@@ -95,7 +91,7 @@ fn make_room(
             return Ok(());
         }
         let victim = store.victim(at.now, at.map.options.eviction, keep).ok_or(NoRoom)?;
-        store.remove(victim, ChangeKind::Evicted, position.advance());
+        changes.remove(store, victim, ChangeKind::Evicted);
     }
     if store.entry_bytes() <= target { Ok(()) } else { Err(NoRoom) }
 }
