@@ -60,9 +60,9 @@ pub(crate) enum Failure {
     #[error("some of the call may have taken effect, the rest has not: {0}")]
     HalfWay(Box<Failure>),
     #[error(
-        "another module of function {function} began the call and cannot finish it: call anew for what is left"
+        "another version of function {function} began the call and cannot finish it: call anew for what is left"
     )]
-    AnotherModule { function: String },
+    AnotherExport { function: String },
     #[error("the cursor is not one of a scan of this map")]
     Cursor,
     #[error("the token is not one of a watch of this map")]
@@ -164,7 +164,7 @@ impl Failure {
             Self::Function(problem) => function_facts(problem),
             Self::Shared(failure) => failure.facts(),
             Self::HalfWay(failure) => Facts { outcome: v1::Outcome::InDoubt, ..failure.facts() },
-            Self::AnotherModule { function } => {
+            Self::AnotherExport { function } => {
                 Facts::new(Code::FailedPrecondition, "MODULE_GONE").with("function", function)
             }
             Self::FunctionFailed { code, message } => Facts::new(Code::FailedPrecondition, "FUNCTION_FAILED")

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dashmap::DashMap;
 use tokio::sync::mpsc;
 use wattle_core::control::{Function, FunctionOptions, FunctionState, FunctionVersion};
-use wattle_core::ids::ModuleHash;
+use wattle_core::ids::ModuleExport;
 use wattle_core::limits::{CPU_BUDGET, FUNCTIONS};
 use wattle_core::name::Name;
 use wattle_wasm::{Budget, Call, Isolation, Module};
@@ -22,7 +22,7 @@ use super::pace::Pace;
 pub(crate) struct ActiveFunction {
     name: Name,
     version: u32,
-    hash: Arc<ModuleHash>,
+    export: Arc<ModuleExport>,
     module: Arc<Module>,
     /// The function's place in the module's manifest: what request frames name it by.
     export_index: u32,
@@ -189,7 +189,7 @@ impl Catalog {
         Ok(ActiveFunction {
             name: name.clone(),
             version: version.number,
-            hash: Arc::new(version.module),
+            export: Arc::new(ModuleExport { module: version.module, name: version.export.clone() }),
             module: loader.ready(&version.module)?,
             export_index: version.export_index,
             read_only: version.read_only,
@@ -217,9 +217,9 @@ impl ActiveFunction {
         self.version
     }
 
-    /// The hash of the module as uploaded.
-    pub(crate) fn module_hash(&self) -> &Arc<ModuleHash> {
-        &self.hash
+    /// What runs: versions that differ only in their options have the same.
+    pub(crate) fn export(&self) -> &Arc<ModuleExport> {
+        &self.export
     }
 
     /// Why it must not run any more, if so: calls that resolved it before it was suspended ask again.

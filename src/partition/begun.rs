@@ -1,9 +1,9 @@
-//! What partitions know of a call on many entries that comes again: asked before it runs, for what one module has begun no other
-//! may go on with.
+//! What partitions know of a call on many entries that comes again: asked before it runs if the caller does not say it, for what
+//! one export has begun no other may go on with.
 
 use std::sync::Arc;
 
-use wattle_core::ids::{ModuleHash, RequestId};
+use wattle_core::ids::{ModuleExport, RequestId};
 use wattle_core::partition::{Admission, Answer, Completion, Recorded};
 use wattle_strand::Turn;
 
@@ -11,15 +11,15 @@ use super::partitions::{Partitions, Shard, Worker};
 use crate::failure::Failure;
 use crate::request::SCANS;
 
-/// What earlier attempts of a call have changed.
+/// What earlier attempts of a call have done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Begun {
     /// Nothing that is known.
     No,
     /// Something, or it is forgotten what.
     Somehow,
-    /// Something, by a function of this module.
-    By(Arc<ModuleHash>),
+    /// Something, by this.
+    By(Arc<ModuleExport>),
 }
 
 impl Begun {
@@ -27,9 +27,9 @@ impl Begun {
         match admission {
             Admission::Fresh => Self::No,
             Admission::InDoubt => Self::Somehow,
-            Admission::Known(Completion::Sweep { module, .. }) => Self::By(Arc::clone(module)),
+            Admission::Known(Completion::Sweep { export, .. }) => Self::By(Arc::clone(export)),
             Admission::Known(Completion::Results(results)) => {
-                results.iter().find_map(module).map_or(Self::Somehow, |module| Self::By(Arc::clone(module)))
+                results.iter().find_map(export).map_or(Self::Somehow, |export| Self::By(Arc::clone(export)))
             }
         }
     }
@@ -43,9 +43,9 @@ impl Begun {
     }
 }
 
-fn module(result: &Recorded) -> Option<&Arc<ModuleHash>> {
+fn export(result: &Recorded) -> Option<&Arc<ModuleExport>> {
     match result {
-        Recorded::Applied(Answer::Processed { module, .. }) => Some(module),
+        Recorded::Applied(Answer::Processed { export, .. }) => Some(export),
         Recorded::Applied(_) | Recorded::Refused(_) | Recorded::Again => None,
     }
 }

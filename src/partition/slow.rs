@@ -172,8 +172,8 @@ impl SlowPart {
         let ran = run_batch(worker, shard, &call, &targets, |processed| {
             let result = match processed.result {
                 Ok(response) => {
-                    let module = Arc::clone(function.module_hash());
-                    OwnedResult::Answer(Answer::Processed { response: response.into(), module })
+                    let export = Arc::clone(function.export());
+                    OwnedResult::Answer(Answer::Processed { response: response.into(), export })
                 }
                 Err(failure) => OwnedResult::Failed(failure),
             };

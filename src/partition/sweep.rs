@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wattle_core::ids::{ModuleHash, RequestId, Slot};
+use wattle_core::ids::{RequestId, Slot};
 use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES, TURN_TIME, TURNS_TIME};
 use wattle_core::partition::{Admission, Completion, PartRefusal, ScanEnd, ScanRange};
 use wattle_strand::Turn;
@@ -26,13 +26,6 @@ pub(crate) struct Sweep {
     pub(crate) value_bytes: usize,
     /// Whether responses are wanted, or only counts.
     pub(crate) responses: bool,
-}
-
-impl Sweep {
-    /// Whether it may go on with what a function of this module began. What only reads began nothing.
-    fn is_by(&self, module: &ModuleHash) -> bool {
-        **self.function.module_hash() == *module && !self.function.is_read_only()
-    }
 }
 
 /// Where it stands.
@@ -150,10 +143,10 @@ impl SweepTurns {
         let known = shard.with(|partition, moment| match partition.admit(&id) {
             Admission::InDoubt => Err(PartRefusal::InDoubt),
             Admission::Known(Completion::Results(_)) => Err(PartRefusal::ReusedId),
-            Admission::Known(Completion::Sweep { module, next, end, processed, failed, complete }) => {
+            Admission::Known(Completion::Sweep { export, next, end, processed, failed, complete }) => {
                 let range = ScanRange { next: *next, end: *end };
                 let state = State { range, processed: *processed, failed: *failed };
-                Ok(Some((state, *complete, sweep.is_by(module))))
+                Ok(Some((state, *complete, export == sweep.function.export())))
             }
             Admission::Fresh => partition.reserve(&id, moment.room(), record).map(|()| None),
         })?;
@@ -168,7 +161,7 @@ impl SweepTurns {
                 self.progress.complete = complete;
                 if !complete && !is_own {
                     let function = sweep.function.name().to_string();
-                    return Err(Failure::HalfWay(Box::new(Failure::AnotherModule { function })));
+                    return Err(Failure::HalfWay(Box::new(Failure::AnotherExport { function })));
                 }
                 Ok((!complete).then_some(state))
             }
@@ -231,7 +224,7 @@ impl SweepTurns {
     fn keep(&self, shard: &mut Shard, state: &State) {
         let Some(id) = self.recorded_by() else { return };
         let completion = Completion::Sweep {
-            module: Arc::clone(self.sweep.function.module_hash()),
+            export: Arc::clone(self.sweep.function.export()),
             next: state.range.next,
             end: state.range.end,
             processed: state.processed,

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request as Call, Response, Status};
-use wattle_core::control::FunctionVersion;
-use wattle_core::ids::{ModuleHash, RequestId};
+use wattle_core::ids::{ModuleExport, ModuleHash, RequestId};
 use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS, REQUEST_BYTES, SCAN_BYTES};
 use wattle_core::partition::{Answer, Outcome};
 use wattle_proto::v1;
@@ -49,25 +48,41 @@ impl Compute {
         named.iter().map(index).collect::<Option<_>>().ok_or(Failure::Argument { field, problem })
     }
 
+    /// What has begun a call: what its caller says, else what its partitions know, also those where it does not run now: no two
+    /// exports work on one call.
+    async fn begun(
+        &self,
+        said: Option<v1::ModuleExport>,
+        id: Option<RequestId>,
+        partitions: impl Iterator<Item = u16>,
+    ) -> Result<Begun, Failure> {
+        let Some(v1::ModuleExport { module, export }) = said else {
+            return self.grid.partitions.begun(id, partitions).await;
+        };
+        let problem = "its module is named by 64 hexadecimal digits";
+        let module = ModuleHash::parse(&module).ok_or(Failure::Argument { field: "export", problem })?;
+        Ok(Begun::By(Arc::new(ModuleExport { module, name: export })))
+    }
+
     /// What a call runs: what has begun it, else what its function's name stands for now.
     async fn function(&self, name: &str, begun: &Begun) -> Result<Arc<ActiveFunction>, Failure> {
         let current = self.grid.catalog.resolve(name)?;
-        let module = match begun {
-            Begun::By(module) if *module != *current.module_hash() || current.is_read_only() => **module,
+        let export = match begun {
+            Begun::By(export) if export != current.export() => export,
             Begun::By(_) | Begun::Somehow | Begun::No => return Ok(current),
         };
-        let began = |version: &&FunctionVersion| version.module == module && !version.read_only;
         let version = self.grid.control.read(|state| {
-            state.function(name).and_then(|function| function.versions.iter().find(began).cloned())
+            let mut versions = state.function(name)?.versions.iter();
+            versions.find(|version| version.runs(export)).cloned()
         });
-        let gone = || Failure::AnotherModule { function: name.to_owned() };
+        let gone = || Failure::AnotherExport { function: name.to_owned() };
         let version = version.ok_or_else(gone)?;
         let grid = Arc::clone(&self.grid);
         let load = move || grid.catalog.former(current.name(), &version, &grid.loader);
         match tokio::task::spawn_blocking(load).await {
             Ok(Ok(function)) => Ok(Arc::new(function)),
             Ok(Err(error)) => {
-                tracing::warn!(function = name, %module, %error, "a module that has begun a call cannot be loaded");
+                tracing::warn!(function = name, module = %export.module, %error, "what has begun a call cannot be loaded");
                 Err(gone())
             }
             Err(_panicked) => Err(Failure::Internal { what: "loading a module panicked" }),
@@ -86,8 +101,8 @@ impl ComputeService for Compute {
         let mut answer = Err(Failure::Internal { what: "an invocation had no result" });
         let request = Request { id, names, function: None, source };
         self.grid.perform(request, &mut |_, result| answer = result.and_then(processed)).await?;
-        let (response, module) = answer?;
-        let (outcome, module) = (v1::Outcome::Applied.into(), module.to_string());
+        let (response, export) = answer?;
+        let (outcome, module) = (v1::Outcome::Applied.into(), export.module.to_string());
         Ok(Response::new(v1::InvokeResponse { response, outcome, module }))
     }
 
@@ -103,7 +118,7 @@ impl ComputeService for Compute {
         let answered = self.partitions("answered_partitions", &request.answered_partitions)?;
         let of = |key: &Bytes| self.grid.partitions.of(key);
         let involved: BTreeSet<u16> = request.keys.iter().map(of).collect();
-        let begun = self.grid.partitions.begun(id, involved.into_iter()).await?;
+        let begun = self.begun(request.export.take(), id, involved.into_iter()).await?;
         request.keys.retain(|key| !answered.contains(&of(key)));
         let function = self.function(&request.function, &begun).await.map_err(Arc::new);
         let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
@@ -131,8 +146,7 @@ impl ComputeService for Compute {
             partitions.extend(0..self.grid.partitions.count());
         }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
-        // Also where it does not run now: no two modules work on one call.
-        let begun = self.grid.partitions.begun_anywhere(id).await?;
+        let begun = self.begun(request.export, id, 0..self.grid.partitions.count()).await?;
         let refuse = |failure| begun.refuse(failure);
         let sweep = Arc::new(Sweep {
             function: self.function(&request.function, &begun).await.map_err(refuse)?,
@@ -146,10 +160,10 @@ impl ComputeService for Compute {
     }
 }
 
-/// The response of an invocation, and the module that ran.
-fn processed(outcome: Outcome<'_>) -> Result<(Bytes, Arc<ModuleHash>), Failure> {
+/// The response of an invocation, and what ran.
+fn processed(outcome: Outcome<'_>) -> Result<(Bytes, Arc<ModuleExport>), Failure> {
     match outcome {
-        Outcome::Answer(Answer::Processed { response, module }) => Ok((response.into(), module)),
+        Outcome::Answer(Answer::Processed { response, export }) => Ok((response.into(), export)),
         Outcome::Answer(_) | Outcome::Entry(_) => {
             Err(Failure::Internal { what: "an invocation had the result of another operation" })
         }
@@ -170,6 +184,7 @@ async fn invoke_keys(
     let mut results: Vec<v1::EntryResult> =
         request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
     let names = vec![request.map, request.function];
+    let export = function.as_ref().ok().map(|function| wire_export(function));
     let request = Request { id, names, function: Some(function), source };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, _)) => results[place].response = response,
@@ -191,8 +206,16 @@ async fn invoke_keys(
         }
     }
     let involved = u32::try_from(parts.iter().filter(|part| part.complete).count()).unwrap_or(u32::MAX);
-    parts.iter_mut().for_each(|part| part.partitions = involved);
+    for part in &mut parts {
+        part.partitions = involved;
+        part.export.clone_from(&export);
+    }
     Ok((parts, message))
+}
+
+fn wire_export(function: &ActiveFunction) -> v1::ModuleExport {
+    let export = function.export();
+    v1::ModuleExport { module: export.module.to_string(), export: export.name.clone() }
 }
 
 /// Keeps what a stream is counted by as long as the stream.
@@ -212,9 +235,11 @@ fn sweep_all(
     partitions: BTreeSet<u16>,
 ) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
     let involved = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+    let export = wire_export(&sweep.function);
     let progress = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
     let progress = stream::iter(partitions).map(progress).flatten_unordered(PARTITIONS_AT_ONCE);
-    progress.map(move |part| Ok(v1::InvokePart { partitions: involved, ..part }))
+    progress
+        .map(move |part| Ok(v1::InvokePart { partitions: involved, export: Some(export.clone()), ..part }))
 }
 
 /// The answers of one partition. The next turn is taken when the last answer is on its way: a slow reader slows the call.

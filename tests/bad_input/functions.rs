@@ -92,6 +92,27 @@ async fn partitions_that_a_call_names_are_among_those_of_the_grid() {
 }
 
 #[tokio::test]
+async fn what_a_repetition_says_that_ran_is_of_a_module() {
+    let scene = Scene::start().await;
+    scene.upload("count", &Guest::counter()).await.unwrap();
+    let mut wire = Wire::to(&scene.node).await;
+    for bad in [String::new(), "5c".repeat(31), "zz".repeat(32)] {
+        let export = Some(v1::ModuleExport { module: bad, export: "counter".to_owned() });
+        let (function, map, keys) = ("count".to_owned(), MAP.to_owned(), vec![KEY.into()]);
+        let keys = v1::InvokeKeysRequest { function, map, keys, export, ..Default::default() };
+        let (function, map, export) = ("count".to_owned(), MAP.to_owned(), keys.export.clone());
+        let all = v1::InvokeAllRequest { function, map, export, ..Default::default() };
+        let of_keys = wire.compute.invoke_keys(keys).await.unwrap_err();
+        let of_all = wire.compute.invoke_all(all).await.unwrap_err();
+        for status in [of_keys, of_all] {
+            assert!(status.message().starts_with("export: "), "{status}");
+            assert_eq!(facts(&status), refused(Code::InvalidArgument, "INVALID_ARGUMENT", "NOT_APPLIED"));
+        }
+        scene.check_unharmed().await;
+    }
+}
+
+#[tokio::test]
 async fn an_argument_has_at_most_1_mib() {
     let scene = Scene::start().await;
     // Unoptimised, copying a MiB into a fresh instance can take more than the 10 ms of a usual budget.

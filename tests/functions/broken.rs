@@ -1,15 +1,16 @@
 //! Calls on many entries over connections that break: the client repeats them, and each entry is processed once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use wattle::config::RawConfig;
 use wattle_client::{
-    Answer, Client, InvokeSummary, Operation, Options, Outcome, PutOptions, RawMap, Responses,
+    Answer, Client, InvokeStream, InvokeSummary, Operation, Options, Outcome, PutOptions, RawMap, Responses,
+    UploadOptions,
 };
 
 use crate::harness::TestNode;
-use crate::harness::examples::upload;
+use crate::harness::examples::{example, upload};
 use crate::harness::proxy::Proxy;
 
 /// Far more in one partition than a message tells of, and some in most others.
@@ -135,4 +136,70 @@ async fn a_key_that_was_told_to_be_refused_is_not_run_when_the_call_is_repeated(
 #[tokio::test]
 async fn a_key_of_a_partition_that_was_not_complete_is_told_what_became_of_it_in_the_end() {
     check_refusals_stand(1).await;
+}
+
+/// A function that only reads, and fails for each entry, over a connection that breaks.
+struct Failing {
+    node: TestNode,
+    proxy: Proxy,
+    keys: Vec<String>,
+    broken: RawMap,
+}
+
+async fn upload_export(client: &Client, package: &str, export: &str) {
+    let options = UploadOptions::new().export(export);
+    client.functions().upload("f", example(package), &options).await.unwrap();
+}
+
+impl Failing {
+    async fn start(partitions: u16) -> Self {
+        let keys: Vec<String> = (0..3000).map(|n| format!("{n:01000}")).collect();
+        let node = TestNode::with(RawConfig { partitions: Some(partitions), ..RawConfig::default() });
+        let client = node.client().await;
+        upload_export(&client, "debit", "balance").await;
+        let zeros = keys.iter().map(|key| (key.clone(), "0"));
+        for written in client.raw_map("m").put_many(zeros, PutOptions::new()).await.unwrap() {
+            written.unwrap();
+        }
+        let proxy = Proxy::cutting(&node, MOST).await;
+        let broken = Client::connect(Options::new(proxy.endpoint()).connections(1)).await.unwrap();
+        Self { broken: broken.raw_map("m"), node, proxy, keys }
+    }
+
+    /// As soon as something is told, the name stands for a function that writes.
+    async fn check_nothing_is_written(self, mut parts: InvokeStream) {
+        let client = self.node.client().await;
+        let mut flipped = false;
+        let mut told = BTreeSet::new();
+        while let Some(part) = parts.next().await.unwrap() {
+            if !flipped {
+                upload_export(&client, "counter", "add").await;
+                flipped = true;
+            }
+            assert_eq!((part.failed, part.error.is_none()), (part.processed, true));
+            for entry in part.entries {
+                assert_eq!(entry.response.unwrap_err().outcome(), Some(Outcome::NotApplied));
+                told.insert(entry.key);
+            }
+        }
+        assert_eq!(self.proxy.connections(), MOST.len() + 1, "the first one broke");
+        assert_eq!(told.len(), self.keys.len());
+        for value in client.raw_map("m").get_many(self.keys).await.unwrap() {
+            assert_eq!(value.unwrap().value, "0");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_on_all_entries_that_only_reads_goes_on_so_when_the_name_moves_on() {
+    let failing = Failing::start(1).await;
+    let parts = failing.broken.invoke_all("f", "", Responses::Collect).await.unwrap();
+    failing.check_nothing_is_written(parts).await;
+}
+
+#[tokio::test]
+async fn a_call_on_keys_that_only_reads_goes_on_so_when_the_name_moves_on() {
+    let failing = Failing::start(271).await;
+    let parts = failing.broken.invoke_keys("f", failing.keys.clone(), "").await.unwrap();
+    failing.check_nothing_is_written(parts).await;
 }

@@ -28,6 +28,17 @@ const WRITE_KEY: &str = "
   (i32.store offset=20 (i32.const 2048) (local.get $key-length))
   (i32.const 2048)";
 
+const KEEP: &str = "(i32.const 2048)";
+
+/// Of two functions, the first empties the value and the second writes the key.
+const EMPTY_OR_KEY: &str = "
+  (global.set $arena (i32.const 1048576))
+  (memory.fill (i32.const 2048) (i32.const 0) (i32.const 40))
+  (i32.store8 offset=8 (i32.const 2048) (i32.const 1))
+  (i32.store offset=16 (i32.const 2048) (local.get $key))
+  (i32.store offset=20 (i32.const 2048) (select (local.get $key-length) (i32.const 0) (local.get $function)))
+  (i32.const 2048)";
+
 fn key(n: usize) -> Bytes {
     format!("k{n}").into()
 }
@@ -38,7 +49,12 @@ fn number(n: u64) -> Bytes {
 
 /// Uploads another version of `f`, which runs from now on.
 async fn upload(node: &TestNode, guest: &Guest) {
-    let patient = UploadOptions::new().cpu_budget(std::time::Duration::from_millis(100));
+    upload_export(node, guest, "").await;
+}
+
+/// The same with one of several functions of a guest.
+async fn upload_export(node: &TestNode, guest: &Guest, export: &str) {
+    let patient = UploadOptions::new().cpu_budget(std::time::Duration::from_millis(100)).export(export);
     node.client().await.functions().upload("f", guest.module(), &patient).await.unwrap();
 }
 
@@ -134,24 +150,101 @@ async fn a_call_on_all_runs_where_it_is_asked_to_and_by_the_module_that_began_it
     assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
 }
 
+/// One version of the function is the one export of a module, the next is the other.
 #[tokio::test]
-async fn a_call_on_all_ends_although_its_function_only_reads_by_now() {
+async fn a_call_is_finished_by_the_export_that_began_it() {
     let (node, mut wire) = scene().await;
+    let guest = Guest::simple(EMPTY_OR_KEY).named("empty").and("key");
+    upload_export(&node, &guest, "empty").await;
+    let one = v1::InvokeAllRequest { partitions: vec![partition(1)], ..all(wire.id(1)) };
+    let mut parts = wire.compute.invoke_all(one).await.unwrap().into_inner();
+    while let Some(part) = parts.next().await {
+        assert_eq!(part.unwrap().error, None);
+    }
+    answers(&wire, keys(&[1], wire.id(2))).await;
+    upload_export(&node, &guest, "key").await;
+    answers(&wire, keys(&[1, 2], wire.id(2))).await;
+    assert_eq!(wire.value(M, "k2").await.unwrap(), Bytes::new());
+    fill(&mut wire, [key(2)].into_iter()).await;
+    assert_eq!(finish(&mut wire, 1).await, ENTRIES as u64);
+    assert_eq!(values(&mut wire).await, vec![Bytes::new(); ENTRIES]);
+    assert_eq!(finish(&mut wire, 3).await, ENTRIES as u64);
+    assert_eq!(values(&mut wire).await, (0..ENTRIES).map(key).collect::<Vec<_>>());
+}
+
+/// Begins a call on all entries, and goes away in the middle of a partition, which it returns.
+async fn begin_partition(wire: &mut Wire, sequence: u64) -> u32 {
     // In one partition, and more than its turns take before they give way.
-    fill(&mut wire, (0..MANY).map(|n| format!("{{t}}{n}").into())).await;
-    let mut parts = wire.compute.invoke_all(all(wire.id(1))).await.unwrap().into_inner();
+    fill(wire, (0..MANY).map(|n| format!("{{t}}{n}").into())).await;
+    let mut parts = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap().into_inner();
     loop {
         let part = parts.next().await.unwrap().unwrap();
         if !part.complete {
-            break;
+            return part.partition;
         }
     }
-    drop(parts);
-    upload(&node, &Guest::simple("(i32.const 2048)").read_only()).await;
+}
+
+#[tokio::test]
+async fn a_call_on_all_ends_although_its_function_only_reads_by_now() {
+    let (node, mut wire) = scene().await;
+    begin_partition(&mut wire, 1).await;
+    upload(&node, &Guest::simple(KEEP).read_only()).await;
     assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(0), "half-way");
     assert_eq!(finish(&mut wire, 1).await, (ENTRIES + MANY) as u64);
     assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
     assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(1));
+}
+
+/// What ran, as all parts of an answer say it.
+async fn ran(answer: tonic::Response<tonic::Streaming<v1::InvokePart>>) -> v1::ModuleExport {
+    let mut parts = answer.into_inner();
+    let mut ran = None;
+    while let Some(part) = parts.next().await {
+        let part = part.unwrap();
+        assert_eq!(part.error, None);
+        let export = part.export.unwrap();
+        assert_eq!(*ran.get_or_insert_with(|| export.clone()), export);
+    }
+    ran.unwrap()
+}
+
+/// It only reads, so no partition knows that it ran.
+#[tokio::test]
+async fn a_call_goes_on_with_what_it_says_that_ran() {
+    let (node, mut wire) = scene().await;
+    upload(&node, &Guest::simple(KEEP).named("keep").read_only()).await;
+    let read = ran(wire.compute.invoke_all(all(wire.id(1))).await.unwrap()).await;
+    assert_eq!((read.module.len(), read.export.as_str()), (64, "keep"));
+    assert_eq!(ran(wire.compute.invoke_keys(keys(&[1, 2], wire.id(2))).await.unwrap()).await, read);
+    upload(&node, &Guest::simple(WRITE_KEY)).await;
+    let all = v1::InvokeAllRequest { export: Some(read.clone()), ..all(wire.id(1)) };
+    let keys = v1::InvokeKeysRequest { export: Some(read.clone()), ..keys(&[1, 2], wire.id(2)) };
+    assert_eq!(ran(wire.compute.invoke_all(all.clone()).await.unwrap()).await, read);
+    assert_eq!(ran(wire.compute.invoke_keys(keys.clone()).await.unwrap()).await, read);
+    replace(&node, &Guest::simple(WRITE_KEY)).await;
+    let refused = wire.compute.invoke_all(all).await.unwrap_err();
+    assert_eq!(facts(&refused), refusal(Code::FailedPrecondition, "MODULE_GONE", "IN_DOUBT"));
+    let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
+    let refused = [1, 2].map(|n| (key(n), Bytes::new(), refused.clone()));
+    assert_eq!(answers(&wire, keys).await, refused);
+    assert_eq!(values(&mut wire).await, vec![number(0); ENTRIES]);
+}
+
+#[tokio::test]
+async fn a_partition_is_not_finished_by_another_export_than_began_it_whatever_the_call_says() {
+    let (node, mut wire) = scene().await;
+    let begun = begin_partition(&mut wire, 1).await;
+    upload(&node, &Guest::simple(WRITE_KEY)).await;
+    let one = |request_id| v1::InvokeAllRequest { partitions: vec![partition(1)], ..all(request_id) };
+    let export = Some(ran(wire.compute.invoke_all(one(None)).await.unwrap()).await);
+    let again = v1::InvokeAllRequest { partitions: vec![begun], export, ..all(wire.id(1)) };
+    let mut parts = wire.compute.invoke_all(again).await.unwrap().into_inner();
+    let part = parts.next().await.unwrap().unwrap();
+    let error = part.error.unwrap();
+    assert_eq!((error.reason.as_str(), error.outcome()), ("MODULE_GONE", v1::Outcome::InDoubt));
+    assert!(part.complete && part.processed > 0, "what is done is told");
+    assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(0));
 }
 
 #[tokio::test]

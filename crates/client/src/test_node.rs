@@ -34,6 +34,8 @@ pub(crate) struct InvokeRequest {
     pub(crate) sequence: u64,
     /// The partitions that it names: where it runs, or whose keys it leaves out.
     pub(crate) partitions: Vec<u32>,
+    /// What it is to go on with.
+    pub(crate) export: Option<v1::ModuleExport>,
 }
 
 /// The answers to come, and the requests that came. A call without an answer waits for ever.
@@ -197,8 +199,9 @@ impl Services {
         &self,
         id: Option<v1::RequestId>,
         partitions: Vec<u32>,
+        export: Option<v1::ModuleExport>,
     ) -> Answer<Answers<v1::InvokePart>> {
-        let asked = id.map(|id| InvokeRequest { sequence: id.sequence, partitions });
+        let asked = id.map(|id| InvokeRequest { sequence: id.sequence, partitions, export });
         self.0.invoke_requests.lock().unwrap().extend(asked);
         Ok(Response::new(stream::iter(or_wait(next(&self.0.invokes)).await).boxed()))
     }
@@ -211,15 +214,15 @@ impl ComputeService for Services {
     type InvokeKeysStream = Answers<v1::InvokePart>;
 
     async fn invoke_keys(&self, request: Request<v1::InvokeKeysRequest>) -> Answer<Self::InvokeKeysStream> {
-        let v1::InvokeKeysRequest { request_id, answered_partitions, .. } = request.into_inner();
-        self.parts(request_id, answered_partitions).await
+        let v1::InvokeKeysRequest { request_id, answered_partitions, export, .. } = request.into_inner();
+        self.parts(request_id, answered_partitions, export).await
     }
 
     type InvokeAllStream = Answers<v1::InvokePart>;
 
     async fn invoke_all(&self, request: Request<v1::InvokeAllRequest>) -> Answer<Self::InvokeAllStream> {
-        let v1::InvokeAllRequest { request_id, partitions, .. } = request.into_inner();
-        self.parts(request_id, partitions).await
+        let v1::InvokeAllRequest { request_id, partitions, export, .. } = request.into_inner();
+        self.parts(request_id, partitions, export).await
     }
 }
 

@@ -13,7 +13,7 @@ use wattle_frame::pipeline::{
 };
 use wattle_proto::v1;
 
-use crate::test_node::{PipelineStep, TestNode};
+use crate::test_node::{InvokeRequest, PipelineStep, TestNode};
 use crate::{
     Answer, Batch, Client, Error, InvokeStream, Operation, Options, Outcome, Pipeline, PipelineOptions,
     PutOptions, Responses, RetryPolicy, ScanOptions, WatchFrom,
@@ -139,10 +139,23 @@ async fn a_change_without_a_request_id_is_repeated_only_when_it_changed_nothing(
     assert_eq!(*node.script.delete_requests.lock().unwrap(), 2);
 }
 
+fn ran() -> v1::ModuleExport {
+    v1::ModuleExport { module: "5c".repeat(32), export: "f".to_owned() }
+}
+
 fn part(partition: u32, processed: u64, key: &'static str, complete: bool) -> Result<v1::InvokePart, Status> {
     let entry = v1::EntryResult { key: Bytes::from_static(key.as_bytes()), ..Default::default() };
     let entries = if key.is_empty() { Vec::new() } else { vec![entry] };
-    Ok(v1::InvokePart { partition, processed, entries, complete, partitions: 2, ..Default::default() })
+    let export = Some(ran());
+    Ok(v1::InvokePart {
+        partition,
+        processed,
+        entries,
+        complete,
+        partitions: 2,
+        export,
+        ..Default::default()
+    })
 }
 
 /// Of each part: the partition, the new entries, whose answers there are, whether it went on.
@@ -155,10 +168,14 @@ async fn read_parts(mut parts: InvokeStream) -> Vec<(u32, u64, Vec<Bytes>, bool)
     read
 }
 
-/// Of each call on many entries: its sequence, and the partitions that it named.
-fn invoked(node: &TestNode) -> Vec<(u64, Vec<u32>)> {
+/// Of each call on many entries: its sequence, the partitions that it named, and whether it goes on with what ran.
+fn invoked(node: &TestNode) -> Vec<(u64, Vec<u32>, bool)> {
     let requests = node.script.invoke_requests.lock().unwrap();
-    requests.iter().map(|request| (request.sequence, request.partitions.clone())).collect()
+    let goes_on = |export: &v1::ModuleExport| *export == ran();
+    let of = |request: &InvokeRequest| {
+        (request.sequence, request.partitions.clone(), request.export.as_ref().is_some_and(goes_on))
+    };
+    requests.iter().map(of).collect()
 }
 
 #[tokio::test]
@@ -180,7 +197,7 @@ async fn a_broken_call_on_all_entries_goes_on_under_the_same_id() {
     ];
     assert_eq!(read_parts(parts).await, expected);
     // Where it is to run.
-    assert_eq!(invoked(&node), [(2, vec![]), (2, vec![1]), (2, vec![1])]);
+    assert_eq!(invoked(&node), [(2, vec![], false), (2, vec![1], true), (2, vec![1], true)]);
 }
 
 #[tokio::test]
@@ -198,7 +215,7 @@ async fn a_broken_call_on_keys_answers_each_key_once() {
         [(0, 1, vec![Bytes::from("z")], false), (1, 2, vec![Bytes::from("a"), Bytes::from("b")], false)];
     assert_eq!(read_parts(parts).await, expected);
     // Whose keys it leaves out.
-    assert_eq!(invoked(&node), [(2, vec![]), (2, vec![]), (2, vec![0])]);
+    assert_eq!(invoked(&node), [(2, vec![], false), (2, vec![], false), (2, vec![0], true)]);
 }
 
 #[tokio::test]

@@ -211,6 +211,15 @@ impl ModuleHash {
     }
 }
 
+/// What a version of a function runs: one of a module's functions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModuleExport {
+    /// The module.
+    pub module: ModuleHash,
+    /// Which of its functions.
+    pub name: String,
+}
+
 impl fmt::Display for ModuleHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // At once, not byte by byte through the formatter: every answer of an invocation names its module.

@@ -47,11 +47,17 @@ impl Call {
         }
     }
 
-    /// Leaves out the partitions that are complete: what was refused there must not be done any more.
-    fn leave_out(&mut self, told: &Told) {
+    /// Goes on with what ran, and leaves out the partitions that are complete: what was refused there must not be done any more.
+    fn go_on(&mut self, told: &Told) {
         match self {
-            Self::Keys(request) => request.answered_partitions = told.complete_ones().collect(),
-            Self::All(request) => request.partitions = told.open_ones().collect(),
+            Self::Keys(request) => {
+                request.answered_partitions = told.complete_ones().collect();
+                request.export = told.export().cloned();
+            }
+            Self::All(request) => {
+                request.partitions = told.open_ones().collect();
+                request.export = told.export().cloned();
+            }
         }
     }
 }
@@ -59,7 +65,8 @@ impl Call {
 /// The parts of a function that runs on many entries, in the order they are ready.
 ///
 /// When the connection breaks, the call is repeated under its request id, in the partitions that are not complete: no entry is
-/// processed twice, no part is counted twice, and what was told to have changed nothing changes nothing later.
+/// processed twice, no part is counted twice, and what was told to have changed nothing changes nothing later. It goes on with the
+/// version of the function that answered before, whatever the name stands for meanwhile.
 ///
 /// ```no_run
 /// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
@@ -121,7 +128,7 @@ impl InvokeStream {
             };
             self.parts = None;
             self.told.repeat();
-            self.call.leave_out(&self.told);
+            self.call.go_on(&self.told);
             self.has_broken = true;
             // Whatever it ended with, some of the call may be done.
             self.doubt.note(&failure.clone().in_doubt());

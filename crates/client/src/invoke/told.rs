@@ -1,5 +1,5 @@
-//! What the reader of a call's parts has been told, so that a repetition leaves out what is complete, and parts that come again
-//! say only what is new.
+//! What the reader of a call's parts has been told, so that a repetition goes on with what ran and leaves out what is complete, and
+//! parts that come again say only what is new.
 
 use std::collections::HashMap;
 
@@ -24,6 +24,8 @@ pub(super) struct Told {
     /// Of the whole call, as the first stream says: a repetition runs in fewer.
     partitions: u32,
     complete: u32,
+    /// What ran for the first that the reader was told.
+    export: Option<v1::ModuleExport>,
 }
 
 impl Told {
@@ -39,6 +41,11 @@ impl Told {
 
     pub(super) fn is_complete(&self) -> bool {
         self.has_begun() && self.complete == self.partitions
+    }
+
+    /// What ran, if the reader was told anything, and the node says it.
+    pub(super) fn export(&self) -> Option<&v1::ModuleExport> {
+        self.export.as_ref()
     }
 
     /// Partitions that were told to their end.
@@ -90,6 +97,9 @@ impl Told {
         reader.complete = part.complete;
         self.complete += u32::from(part.complete);
         let is_new = part.complete || part.processed > 0 || !part.entries.is_empty() || part.error.is_some();
+        if is_new && self.export.is_none() {
+            self.export.clone_from(&part.export);
+        }
         is_new.then_some(part)
     }
 }
@@ -168,6 +178,20 @@ mod tests {
         let last = v1::InvokePart { partitions: 1, ..complete(part(0, 4, &[])) };
         assert_eq!(told.news(last), Some(complete(part(0, 4, &[]))));
         assert!(told.is_complete());
+    }
+
+    #[test]
+    fn what_ran_is_known_as_soon_as_something_is_told() {
+        let export = |name: &str| v1::ModuleExport { module: String::new(), export: name.to_owned() };
+        let by = |name: &str, part| v1::InvokePart { export: Some(export(name)), ..part };
+        let mut told = Told::default();
+        assert_eq!(told.news(by("idle", part(0, 0, &[]))), None);
+        assert_eq!(told.whole(by("held", part(1, 2, &["a", "b"]))), None);
+        told.repeat();
+        assert_eq!(told.export(), None);
+        told.whole(by("first", complete(part(0, 1, &["z"])))).unwrap();
+        told.whole(by("second", complete(part(1, 1, &["a"])))).unwrap();
+        assert_eq!(told.export(), Some(&export("first")));
     }
 
     #[test]

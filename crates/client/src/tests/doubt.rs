@@ -107,6 +107,7 @@ async fn a_key_of_a_repeated_call_that_found_no_room_is_in_doubt() {
             complete: true,
             partitions: 2,
             failed: 1,
+            ..Default::default()
         })
     };
     let broken = Err(Status::unavailable("restarting"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ModuleHash;
+use crate::ids::{ModuleExport, ModuleHash};
 use crate::limits::{CPU_BUDGET, FUNCTION_VERSIONS, GUEST_MEMORY_BYTES};
 
 /// What a function does, by the world that its module implements.
@@ -56,6 +56,14 @@ pub struct FunctionVersion {
     pub uploaded_ms: u64,
     /// How to run it.
     pub options: FunctionOptions,
+}
+
+impl FunctionVersion {
+    /// Whether this is what it runs.
+    #[must_use]
+    pub fn runs(&self, export: &ModuleExport) -> bool {
+        (self.module, &self.export) == (export.module, &export.name)
+    }
 }
 
 /// Whether calls run.

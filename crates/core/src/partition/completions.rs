@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::operation::{Answer, PartRefusal, Refusal};
-use crate::ids::{ClientId, GridTime, ModuleHash, RequestId, Slot};
+use crate::ids::{ClientId, GridTime, ModuleExport, RequestId, Slot};
 use crate::limits::{COMPLETION_BYTES_PER_CLIENT, COMPLETIONS_PER_CLIENT};
 
 /// The result of one operation, as a retry gets it.
@@ -33,8 +33,8 @@ pub enum Completion {
     Results(SmallVec<[Recorded; 1]>),
     /// A call over the whole partition, up to a slot.
     Sweep {
-        /// The module that runs.
-        module: Arc<ModuleHash>,
+        /// What runs.
+        export: Arc<ModuleExport>,
         /// Entries below this slot are done.
         next: Slot,
         /// The slot count it started with.
@@ -89,7 +89,7 @@ const FIRST_RESULTS: usize = 4;
 /// What a result holds beside its place.
 fn payload(completion: &Completion) -> u64 {
     match completion {
-        // The module's hash is shared by all partitions.
+        // What runs is shared by all partitions.
         Completion::Sweep { .. } => 0,
         Completion::Results(results) => {
             let beside = if results.spilled() { results.capacity() * size_of::<Recorded>() } else { 0 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GridTime, ModuleHash, Version};
+use crate::ids::{GridTime, ModuleExport, Version};
 use crate::limits::RECORD_RESERVE_BYTES;
 use crate::map::MapDescriptor;
 use crate::store::EntryRef;
@@ -182,8 +182,8 @@ pub enum Answer {
         /// What it returned.
         #[serde(with = "serde_bytes")]
         response: Box<[u8]>,
-        /// The module that ran. Shared: a client may leave thousands of answers unacknowledged.
-        module: Arc<ModuleHash>,
+        /// What ran. Shared: a client may leave thousands of answers unacknowledged.
+        export: Arc<ModuleExport>,
     },
     /// Of a clear.
     Cleared {

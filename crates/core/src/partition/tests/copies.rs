@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
-use crate::ids::ModuleHash;
+use crate::ids::{ModuleExport, ModuleHash};
 use crate::partition::mutation::Mutation;
 
 /// Two maps: one without bounds, one that evicts.
@@ -185,8 +185,9 @@ impl Primary {
 }
 
 fn sweep(next: u32) -> Completion {
-    let (module, end) = (ModuleHash([7; 32]).into(), Slot(100));
-    Completion::Sweep { module, next: Slot(next), end, processed: 3, failed: 1, complete: false }
+    let export = ModuleExport { module: ModuleHash([7; 32]), name: "add".to_owned() };
+    let (export, end) = (export.into(), Slot(100));
+    Completion::Sweep { export, next: Slot(next), end, processed: 3, failed: 1, complete: false }
 }
 
 /// What is in the slots.
@@ -369,5 +370,5 @@ const GOLDEN: [&str; 7] = [
     "010001000402020202006800",
     "01030169",
     "01000100010701356a000480d095ffbc31010200000100020a6a",
-    "010480d095ffbc310201010107070707070707070707070707070707070707070707070707070707070707070464030100",
+    "010480d095ffbc31020101010707070707070707070707070707070707070707070707070707070707070707036164640464030100",
 ];
