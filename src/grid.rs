@@ -154,7 +154,7 @@ fn log_change(command: &Command, state: &ControlState, applied: &Applied) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::path::PathBuf;
     use std::sync::mpsc as threads;
@@ -173,7 +173,8 @@ mod tests {
     use crate::functions::FunctionMetrics;
     use crate::partition::Memory;
 
-    fn grid() -> Arc<Grid> {
+    /// Of one partition, without a data directory.
+    pub(crate) fn grid() -> Arc<Grid> {
         let runtime = Arc::new(Runtime::new(1).unwrap());
         let compiler = Compiler::new(PathBuf::from("/nonexistent"), Vec::new(), 1, CompileLimits::default());
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));

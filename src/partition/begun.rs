@@ -7,7 +7,8 @@ use wattle_core::ids::{ModuleExport, RequestId};
 use wattle_core::partition::{Admission, Answer, Completion, Recorded};
 use wattle_strand::Turn;
 
-use super::partitions::{Partitions, Shard, Worker};
+use super::partitions::{Partitions, Shard};
+use super::ticket::NoReply;
 use crate::failure::Failure;
 use crate::request::SCANS;
 
@@ -33,14 +34,6 @@ impl Begun {
             }
         }
     }
-
-    /// What the refusal of a repetition says of the call as a whole.
-    pub(crate) fn refuse(&self, failure: impl Into<Failure>) -> Failure {
-        match self {
-            Self::No => failure.into(),
-            Self::Somehow | Self::By(_) => Failure::HalfWay(Box::new(failure.into())),
-        }
-    }
 }
 
 fn export(result: &Recorded) -> Option<&Arc<ModuleExport>> {
@@ -64,13 +57,11 @@ impl Partitions {
     ) -> Result<Begun, Failure> {
         let mut begun = Begun::No;
         let Some(id) = id else { return Ok(begun) };
-        let of = move |shard: &mut Shard| shard.with(|partition, _| Begun::of(partition.admit(&id)));
-        let ask = move |shard: &mut Shard| (!shard.is_taking_turns(&id)).then(|| of(shard));
-        let ask_behind = move |_: &mut Worker, shard: &mut Shard| Turn::Done(of(shard));
+        let ask = move |shard: &mut Shard| (!shard.is_taking_turns(&id)).then(|| known(shard, &id));
         for index in partitions {
             let known = match self.run(index, 0, ask).await? {
                 Some(known) => known,
-                None => self.run_slow(index, (SCANS, 0), ask_behind).await?,
+                None => self.begun_behind(index, id).await?,
             };
             match known {
                 Begun::No => {}
@@ -79,5 +70,90 @@ impl Partitions {
             }
         }
         Ok(begun)
+    }
+
+    /// What a partition knows of a call when all slow work is done that waits there now.
+    async fn begun_behind(&self, index: u16, id: RequestId) -> Result<Begun, NoReply> {
+        match self.strand(index).try_run_alone(move |shard| known(shard, &id)) {
+            Ok(known) => Ok(known),
+            Err(ask) => self.run_slow(index, (SCANS, 0), move |_, shard| Turn::Done(ask(shard))).await,
+        }
+    }
+
+    /// What the refusal of an attempt says of a call as a whole: an earlier attempt may have begun, or wait for its first turn.
+    pub(crate) async fn refuse(&self, id: Option<RequestId>, failure: Failure) -> Failure {
+        let Some(id) = id else { return failure };
+        for index in 0..self.count() {
+            match self.begun_behind(index, id).await {
+                Ok(Begun::No) => {}
+                Ok(Begun::Somehow | Begun::By(_)) => return Failure::HalfWay(Box::new(failure)),
+                Err(no_reply) => return no_reply.into(),
+            }
+        }
+        failure
+    }
+}
+
+fn known(shard: &mut Shard, id: &RequestId) -> Begun {
+    shard.with(|partition, _| Begun::of(partition.admit(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use futures_util::FutureExt;
+    use prometheus_client::registry::Registry;
+    use wattle_core::ids::{ClientId, GridTime};
+    use wattle_proto::v1;
+    use wattle_strand::Group;
+
+    use super::*;
+    use crate::functions::{Catalog, FunctionMetrics};
+    use crate::partition::Memory;
+
+    fn id(sequence: u64) -> RequestId {
+        let client = ClientId { issued: GridTime(1), random: 7 };
+        RequestId { client, sequence, oldest_pending: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_repetition_is_not_refused_before_the_attempts_that_wait() {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let others = 1..=u16::try_from(threads).unwrap();
+        let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
+        let partitions = Partitions::new(*others.end() + 1, catalog, Arc::new(Memory::new(1 << 30)), 7);
+        let partitions = &partitions.unwrap();
+        let gone =
+            |sequence| partitions.refuse(Some(id(sequence)), Failure::MapNotFound { name: "m".to_owned() });
+        let outcome = |refused: Failure| refused.facts().outcome;
+        assert_eq!(outcome(gone(1).await), v1::Outcome::NotApplied);
+        // All compute threads are busy, in other partitions.
+        let (entered, leave) = (Arc::new(Barrier::new(threads + 1)), Arc::new(Barrier::new(threads + 1)));
+        let mut busy = Vec::new();
+        for index in others {
+            let (entered, leave) = (Arc::clone(&entered), Arc::clone(&leave));
+            let wait = move |_: &mut _, _: &mut _| {
+                entered.wait();
+                leave.wait();
+                Turn::Done(())
+            };
+            busy.push(Box::pin(partitions.run_slow(index, (Group(index.into()), 0), wait)));
+            assert!(busy.last_mut().unwrap().as_mut().now_or_never().is_none());
+        }
+        entered.wait();
+        let attempt = |_: &mut _, shard: &mut Shard| {
+            let done = Recorded::Applied(Answer::Cleared { removed: 1 });
+            let done = Completion::Results([done].into_iter().collect());
+            shard.with(|partition, _| partition.complete(&id(1), done));
+            Turn::Done(())
+        };
+        let mut attempt = Box::pin(partitions.run_slow(0, (SCANS, 0), attempt));
+        assert!(attempt.as_mut().now_or_never().is_none());
+        let (mut refused, mut another) = (Box::pin(gone(1)), Box::pin(gone(2)));
+        assert!(refused.as_mut().now_or_never().is_none() && another.as_mut().now_or_never().is_none());
+        leave.wait();
+        assert_eq!(outcome(refused.await), v1::Outcome::InDoubt);
+        assert_eq!(outcome(another.await), v1::Outcome::NotApplied);
     }
 }

@@ -122,12 +122,12 @@ impl ComputeService for Compute {
         request.keys.retain(|key| !answered.contains(&of(key)));
         let function = self.function(&request.function, &begun).await.map_err(Arc::new);
         let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
-        let is_refused = |entry: &v1::EntryResult| {
-            entry.error.as_ref().is_some_and(|error| error.outcome() == v1::Outcome::NotApplied)
-        };
-        if begun == Begun::No && parts.iter().all(|part| part.entries.iter().all(is_refused)) {
+        if let Err(failure) = function
+            && begun == Begun::No
+            && parts.iter().all(|part| is_refused_for(&failure, part))
+        {
             // Not even an earlier attempt has found the function.
-            function.map_err(Failure::Shared)?;
+            return Err(Failure::Shared(failure).into());
         }
         Ok(Response::new(keeping(counted, stream::iter(parts.into_iter().map(Ok))).boxed()))
     }
@@ -147,10 +147,18 @@ impl ComputeService for Compute {
         }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
         let begun = self.begun(request.export, id, 0..self.grid.partitions.count()).await?;
-        let refuse = |failure| begun.refuse(failure);
+        let found = match self.function(&request.function, &begun).await {
+            Ok(function) => self.grid.map(&request.map).map(|map| (function, map)),
+            Err(failure) => Err(failure),
+        };
+        let (function, map) = match found {
+            Ok(found) => found,
+            Err(failure) if begun != Begun::No => return Err(Failure::HalfWay(Box::new(failure)).into()),
+            Err(failure) => return Err(self.grid.partitions.refuse(id, failure).await.into()),
+        };
         let sweep = Arc::new(Sweep {
-            function: self.function(&request.function, &begun).await.map_err(refuse)?,
-            map: self.grid.map(&request.map).map_err(refuse)?,
+            function,
+            map,
             argument: request.argument,
             id,
             value_bytes: self.grid.value_bytes,
@@ -158,6 +166,13 @@ impl ComputeService for Compute {
         });
         Ok(Response::new(keeping(held, sweep_all(Arc::clone(&self.grid), sweep, partitions)).boxed()))
     }
+}
+
+/// Whether all entries of a part are refused for this. Where it was another reason, the node being busy, say, an earlier attempt may
+/// have found the function.
+fn is_refused_for(failure: &Failure, part: &v1::InvokePart) -> bool {
+    let refusal = Some(operation_error(failure));
+    part.entries.iter().all(|entry| entry.error == refusal)
 }
 
 /// The response of an invocation, and what ran.
@@ -296,5 +311,27 @@ fn part(index: u16, progress: SweepProgress) -> v1::InvokePart {
         complete: progress.complete,
         error: progress.failure.as_ref().map(operation_error),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::NotCallable;
+
+    #[test]
+    fn keys_of_a_busy_partition_are_not_refused_for_their_function() {
+        let gone = Failure::from(NotCallable::NotFound { name: "f".to_owned() });
+        let full = Failure::Overloaded { held: 2, limit: 1 };
+        let refused =
+            |failure| v1::EntryResult { error: Some(operation_error(failure)), ..Default::default() };
+        for (entries, expected) in [
+            (vec![refused(&gone), refused(&gone)], true),
+            (vec![refused(&gone), refused(&full)], false),
+            (vec![refused(&gone), v1::EntryResult::default()], false),
+        ] {
+            let part = v1::InvokePart { entries, ..Default::default() };
+            assert_eq!(is_refused_for(&gone, &part), expected, "{part:?}");
+        }
     }
 }

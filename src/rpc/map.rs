@@ -225,7 +225,7 @@ impl MapService for MapCalls {
         let id = request_id(request.request_id, self.grid.partitions.clock().now())?;
         let map = match self.grid.map(&request.map) {
             Ok(map) => map,
-            Err(gone) => return Err(self.grid.partitions.begun_anywhere(id).await?.refuse(gone).into()),
+            Err(gone) => return Err(self.grid.partitions.refuse(id, gone).await.into()),
         };
         let removed = scan::clear(&self.grid, &map, id).await?;
         Ok(Response::new(v1::ClearResponse { removed }))

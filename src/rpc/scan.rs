@@ -189,42 +189,66 @@ pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
 }
 
 /// Removes all entries of a map, partition by partition.
-pub(super) async fn clear(grid: &Grid, map: &Map, id: Option<RequestId>) -> Result<u64, Failure> {
+pub(super) async fn clear(grid: &Grid, map: &Arc<Map>, id: Option<RequestId>) -> Result<u64, Failure> {
     let map_id = map.descriptor.id;
     let mut sum = 0;
     for index in 0..grid.partitions.count() {
+        let map = Arc::clone(map);
         let clear = move |shard: &mut Shard| {
             shard.with(|partition, moment| {
-                let Some(id) = id else { return Ok(partition.clear(map_id)) };
                 let cleared = |(): &(), answer: &Answer| matches!(answer, Answer::Cleared { .. });
-                if let Some(known) = partition.known_results(&id, [()], cleared)? {
-                    return match &known[..] {
-                        [Recorded::Applied(Answer::Cleared { removed })] => Ok(*removed),
-                        _ => Err(PartRefusal::ReusedId),
-                    };
+                let known = id.map_or(Ok(None), |id| partition.known_results(&id, [()], cleared))?;
+                match known.as_deref() {
+                    None => {}
+                    Some([Recorded::Applied(Answer::Cleared { removed })]) => return Ok(*removed),
+                    Some(_) => return Err(PartRefusal::ReusedId.into()),
                 }
-                partition.reserve(&id, moment.room(), Completion::bytes(1))?;
+                // A repetition may have been told so already.
+                if map.is_deleted() {
+                    return Err(deleted(&map));
+                }
+                if let Some(id) = id {
+                    partition.reserve(&id, moment.room(), Completion::bytes(1))?;
+                }
                 let removed = partition.clear(map_id);
-                if removed > 0 {
+                if let Some(id) = id.filter(|_| removed > 0) {
                     let recorded = Recorded::Applied(Answer::Cleared { removed });
                     partition.complete(&id, Completion::Results([recorded].into_iter().collect()));
                 }
                 Ok(removed)
             })
         };
-        let cleared: Result<u64, Failure> = match grid.partitions.run(index, 0, clear).await {
-            Ok(cleared) => cleared.map_err(Failure::from),
-            Err(no_reply) => Err(no_reply.into()),
-        };
-        let half_way = |failure| if sum > 0 { Failure::HalfWay(Box::new(failure)) } else { failure };
-        sum += cleared.map_err(half_way)?;
+        let cleared =
+            grid.partitions.run(index, 0, clear).await.unwrap_or_else(|no_reply| Err(no_reply.into()));
+        match cleared {
+            Ok(removed) => sum += removed,
+            Err(failure) if sum > 0 => return Err(Failure::HalfWay(Box::new(failure))),
+            Err(failure) => return Err(grid.partitions.refuse(id, failure).await),
+        }
     }
     Ok(sum)
 }
 
 #[cfg(test)]
 mod tests {
+    use wattle_core::control::Command;
+    use wattle_core::map::MapOptions;
+    use wattle_core::name::Name;
+
     use super::*;
+    use crate::grid::tests::grid;
+
+    /// Who repeats the call finds no map of that name, and is told that nothing was done.
+    #[tokio::test]
+    async fn a_clear_that_has_not_begun_does_not_begin_when_its_map_was_deleted() {
+        let (grid, name) = (grid(), Name::new("m").unwrap());
+        let create = Command::CreateMap { name: name.clone(), options: MapOptions::default() };
+        grid.propose(create).await.unwrap();
+        let map = grid.map("m").unwrap();
+        grid.propose(Command::DeleteMap { name }).await.unwrap();
+        let refused = clear(&grid, &map, None).await;
+        assert!(matches!(&refused, Err(Failure::MapNotFound { name }) if name == "m"), "{refused:?}");
+    }
 
     #[test]
     fn cursors_survive_the_wire_and_nothing_else_is_one() {
