@@ -48,7 +48,7 @@ struct Part<'o> {
 enum Kind {
     /// On the caller's thread, or in its turn.
     Short,
-    /// On the caller's thread if nothing slow waits there: invocations of functions that have proven quick.
+    /// On the caller's thread if nothing slow waits there: invocations of functions that have proven quick, or are gone.
     Light(Group),
     /// On the compute pool.
     Slow(Group),
@@ -95,8 +95,8 @@ impl Grid {
         let held = self.in_flight.take(REQUEST_BYTES + views.len() * OPERATION_BYTES + bytes)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
         self.resolve(&mut message, (&request.names, request.function), &views).await;
+        let operations = self.admit(&mut message, &views, set);
         let message = Arc::new(message);
-        let operations = self.admit(&message, &views, set);
         let waiting = self.run_at_once(&message, &views, &operations, set);
         if waiting.is_empty() {
             return Ok(message);
@@ -143,29 +143,27 @@ impl Grid {
     /// Checks and counts the operations and sorts them by partition; those that are refused get their results.
     fn admit(
         &self,
-        message: &Message,
+        message: &mut Message,
         views: &[View<'_>],
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
     ) -> SmallVec<[Placed; 1]> {
         let mut tallies: SmallVec<[Tally; 2]> = message.maps.iter().map(|_| Tally::default()).collect();
         let mut admitted = SmallVec::with_capacity(views.len());
-        for (place, view) in views.iter().enumerate() {
-            let refusal = message.may_run(view).err();
-            let may_run = refusal.is_none();
-            let checked = self.check_sizes(view).and_then(|()| match refusal {
-                None => check_content(message.map(view), view),
-                // It may have been done before its map or its function was gone: its partition knows.
-                Some(_) if message.id.is_some() => Ok(()),
-                Some(failure) => Err(failure),
-            });
-            if let Err(failure) = checked {
-                set(place, Err(failure));
+        for (place, view) in (0..).zip(views) {
+            if let Err(failure) = self.check_sizes(view) {
+                set(place as usize, Err(failure));
                 continue;
             }
-            if may_run {
-                tallies[usize::from(view.map)].note(&view.action);
+            let checked = |()| check_content(message.map(view), view);
+            match message.may_run(place, view).and_then(checked) {
+                Ok(()) => tallies[usize::from(view.map)].note(&view.action),
+                Err(failure) if message.id.is_none() => {
+                    set(place as usize, Err(failure));
+                    continue;
+                }
+                // It may have been done before its map or its function was another, or gone: its partition knows.
+                Err(failure) => message.refuse(place, failure),
             }
-            let place = u32::try_from(place).expect("a batch is far below 2^32 operations");
             admitted.push(Placed { partition: self.partitions.of(view.key), place });
         }
         for (map, tally) in message.maps.iter().zip(tallies) {
@@ -254,7 +252,7 @@ impl Grid {
         }
         again.retain(|part| {
             let run = |shard: &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
-            !matches!(self.partitions.strand(part.partition).try_run(run), Ok(true))
+            self.partitions.strand(part.partition).try_run(run).is_err()
         });
         again
     }
@@ -262,11 +260,7 @@ impl Grid {
     async fn run_in_turn(self: Arc<Self>, message: Arc<Message>, part: Waiting) -> OwnedResults {
         let places: Vec<u32> = part.operations.iter().map(|operation| operation.place).collect();
         let ran = match part.slow {
-            None => match self.run_queued(Arc::clone(&message), &part).await {
-                Ok(Some(results)) => Ok(results),
-                Ok(None) => self.run_slow(message, &part, SCANS).await,
-                Err(no_reply) => Err(no_reply),
-            },
+            None => self.run_queued(message, &part).await,
             Some(group) => self.run_slow(message, &part, group).await,
         };
         ran.unwrap_or_else(|no_reply| {
@@ -275,12 +269,8 @@ impl Grid {
         })
     }
 
-    /// Runs short work in its turn; `None` if it must go behind slow work of the same request.
-    async fn run_queued(
-        &self,
-        message: Arc<Message>,
-        part: &Waiting,
-    ) -> Result<Option<OwnedResults>, NoReply> {
+    /// Runs short work in its turn.
+    async fn run_queued(&self, message: Arc<Message>, part: &Waiting) -> Result<OwnedResults, NoReply> {
         let cost = Cost { operations: part.operations.len(), bytes: part.bytes };
         let operations = part.operations.clone();
         let run = move |shard: &mut Shard| {
@@ -291,9 +281,9 @@ impl Grid {
             };
             let mut moment = shard.moment();
             let views = message.views();
-            let ran = run_short(shard, &mut moment, (&message, &views), &operations, &mut set);
+            run_short(shard, &mut moment, (&message, &views), &operations, &mut set);
             shard.settle(&moment);
-            ran.then_some(results)
+            results
         };
         self.partitions.queue(part.partition, cost, run).await
     }
@@ -331,7 +321,7 @@ fn run_together<'p>(
     prefetch(held.flat_map(|(part, shard)| part.keys(shard, message, views)));
     let busy = parts.iter().zip(shards).filter_map(|(part, shard)| {
         let run = |shard: &mut &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
-        (!shard.as_mut().is_some_and(run)).then_some(part)
+        shard.as_mut().map(run).is_none().then_some(part)
     });
     busy.collect()
 }
@@ -347,28 +337,35 @@ fn count_together(parts: &[Part<'_>]) -> usize {
 }
 
 impl<'o> Part<'o> {
+    /// The lane that it waits in depends on what is asked alone, not on what the names stand for by now: so all attempts of a
+    /// request wait in the same one, and none is refused while an earlier one may still take effect.
     fn new(message: &Message, views: &[View<'_>], operations: &'o [Placed]) -> Self {
         let mut bytes = 0;
+        let mut invokes = false;
         let mut function = None;
         let mut light = operations.len() <= LIGHT_INVOCATIONS;
         for operation in operations {
             let view = &views[operation.place as usize];
             bytes += bytes_of(view);
             match view.action {
-                Action::Invoke { .. } if message.may_run(view).is_ok() => {
-                    let invoked = message.function(view);
-                    light &= invoked.is_quick();
-                    function = function.or(Some(invoked));
+                Action::Keyed(_) => light = false,
+                Action::Invoke { .. } => {
+                    invokes = true;
+                    // What cannot run takes no time.
+                    if message.may_run(operation.place, view).is_ok() {
+                        let invoked = message.function(view);
+                        light &= invoked.is_quick();
+                        function = function.or(Some(invoked));
+                    }
                 }
-                Action::Keyed(_) | Action::Invoke { .. } => light = false,
             }
         }
+        let group = function.map_or(SCANS, |function| group_of(function));
         let long = operations.len() > SHORT_KEYS || bytes > SHORT_BYTES;
-        let kind = match function {
-            Some(function) if light && !long => Kind::Light(group_of(function)),
-            Some(function) => Kind::Slow(group_of(function)),
-            None if long => Kind::Slow(SCANS),
-            None => Kind::Short,
+        let kind = match (invokes, long) {
+            (true, false) if light => Kind::Light(group),
+            (true, _) | (false, true) => Kind::Slow(group),
+            (false, false) => Kind::Short,
         };
         Self { partition: operations[0].partition, operations, kind, bytes }
     }

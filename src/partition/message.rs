@@ -192,6 +192,8 @@ pub(crate) struct Message {
     pub(crate) maps: SmallVec<[Resolved<Map>; 2]>,
     /// By the places of names; only those that operations use as functions are there.
     pub(crate) functions: SmallVec<[Resolved<ActiveFunction>; 2]>,
+    /// Operations that are refused for themselves, whatever their names stand for, by rising places.
+    refused: Vec<(u32, Arc<Failure>)>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
     /// Values and responses in the answer so far, in bytes.
@@ -211,6 +213,7 @@ impl Message {
             id,
             maps: SmallVec::new(),
             functions: SmallVec::new(),
+            refused: Vec::new(),
             value_bytes,
             answered: AtomicUsize::new(0),
             held,
@@ -238,10 +241,19 @@ impl Message {
         }
     }
 
-    /// Whether the names of an operation stand for something, and still do: asked before each, for turns ago it may have been
-    /// different.
-    pub(crate) fn may_run(&self, view: &View<'_>) -> Result<(), Failure> {
+    /// An operation does not run. Places are refused in their order.
+    pub(crate) fn refuse(&mut self, place: u32, failure: Failure) {
+        let failure = if let Failure::Shared(failure) = failure { failure } else { Arc::new(failure) };
+        self.refused.push((place, failure));
+    }
+
+    /// Whether an operation was not refused, and its names stand for something, and still do: asked before each, for turns ago it may
+    /// have been different.
+    pub(crate) fn may_run(&self, place: u32, view: &View<'_>) -> Result<(), Failure> {
         let refused = |failure: &Arc<Failure>| Failure::Shared(Arc::clone(failure));
+        if let Ok(found) = self.refused.binary_search_by_key(&place, |(place, _)| *place) {
+            return Err(refused(&self.refused[found].1));
+        }
         if let Some(function) = view.function
             && let Some(Err(failure)) = &self.functions[usize::from(function)]
         {

@@ -26,12 +26,12 @@ pub(crate) struct Shard {
     clock: GridClock,
     memory: Arc<Memory>,
     positions: Arc<Positions>,
-    /// Requests between two turns of their slow work here: at most one of them has changed something.
+    /// Requests between two turns of their slow work here: what one of them may have changed is recorded with its last.
     taking_turns: SmallVec<[RequestId; 2]>,
 }
 
 impl Shard {
-    /// Whether a request with this id is between two turns of its slow work: a duplicate must not overtake it.
+    /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
     pub(super) fn is_taking_turns(&self, id: &RequestId) -> bool {
         self.taking_turns.iter().any(|other| other.is_same(id))
     }

@@ -54,27 +54,23 @@ impl OwnedResult {
 
 const _: () = assert!(SHORT_KEYS <= u64::BITS as usize, "which are answered fits a word");
 
-/// Runs the operations and hands on each result; of invocations only those that are refused or were recorded are among them.
-/// `false` if the same request has its turns at slow work there: then nothing has run, and this part goes behind it.
+/// Runs the operations, none of which is an invocation, and hands on each result.
 pub(crate) fn run_short(
     shard: &mut Shard,
     moment: &mut Moment,
     (message, views): (&Message, &[View<'_>]),
     operations: &[Placed],
     set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
-) -> bool {
-    if message.id.is_some_and(|id| shard.is_taking_turns(&id)) {
-        return false;
-    }
+) {
     let view = |operation: &Placed| &views[operation.place as usize];
     shard.at(moment, |partition, moment| {
         // Asked for each operation just before it runs: those before it may have filled the answer.
         let operation = |operation: &Placed| -> Option<(Access<'_>, Operation<'_>)> {
             let view = view(operation);
-            may_run(message, view).ok()?;
+            may_run(message, (operation.place, view)).ok()?;
             match view.action {
                 Action::Keyed(operation) => Some((moment.access(&message.map(view).descriptor), operation)),
-                Action::Invoke { .. } => unreachable!("invocations that may run are slow work"),
+                Action::Invoke { .. } => unreachable!("invocations are slow work"),
             }
         };
         let mut answered = 0_u64;
@@ -92,16 +88,16 @@ pub(crate) fn run_short(
         for (index, operation) in
             operations.iter().enumerate().filter(|(index, _)| answered & 1 << index == 0)
         {
-            let refused = ran.map_err(Failure::from).and_then(|()| may_run(message, view(operation)));
+            let asked = |()| may_run(message, (operation.place, view(operation)));
+            let refused = ran.map_err(Failure::from).and_then(asked);
             let unknown = Failure::Internal { what: "an operation had no result" };
             set(operations[index].place as usize, Err(refused.err().unwrap_or(unknown)));
         }
     });
-    true
 }
 
-fn may_run(message: &Message, view: &View<'_>) -> Result<(), Failure> {
-    message.may_run(view)?;
+fn may_run(message: &Message, (place, view): (u32, &View<'_>)) -> Result<(), Failure> {
+    message.may_run(place, view)?;
     match view.action {
         Action::Keyed(operation) if operation.answers_with_value() => message.may_answer(),
         Action::Keyed(_) | Action::Invoke { .. } => Ok(()),

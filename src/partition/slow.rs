@@ -64,8 +64,9 @@ impl SlowPart {
         }
         for _ in 0..SCAN_ENTRIES {
             let Some(index) = self.next_open() else { return self.end(shard) };
-            let next = view(self.places[index]);
-            if let Err(failure) = message.may_run(&next).and_then(|()| message.may_answer()) {
+            let place = self.places[index];
+            let next = view(place);
+            if let Err(failure) = message.may_run(place, &next).and_then(|()| message.may_answer()) {
                 self.results[index] = Some(OwnedResult::Failed(failure));
                 continue;
             }
@@ -136,10 +137,6 @@ impl SlowPart {
                 Recorded::Refused(refusal) => Some(OwnedResult::Failed(refusal.into())),
                 Recorded::Again => None,
             };
-        }
-        if self.next_open().is_some() {
-            // What is left is done now, over turns: a duplicate must not do it in between.
-            shard.begin_turns(id);
         }
         Ok(())
     }

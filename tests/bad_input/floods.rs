@@ -8,8 +8,6 @@ use futures_util::future::{join_all, select_all};
 use futures_util::stream::{self, StreamExt};
 use http_body::Body as _;
 use prost::Message as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -63,12 +61,7 @@ async fn small() -> Scene {
 
 /// What requests and answers in flight hold of the node's memory, by its metrics.
 async fn in_flight(scene: &Scene) -> usize {
-    let mut stream = TcpStream::connect(scene.node.endpoint().trim_start_matches("http://")).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let line = answer.lines().find_map(|line| line.strip_prefix("wattle_in_flight_bytes "));
-    line.expect("there is such a metric").parse().unwrap()
+    usize::try_from(scene.node.metric("wattle_in_flight_bytes").await).unwrap()
 }
 
 /// All that was in flight is gone, and what was refused is not any more.

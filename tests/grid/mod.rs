@@ -4,6 +4,7 @@ mod flips;
 mod gone;
 mod linearizability;
 mod maps;
+mod overtaken;
 mod pipeline;
 mod records;
 mod reflection;

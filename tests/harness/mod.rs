@@ -10,6 +10,8 @@ pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use wattle::config::{Config, RawConfig};
 use wattle::node::{Node, NodeError};
 use wattle_client::Client;
@@ -45,6 +47,19 @@ impl TestNode {
     /// Where metrics and probes listen.
     pub(crate) fn http_address(&self) -> String {
         self.node().http_address().to_string()
+    }
+
+    /// What one of its metrics is now.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.http_address()).await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        answer.lines().find_map(value).expect("there is such a metric")
     }
 
     pub(crate) async fn client(&self) -> Client {
