@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 const SOURCES: &str = "crates/core/src";
-const TESTS: &str = "replication::model";
+const TESTS: [&str; 2] = ["replication::", "partition::tests::copies"];
 /// The mark in the code.
 const MARK: &str = "mutant = \"";
 
@@ -20,7 +20,7 @@ pub(crate) fn run(wanted: &[&str]) -> Result<(), Failure> {
     let mut survivors = Vec::new();
     for name in std::iter::once(None).chain(names.iter().map(Some)) {
         let started = Instant::now();
-        let passed = works(&mut program(&build(name.map(String::as_str))?, &[TESTS]));
+        let passed = works(&mut program(&build(name.map(String::as_str))?, &TESTS));
         let shown = name.map_or("none", String::as_str);
         let verdict = if passed { "passes" } else { "is caught" };
         println!("mutant {shown}: {verdict} ({:.0} s)", started.elapsed().as_secs_f64());

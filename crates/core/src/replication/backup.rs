@@ -143,7 +143,8 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         }
         let Backup { matched: position, chunks, probe, missing, .. } = *backup;
         backup.missing = false;
-        let body = Body::Acknowledge { attempt, position, chunks, probe, missing };
+        let commit = self.commit;
+        let body = Body::Acknowledge { attempt, position, commit, chunks, probe, missing };
         out.push(Effect::Send { to, message: self.message(body) });
     }
 }

@@ -49,6 +49,12 @@ impl<P> Log<P> {
         self.records.push_back(record);
     }
 
+    /// There is nobody who misses the records up to here.
+    pub(super) fn skip_to(&mut self, last: Mark) {
+        debug_assert!(self.records.is_empty() && last.position >= self.base.position);
+        self.base = last;
+    }
+
     /// The records behind a position.
     pub(super) fn after(&self, position: Version) -> impl Iterator<Item = &Record<P>> {
         self.records.range(self.index_after(position)..)

@@ -55,6 +55,8 @@ pub enum Body<P, C> {
         attempt: u32,
         /// It holds what the primary holds up to here; `None` if nothing that came has followed what it has.
         position: Option<Version>,
+        /// Everything up to here is in its store.
+        commit: Version,
         /// So many chunks are in place.
         chunks: u32,
         /// The highest that has come.

@@ -7,6 +7,7 @@
 //!
 //! - [`Assignment`]: what the control group has decided about a partition, and the conditional changes of it.
 //! - [`Replica`]: one copy, primary or backup.
+//! - [`ReplicatedPartition`]: the same with the entries that it is about.
 //! - [`GrantedLeases`] and [`HeldLeases`]: for how long a primary may read without asking.
 
 mod assignment;
@@ -19,6 +20,7 @@ mod model;
 mod primary;
 mod progress;
 mod replica;
+mod replicated;
 
 pub use assignment::{Assignment, Change, Proposal, ProposalError};
 pub use lease::{Grant, GrantedLeases, HeldLeases, LocalTime};
@@ -26,3 +28,4 @@ pub use log::{Mark, Record};
 pub use message::{Body, Message};
 pub use primary::{ReadPermit, Unavailable};
 pub use replica::{Effect, Replica};
+pub use replicated::{Deed, Now, PartitionMessage, ReplicatedPartition};

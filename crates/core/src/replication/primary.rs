@@ -48,7 +48,7 @@ pub(super) struct Peer<C> {
     pub(super) held: Version,
     /// What has been sent to it.
     pub(super) sent: Version,
-    /// The commit point that it was told.
+    /// The commit point that it has heard of.
     pub(super) told: Version,
     /// The highest that was sent to it, and that has come back.
     pub(super) probes: (u64, u64),
@@ -62,6 +62,16 @@ pub(super) struct Peer<C> {
     pub(super) member: bool,
     /// It is not complete yet.
     pub(super) expansion: Option<Expansion<C>>,
+}
+
+/// How far a replica says that it is; see [`super::Body::Acknowledge`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    pub(super) position: Option<Version>,
+    pub(super) commit: Version,
+    pub(super) chunks: u32,
+    pub(super) probe: u64,
+    pub(super) missing: bool,
 }
 
 /// How far a replica has been brought in sync.
@@ -166,6 +176,11 @@ impl<C> Peer<C> {
             || chunk.is_some_and(|chunk| chunk.sent)
     }
 
+    /// Whether it has owed an answer for too long.
+    fn is_late(&self, now: LocalTime) -> bool {
+        self.owes_since.is_some_and(|since| since + REPLICA_PATIENCE <= now)
+    }
+
     /// What was sent to it without an answer is sent again.
     fn go_back(&mut self) {
         self.sent = self.held;
@@ -251,6 +266,14 @@ impl<P: Clone, C: Clone> Replica<P, C> {
     pub fn append(&mut self, position: Version, payload: P) {
         debug_assert!(self.may_write().is_ok(), "asked before the store was changed");
         self.log.push(Record { mark: Mark { epoch: self.epoch, position }, payload });
+    }
+
+    /// A write has changed the store, which is at `position` now, and there is nobody to be told: it is committed.
+    pub(super) fn append_alone(&mut self, position: Version) {
+        debug_assert!(self.may_write().is_ok() && !self.has_peers());
+        let Role::Primary(primary) = &mut self.role else { return };
+        self.log.skip_to(Mark { epoch: self.epoch, position });
+        (self.commit, primary.answered) = (position, position);
     }
 
     /// Sends what was appended.
@@ -343,10 +366,13 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             if (peer.owes() || peer.told < self.commit) && peer.sent_at + RESEND_TIME <= now {
                 peer.go_back();
             }
-            if peer.owes_since.is_some_and(|since| since + REPLICA_PATIENCE <= now) {
+            if peer.is_late(now) {
                 primary.suspects.insert(*member);
             }
         }
+        // Who is no member begins anew, so that the records that it misses are not kept for ever.
+        let added = primary.proposed.as_ref().and_then(|(proposal, _)| proposal.change.add);
+        primary.peers.retain(|member, peer| peer.member || Some(*member) == added || !peer.is_late(now));
         self.go_on(now, out);
     }
 
@@ -355,7 +381,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         &mut self,
         now: LocalTime,
         (from, attempt): (MemberId, u32),
-        (position, chunks, probe, missing): (Option<Version>, u32, u64, bool),
+        Progress { position, commit, chunks, probe, missing }: Progress,
         out: &mut Vec<Effect<P, C>>,
     ) {
         let Role::Primary(primary) = &mut self.role else { return };
@@ -366,6 +392,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             // What it holds from an earlier reign may be more than was sent to it in this one.
             peer.held = peer.held.max(position.min(peer.sent));
         }
+        peer.told = peer.told.max(commit);
         peer.probes.1 = peer.probes.1.max(probe);
         let mut progress = before != (peer.answered, peer.held, peer.probes.1);
         let placed = |expansion: &&mut Expansion<C>| chunks > expansion.chunks;

@@ -180,7 +180,7 @@ impl<C: Clone> Peer<C> {
         let records = records.cloned().collect();
         send(Body::Append { attempt: self.attempt, previous, records, commit, probe });
         self.sent = self.sent.max(end);
-        (self.told, self.probes.0, self.due) = (commit, probe, false);
+        (self.probes.0, self.due) = (probe, false);
     }
 
     fn send_chunk<P>(&mut self, commit: Version, send: &mut impl FnMut(Body<P, C>)) {

@@ -7,7 +7,7 @@ use super::backup::Backup;
 use super::lease::{GrantedLeases, LocalTime};
 use super::log::{Log, Mark, Record};
 use super::message::{Body, Message};
-use super::primary::Primary;
+use super::primary::{Primary, Progress};
 use crate::ids::{Epoch, MemberId, Version};
 
 /// What is to be done, in this order.
@@ -154,8 +154,9 @@ impl<P: Clone, C: Clone> Replica<P, C> {
                 self.place((attempt, number), at, (content, last), out);
                 self.acknowledge((from, attempt), out);
             }
-            Body::Acknowledge { attempt, position, chunks, probe, missing } => {
-                self.acknowledged(now, (from, attempt), (position, chunks, probe, missing), out);
+            Body::Acknowledge { attempt, position, commit, chunks, probe, missing } => {
+                let progress = Progress { position, commit, chunks, probe, missing };
+                self.acknowledged(now, (from, attempt), progress, out);
             }
             Body::Released => {
                 self.followed.remove(&from);
@@ -201,6 +202,24 @@ impl<P: Clone, C: Clone> Replica<P, C> {
     #[must_use]
     pub fn commit(&self) -> Version {
         self.commit
+    }
+
+    /// The epoch in which it decides, or is about to.
+    pub(super) fn reign(&self) -> Option<Epoch> {
+        matches!(self.role, Role::Primary(_)).then_some(self.epoch)
+    }
+
+    /// Whether it decides and there are others to be told.
+    pub(super) fn has_peers(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if !primary.peers.is_empty())
+    }
+
+    /// Writes up to here may be acknowledged.
+    pub(super) fn answerable(&self) -> Version {
+        match &self.role {
+            Role::Primary(primary) => primary.answered,
+            Role::Backup(_) => Version::NONE,
+        }
     }
 
     /// The last record that it holds.

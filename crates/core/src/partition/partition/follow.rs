@@ -50,7 +50,11 @@ impl Partition {
     #[must_use]
     pub fn copy_cursor(&self) -> CopyCursor {
         let maps = self.maps.iter().filter(|(_, store)| store.len() > 0).map(|(map, _)| *map).collect();
-        CopyCursor { maps, slot: Slot(0), clients: self.completions.clients() }
+        let mut clients = self.completions.clients();
+        if cfg!(mutant = "rule-9-records") {
+            clients.clear();
+        }
+        CopyCursor { maps, slot: Slot(0), clients }
     }
 
     /// The next part as it is now, of at most so many entries and clients, and whether it is the last.
@@ -83,9 +87,17 @@ impl Partition {
         (chunk.encoded.finish(), last)
     }
 
-    /// From now on this copy decides: who was not here does not know when entries were used, so they are idle from now on.
-    pub fn activate(&mut self, now: GridTime) {
+    /// From now on this copy decides. When entries were used is not known here, so they are idle from now on; and positions go on
+    /// behind those that another may have given out since.
+    pub fn begin_reign(&mut self, now: GridTime) {
         self.maps.values_mut().for_each(|store| store.activate(now));
+        self.ledger.position = self.ledger.position.max(Version::at_start(now));
+    }
+
+    /// The same partition with nothing in it, at a position.
+    #[must_use]
+    pub fn emptied(&self, position: Version) -> Self {
+        Self::new(self.id, self.siblings, self.seed, position)
     }
 
     fn replay(&mut self, mutations: &Mutations, now: GridTime, undoable: bool) {

@@ -74,6 +74,13 @@ impl UndoLog {
         self.start
     }
 
+    /// Begins behind a position, unless there is something to be taken back.
+    pub(super) fn restart(&mut self, position: Version) {
+        if self.steps.is_empty() && self.current.is_empty() {
+            self.start = position;
+        }
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -138,11 +145,13 @@ impl Partition {
                     store.revive(cleared);
                     store.take_back(position);
                 }),
+                Undo::Completion { .. } if cfg!(mutant = "rule-8-undo-records") => {}
                 Undo::Completion { client, sequence, before } => {
                     self.completions.restore(&client, sequence, before);
                 }
             }
         }
         self.ledger.position = position;
+        self.ledger.undo.restart(position);
     }
 }

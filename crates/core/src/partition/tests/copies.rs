@@ -335,7 +335,7 @@ fn idleness_counts_from_when_a_copy_decides() {
     let small = &primary.maps[1];
     copy.update_map(small);
     let late = NOW.after(seconds(60));
-    copy.activate(late);
+    copy.begin_reign(late);
     copy.tick(late);
     assert_eq!(entries(&copy).len(), 1);
     copy.tick(late.after(seconds(8)));

@@ -169,7 +169,7 @@ impl Machine {
         if self.replica.may_write().is_err() {
             return;
         }
-        let known = self.store.done(write.request).filter(|_| !cfg!(mutant = "rule-9-retries"));
+        let known = self.store.done(write.request);
         let position = known.unwrap_or_else(|| {
             let position = self.store.position.next();
             assert!(self.replica.last().position < position, "the store is not behind the log");

@@ -51,14 +51,12 @@ impl Store {
         let last = from + 1 == SLOTS;
         let to = if last { u8::MAX } else { from + 1 };
         let entries = self.entries.range(from..to).map(|(slot, entry)| (*slot, *entry)).collect();
-        let done = (last && !cfg!(mutant = "rule-9-records")).then(|| self.done.clone());
+        let done = last.then(|| self.done.clone());
         (Chunk { from, to, entries, done }, last)
     }
 
     pub(super) fn replace(&mut self, chunk: Chunk) {
-        if !cfg!(mutant = "rule-7-replace") {
-            self.entries.retain(|slot, _| *slot < chunk.from || *slot >= chunk.to);
-        }
+        self.entries.retain(|slot, _| *slot < chunk.from || *slot >= chunk.to);
         for (slot, entry) in chunk.entries {
             self.entries.insert(slot, entry);
         }
@@ -69,11 +67,7 @@ impl Store {
 
     /// An expansion begins.
     pub(super) fn begin(&mut self, position: Version) {
-        if !cfg!(mutant = "rule-7-replace") {
-            *self = Self::default();
-        }
-        self.done.clear();
-        self.position = position;
+        *self = Self { position, ..Self::default() };
     }
 
     /// Whether both show the same.

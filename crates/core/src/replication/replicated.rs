@@ -1,0 +1,267 @@
+//! [`ReplicatedPartition`]: a copy of a partition, the protocol and the entries that it is about.
+
+use std::collections::BTreeMap;
+
+use super::assignment::{Assignment, Proposal};
+use super::lease::{GrantedLeases, HeldLeases, LocalTime};
+use super::log::Record;
+use super::message::Message;
+use super::primary::{ReadPermit, Unavailable};
+use super::replica::{Effect, Replica};
+use crate::ids::{Epoch, GridTime, MemberId, Version};
+use crate::limits::SCAN_ENTRIES;
+use crate::partition::{CopyCursor, Mutations, Partition};
+
+/// What copies of a partition say to each other.
+pub type PartitionMessage = Message<Mutations, Mutations>;
+
+/// When a step is taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// By the clock of this machine.
+    pub local: LocalTime,
+    /// By that of the grid.
+    pub grid: GridTime,
+}
+
+/// What a node is to do about a copy, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    /// Send this.
+    Send {
+        /// To whom.
+        to: MemberId,
+        /// What.
+        message: PartitionMessage,
+    },
+    /// Answers may leave that wait for this position, or an earlier one.
+    Answer(Version),
+    /// Another decides now: nobody knows here what becomes of the writes whose answers still wait.
+    Deposed,
+    /// Ask the control group for this. It may be asked more than once.
+    Propose(Proposal),
+    /// Call [`ReplicatedPartition::wake`] then, or earlier.
+    WakeAt(LocalTime),
+}
+
+/// A copy of a partition.
+#[derive(Debug)]
+pub struct ReplicatedPartition {
+    replica: Replica<Mutations, Mutations>,
+    partition: Partition,
+    /// What was here before this copy began to be brought in sync: until it is, that is the better one.
+    aside: Option<Box<Partition>>,
+    /// How far others have been brought in sync, and in which attempt.
+    cursors: BTreeMap<MemberId, (u32, CopyCursor)>,
+}
+
+impl ReplicatedPartition {
+    /// A copy that nobody counts on yet. The partition is empty.
+    #[must_use]
+    pub fn new(me: MemberId, min_in_sync: usize, assignment: Assignment, partition: Partition) -> Self {
+        let replica = Replica::new(me, min_in_sync, assignment);
+        Self { replica, partition, aside: None, cursors: BTreeMap::new() }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// Who holds the partition, as far as is known here.
+    #[must_use]
+    pub fn assignment(&self) -> &Assignment {
+        self.replica.assignment()
+    }
+
+    /// The highest epoch that was seen.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.replica.epoch()
+    }
+
+    /// Works on the partition, and returns the position that must be answerable before what was found or done is told.
+    /// Asked before must be [`Self::may_write`], or [`Self::may_read`] for what changes nothing, not even by expiry.
+    pub fn serve<R>(
+        &mut self,
+        now: Now,
+        work: impl FnOnce(&mut Partition) -> R,
+        deeds: &mut Vec<Deed>,
+    ) -> (R, Version) {
+        let result = work(&mut self.partition);
+        if let Some(record) = self.partition.take_record() {
+            self.replica.append(self.partition.position(), record);
+            self.step(now, deeds, |replica, out| replica.flush(now.local, out));
+        } else if !self.replica.has_peers() {
+            self.replica.append_alone(self.partition.position());
+        }
+        (result, self.replica.last().position)
+    }
+
+    /// Whether what changes the partition up to a position may be told.
+    #[must_use]
+    pub fn is_answerable(&self, position: Version) -> bool {
+        position <= self.replica.answerable()
+    }
+
+    /// Whether a write may run.
+    ///
+    /// # Errors
+    /// It must not: nobody has changed anything.
+    pub fn may_write(&self) -> Result<(), Unavailable> {
+        self.replica.may_write()
+    }
+
+    /// When an answer may leave that shows the partition as it is now. See [`Replica::may_read`].
+    ///
+    /// # Errors
+    /// Somebody else may have decided more.
+    pub fn may_read(&self, leases: &HeldLeases, table: (u64, Epoch)) -> Result<ReadPermit, Unavailable> {
+        self.replica.may_read(leases, table)
+    }
+
+    /// Asks every member whether this is still the primary. See [`Replica::confirm`].
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn confirm(&mut self, now: Now, deeds: &mut Vec<Deed>) -> Result<u64, Unavailable> {
+        self.step(now, deeds, |replica, out| replica.confirm(now.local, out))
+    }
+
+    /// The highest confirmation that every member has answered.
+    #[must_use]
+    pub fn confirmed(&self) -> u64 {
+        self.replica.confirmed()
+    }
+
+    /// The control group has decided. See [`Replica::assign`].
+    pub fn assign(
+        &mut self,
+        now: Now,
+        assignment: Assignment,
+        granted: &GrantedLeases,
+        deeds: &mut Vec<Deed>,
+    ) {
+        self.step(now, deeds, |replica, out| replica.assign(now.local, assignment, granted, out));
+    }
+
+    /// A message has come.
+    pub fn receive(&mut self, now: Now, from: MemberId, message: PartitionMessage, deeds: &mut Vec<Deed>) {
+        self.step(now, deeds, |replica, out| replica.receive(now.local, from, message, out));
+    }
+
+    /// Makes another member primary. See [`Replica::hand_over`].
+    pub fn hand_over(&mut self, now: Now, to: MemberId, deeds: &mut Vec<Deed>) {
+        self.step(now, deeds, |replica, out| replica.hand_over(now.local, to, out));
+    }
+
+    /// This member does not answer: it is to leave the set.
+    pub fn suspect(&mut self, now: Now, member: MemberId, deeds: &mut Vec<Deed>) {
+        self.step(now, deeds, |replica, out| replica.suspect(now.local, member, out));
+    }
+
+    /// The time has come that was asked for.
+    pub fn wake(&mut self, now: Now, deeds: &mut Vec<Deed>) {
+        self.step(now, deeds, |replica, out| replica.wake(now.local, out));
+    }
+
+    /// Does what is due by time; whether to call again soon because more is due.
+    pub fn tick(&mut self, now: Now, deeds: &mut Vec<Deed>) -> bool {
+        if self.may_write().is_ok() {
+            self.serve(now, |partition| partition.tick(now.grid), deeds).0
+        } else {
+            !self.partition.free_some()
+        }
+    }
+
+    /// Steps the protocol, and does what it says to the partition.
+    fn step<R>(
+        &mut self,
+        now: Now,
+        deeds: &mut Vec<Deed>,
+        step: impl FnOnce(&mut Replica<Mutations, Mutations>, &mut Vec<Effect<Mutations, Mutations>>) -> R,
+    ) -> R {
+        let before = self.replica.reign();
+        let mut effects = Vec::new();
+        let result = step(&mut self.replica, &mut effects);
+        for effect in effects {
+            let deed = self.carry_out(now, effect, deeds);
+            deeds.extend(deed);
+        }
+        let reign = self.replica.reign();
+        if reign.is_some() && reign != before {
+            self.partition.begin_reign(now.grid);
+        }
+        // Who is alone has nobody to tell.
+        self.partition.record_changes(self.replica.has_peers());
+        result
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        effect: Effect<Mutations, Mutations>,
+        deeds: &mut Vec<Deed>,
+    ) -> Option<Deed> {
+        match effect {
+            Effect::Send { to, message } => return Some(Deed::Send { to, message }),
+            Effect::Answer(position) => return Some(Deed::Answer(position)),
+            Effect::Propose(proposal) => return Some(Deed::Propose(proposal)),
+            Effect::WakeAt(at) => return Some(Deed::WakeAt(at)),
+            Effect::Apply(Record { mark, payload }) => {
+                self.partition.apply_record(mark.position, &payload, now.grid);
+            }
+            Effect::Committed(position) => self.partition.committed(position),
+            Effect::Undo(position) => {
+                self.partition.undo_after(position, now.grid);
+                self.cursors.clear();
+                return Some(Deed::Deposed);
+            }
+            Effect::Begin => {
+                if cfg!(mutant = "rule-7-replace") {
+                    return None;
+                }
+                let empty = self.partition.emptied(self.replica.last().position);
+                let before = std::mem::replace(&mut self.partition, empty);
+                self.aside.get_or_insert_with(|| Box::new(before));
+            }
+            Effect::Replace { content, last } => {
+                self.partition.place_chunk(&content, now.grid);
+                if last {
+                    self.aside = None;
+                }
+            }
+            Effect::ReadChunk { to, number, attempt } => {
+                let chunk = self.read_chunk(to, number, attempt);
+                self.step(now, deeds, |replica, out| {
+                    replica.chunk_read(now.local, (to, attempt), chunk, out);
+                });
+            }
+        }
+        None
+    }
+
+    fn read_chunk(&mut self, to: MemberId, number: u32, attempt: u32) -> (Mutations, bool) {
+        if number == 0 {
+            self.cursors.insert(to, (attempt, self.partition.copy_cursor()));
+        }
+        let cursor = self.cursors.get_mut(&to).filter(|(of, _)| *of == attempt);
+        let (_, cursor) = cursor.expect("chunks are asked for in their order");
+        let (chunk, last) = self.partition.copy_chunk(cursor, SCAN_ENTRIES);
+        if last {
+            self.cursors.remove(&to);
+        }
+        (chunk, last)
+    }
+
+    /// Panics if the parts do not fit together.
+    pub fn check_invariants(&self) {
+        self.replica.check_invariants();
+        self.partition.check_invariants();
+        assert!(self.partition.position() >= self.replica.commit(), "what is committed is in the partition");
+    }
+}
+
+#[cfg(test)]
+mod tests;
