@@ -231,6 +231,10 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             in_sync.contains(member) || wanted.contains(member) && !peer.member
         });
         primary.suspects.retain(|member| in_sync.contains(member));
+        if primary.successor.is_some_and(|to| !in_sync.contains(&to)) {
+            // It may have been told that nobody waits for leases of this reign, so this one is over: the next is this replica's own.
+            primary.successor = Some(self.me);
+        }
         for member in in_sync.iter().filter(|member| **member != self.me) {
             primary.peers.entry(*member).or_insert_with(|| Peer::new(0, base, now, None));
         }

@@ -100,7 +100,10 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             primary.successor.filter(|to| all_committed && in_sync.contains(to) && remove != Some(*to));
         let change = match successor {
             Some(successor) => {
-                out.push(Effect::Send { to: successor, message: Message { epoch, body: Body::Released } });
+                if successor != me {
+                    let message = Message { epoch, body: Body::Released };
+                    out.push(Effect::Send { to: successor, message });
+                }
                 Change { successor: Some(successor), ..Change::default() }
             }
             None => Change { add, remove, successor: None },

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::store::{SLOTS, Write};
 use super::world::{Envelope, Letter, World};
 use crate::ids::MemberId;
-use crate::replication::Unavailable;
 
 /// What may go wrong.
 #[derive(Debug, Clone, Copy)]
@@ -267,12 +266,6 @@ impl Walk {
                     self.ask_leases(index);
                 }
                 let me = self.world.machines[index].me;
-                // Who was to succeed has gone: another one is asked.
-                if self.world.machines[index].replica.may_write() == Err(Unavailable::HandingOver)
-                    && let Some(to) = self.world.control.in_sync.iter().copied().find(|to| *to != me)
-                {
-                    self.world.machines[index].hand_over(now, to);
-                }
                 self.world.settle(me);
             }
             for envelope in std::mem::take(&mut self.world.network) {

@@ -292,16 +292,6 @@ impl Grid {
             for _ in 0..self.network.len() {
                 self.deliver(0, false);
             }
-            let stuck = self
-                .primary()
-                .filter(|node| self.nodes[*node].copy.may_write() == Err(Unavailable::HandingOver));
-            if let Some(stuck) = stuck {
-                let me = self.nodes[stuck].me;
-                let other = self.control.in_sync.iter().copied().find(|member| *member != me);
-                if let Some(to) = other {
-                    self.step(stuck, |copy, now, deeds| copy.hand_over(now, to, deeds));
-                }
-            }
         }
     }
 
@@ -414,4 +404,20 @@ fn the_records_that_a_silent_newcomer_misses_are_not_kept_for_ever() {
     grid.heal();
     grid.check_healed();
     assert_eq!(kept(&grid), 0);
+}
+
+#[test]
+fn a_primary_whose_successor_goes_reigns_again() {
+    let mut grid = Grid::new();
+    grid.heal();
+    let (primary, successor) = (grid.primary().unwrap(), grid.nodes[1].me);
+    grid.add(1, None);
+    // Not committed yet, so nothing is asked for.
+    grid.step(primary, |copy, now, deeds| copy.hand_over(now, successor, deeds));
+    assert_eq!(grid.nodes[primary].copy.may_write(), Err(Unavailable::HandingOver));
+    let epoch = grid.control.epoch;
+    grid.crash(1);
+    grid.heal();
+    assert_eq!((grid.primary(), grid.control.epoch), (Some(primary), epoch.next()));
+    grid.check_healed();
 }
