@@ -56,7 +56,7 @@ impl<'a> Plan<'a> {
     fn new(sites: &'a [Site], copies: usize, today: &[Vec<NodeId>]) -> Self {
         let copies = copies.clamp(1, sites.len());
         let (zones, count) = number_zones(sites);
-        let per_zone = copies.div_ceil(count);
+        let per_zone = per_zone(&zones, count, copies);
         let mut plan = Self {
             sites,
             copies,
@@ -272,14 +272,27 @@ fn number_zones(sites: &[Site]) -> (Vec<usize>, usize) {
     (zones, count)
 }
 
+/// The most replicas of one partition in one zone: as few as that there is room for all, in zones that may be small.
+fn per_zone(zones: &[usize], count: usize, copies: usize) -> usize {
+    let sizes = sizes(zones, count);
+    let room = |most: &usize| sizes.iter().map(|size| size.min(most)).sum::<usize>() >= copies;
+    (1..copies).find(room).unwrap_or(copies)
+}
+
+/// How many sites each zone has.
+fn sizes(zones: &[usize], count: usize) -> Vec<usize> {
+    let mut sizes = vec![0; count];
+    zones.iter().for_each(|zone| sizes[*zone] += 1);
+    sizes
+}
+
 /// The least and the most replicas of each site: the same for all, but for zones that are too small for their share.
 fn quotas(
     zones: &[usize],
     count: usize,
     (partitions, copies, per_zone): (usize, usize, usize),
 ) -> Vec<(usize, usize)> {
-    let mut sites = vec![0; count];
-    zones.iter().for_each(|zone| sites[*zone] += 1);
+    let sites = sizes(zones, count);
     let most = |zone: usize| partitions * per_zone.min(sites[zone]);
     let mut open: Vec<usize> = (0..count).collect();
     let mut left = partitions * copies;
@@ -390,6 +403,16 @@ mod tests {
                 prop_assert!(spread(&held[start..start + size]) <= 1, "{held:?}");
                 start += size;
             }
+        }
+    }
+
+    #[test]
+    fn a_zone_takes_more_than_its_share_where_others_have_too_few_nodes() {
+        let zones = [0, 1, 1, 1];
+        let sites: Vec<Site> =
+            (0..).zip(zones).map(|(n, zone)| Site { node: NodeId(n), zone: Some(zone) }).collect();
+        for replicas in plan(&sites, 4, &vec![Vec::new(); 9]) {
+            assert_eq!(replicas.len(), 4);
         }
     }
 
