@@ -49,6 +49,21 @@ pub const PARTITIONS: u16 = 271;
 /// Partitions of a replication class at the most.
 pub const PARTITIONS_MAX: u16 = 4096;
 
+/// Nodes of a grid, arbiters too.
+pub const NODES: usize = 1024;
+/// Replication classes of a grid.
+pub const CLASSES: usize = 4;
+/// Backups of a replication class.
+pub const BACKUPS_MAX: u8 = 6;
+/// Each text that a node says about itself (an address, its zone, its host, its version), in bytes.
+pub const NODE_TEXT_BYTES: usize = 262;
+/// Decisions about partitions in one control command.
+pub const DECISIONS: usize = 1024;
+/// Partitions of a class that are brought to where they should be at the same time.
+pub const MOVES: usize = 64;
+/// Members that vote in the control group.
+pub const VOTERS: usize = 5;
+
 /// Keys and values that wait in the inbox of one partition, in bytes.
 pub const INBOX_BYTES: usize = 64 * MIB;
 /// Operations that wait in the inbox of one partition.
@@ -166,6 +181,17 @@ pub const RESEND_TIME: Duration = Duration::from_millis(250);
 /// A replica that owes an answer for this long is to leave the in-sync set.
 pub const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often a member tells the control group's leader that it lives.
+pub const HEARTBEAT_TIME: Duration = Duration::from_millis(500);
+/// A member that was not heard of for this long is taken for dead.
+pub const SESSION_TIME: Duration = Duration::from_secs(3);
+/// Of all members, more than so many per cent that fall silent together are asked once more: the leader may be to blame.
+pub const LAPSE_PERCENT: usize = 30;
+/// How long they have for their answer.
+pub const LAPSE_CHECK_TIME: Duration = Duration::from_secs(1);
+/// A member that was not heard of for this long is replaced.
+pub const SILENCE_TIME: Duration = Duration::from_secs(10);
+
 const _: () = {
     assert!(VALUE_BYTES <= VALUE_BYTES_MAX);
     assert!(KEY_BYTES + VALUE_BYTES_MAX <= BATCH_BYTES, "a largest entry fits a batch");
@@ -183,6 +209,10 @@ const _: () = {
     assert!(CONNECTIONS_MIN <= CONNECTIONS);
     assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);
     assert!(PARTITIONS <= PARTITIONS_MAX);
+    assert!(MOVES <= DECISIONS && VOTERS % 2 == 1);
+    assert!(HEARTBEAT_TIME.as_millis() * 4 <= SESSION_TIME.as_millis(), "some heartbeats may be lost");
+    assert!(HEARTBEAT_TIME.as_millis() * 2 <= LAPSE_CHECK_TIME.as_millis());
+    assert!(SESSION_TIME.as_millis() + LAPSE_CHECK_TIME.as_millis() < SILENCE_TIME.as_millis());
     assert!(CPU_BUDGET.as_nanos() <= CPU_BUDGET_MAX.as_nanos());
     assert!(GUEST_MEMORY_BYTES <= GUEST_MEMORY_BYTES_MAX);
     assert!(RESPONSE_BYTES < COMPLETION_BYTES_PER_CLIENT, "a largest response can be kept");
