@@ -1,0 +1,186 @@
+//! What becomes of partitions: wishes of their primaries, decisions of the control group's leader, and what people ask for when
+//! copies are lost.
+
+use super::class::ClassOptions;
+use super::command::{Decision, DecisionError, GridApplied, GridRefusal, OnFullLoss, Order, Recovery};
+use super::node::Role;
+use super::row::Row;
+use super::state::Grid;
+use crate::ids::{MemberId, PartitionId};
+use crate::limits::DECISIONS;
+use crate::replication::Proposal;
+
+impl Grid {
+    pub(super) fn propose(
+        &mut self,
+        partition: PartitionId,
+        proposal: &Proposal,
+    ) -> Result<GridApplied, GridRefusal> {
+        let refused = |source| GridRefusal::Decision { partition, source };
+        if let Some(add) = proposal.change.add {
+            self.holder(add).map_err(refused)?;
+        }
+        let version = self.version + 1;
+        let (options, row) = self.row_mut(partition).map_err(refused)?;
+        row.assignment
+            .change(proposal, usize::from(options.min_in_sync))
+            .map_err(|source| GridRefusal::Proposal { partition, source })?;
+        row.changed = version;
+        self.version = version;
+        proposal.change.add.into_iter().for_each(|add| self.holds(add));
+        Ok(GridApplied::Partitions(vec![partition]))
+    }
+
+    pub(super) fn decide(&mut self, decisions: &[Decision]) -> Result<GridApplied, GridRefusal> {
+        if decisions.len() > DECISIONS {
+            return Err(GridRefusal::TooManyDecisions { decisions: decisions.len() });
+        }
+        let (mut partitions, mut refused) = (Vec::new(), Vec::new());
+        for decision in decisions {
+            match self.carry_out(decision) {
+                Ok(true) => partitions.push(decision.partition),
+                Ok(false) => {}
+                Err(error) => refused.push((decision.partition, error)),
+            }
+        }
+        Ok(GridApplied::Decided { partitions, refused })
+    }
+
+    /// Returns whether anything has changed.
+    fn carry_out(&mut self, decision: &Decision) -> Result<bool, DecisionError> {
+        let Decision { partition, version: decided, order } = decision;
+        let (options, row) = self.row_mut(*partition)?;
+        let (options, current) = (*options, row.assignment.version);
+        if *decided != current && !cfg!(mutant = "control-outdated") {
+            return Err(DecisionError::Outdated { decided: *decided, current });
+        }
+        let begins = match order {
+            Order::Begin { wanted, primary } | Order::Want { wanted, primary } => {
+                for member in wanted {
+                    self.holder(*member)?;
+                }
+                let copies = options.copies();
+                if wanted.len() > copies || !wanted.contains(primary) {
+                    return Err(DecisionError::Wanted { wanted: wanted.len(), copies });
+                }
+                matches!(order, Order::Begin { .. }).then_some(*primary)
+            }
+            Order::FailOver { to } => {
+                self.holder(*to)?;
+                None
+            }
+            Order::BeginElsewhere { on } => {
+                self.holder(*on)?;
+                self.may_begin_elsewhere(options)?;
+                Some(*on)
+            }
+        };
+        let version = self.version + 1;
+        let (_, row) = self.row_mut(*partition)?;
+        let changed = row.follow(order)?;
+        if changed {
+            row.changed = version;
+            self.version = version;
+            begins.into_iter().for_each(|member| self.holds(member));
+        }
+        Ok(changed)
+    }
+
+    fn may_begin_elsewhere(&self, options: ClassOptions) -> Result<(), DecisionError> {
+        if options.backups > 0 {
+            return Err(DecisionError::HasBackups);
+        }
+        match self.on_full_loss {
+            OnFullLoss::StartEmpty => Ok(()),
+            OnFullLoss::Hold => Err(DecisionError::Held),
+        }
+    }
+
+    pub(super) fn start_empty(&mut self) -> Result<GridApplied, GridRefusal> {
+        match self.on_full_loss {
+            OnFullLoss::StartEmpty => {}
+            OnFullLoss::Hold => return Err(GridRefusal::Held),
+        }
+        let begun = self.rows().filter(|(_, row)| row.began.is_some()).count();
+        let lost = self.rows().filter(|(_, row)| row.is_lost()).count();
+        // A member that was removed from a set, and lives, may have a copy that people would rather have than nothing.
+        let holders = self.nodes.values().filter(|node| node.has_held).count();
+        if lost == 0 || lost < begun || holders > 0 && !cfg!(mutant = "control-full-loss") {
+            return Err(GridRefusal::NoFullLoss { live: begun - lost, begun, holders });
+        }
+        self.version += 1;
+        let version = self.version;
+        let mut changed = Vec::new();
+        for (partition, row) in self.rows_mut().filter(|(_, row)| row.is_lost()) {
+            row.began = None;
+            row.changed = version;
+            changed.push(partition);
+        }
+        Ok(GridApplied::Partitions(changed))
+    }
+
+    pub(super) fn recover_lost(
+        &mut self,
+        (partition, decided): (PartitionId, u64),
+        member: MemberId,
+        from: Recovery,
+    ) -> Result<GridApplied, GridRefusal> {
+        self.recover(partition, decided, (member, from))
+            .map_err(|source| GridRefusal::Decision { partition, source })?;
+        self.holds(member);
+        Ok(GridApplied::Partitions(vec![partition]))
+    }
+
+    fn recover(
+        &mut self,
+        partition: PartitionId,
+        decided: u64,
+        (member, from): (MemberId, Recovery),
+    ) -> Result<(), DecisionError> {
+        self.holder(member)?;
+        let version = self.version + 1;
+        let (_, row) = self.row_mut(partition)?;
+        let current = row.assignment.version;
+        if decided != current {
+            return Err(DecisionError::Outdated { decided, current });
+        }
+        if !row.is_lost() {
+            return Err(DecisionError::NotLost);
+        }
+        match from {
+            Recovery::Copy { epoch, .. } => {
+                let (began, current) = (row.began, row.assignment.epoch);
+                if began.is_none_or(|began| epoch < began) || epoch > current {
+                    return Err(DecisionError::NoCopy { epoch, began, current });
+                }
+                row.take_up(member);
+            }
+            Recovery::Empty => row.restart(member),
+        }
+        row.changed = version;
+        self.version = version;
+        Ok(())
+    }
+
+    fn row_mut(&mut self, partition: PartitionId) -> Result<(&ClassOptions, &mut Row), DecisionError> {
+        let class = self.classes.get_mut(usize::from(partition.class.0)).ok_or(DecisionError::NotFound)?;
+        let row = class.rows.get_mut(usize::from(partition.index)).ok_or(DecisionError::NotFound)?;
+        Ok((&class.options, row))
+    }
+
+    /// Checks that a member may hold data: it lives its newest life, and is no arbiter.
+    fn holder(&self, member: MemberId) -> Result<(), DecisionError> {
+        let node = self.nodes.get(&member.node).filter(|node| node.member == member);
+        match node.map(|node| node.description.role) {
+            Some(Role::Data) => Ok(()),
+            Some(Role::Arbiter) | None => Err(DecisionError::NotAMember { member }),
+        }
+    }
+
+    /// From now on a member may have a copy of something.
+    fn holds(&mut self, member: MemberId) {
+        if let Some(node) = self.nodes.get_mut(&member.node) {
+            node.has_held = true;
+        }
+    }
+}

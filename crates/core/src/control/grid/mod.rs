@@ -1,0 +1,36 @@
+//! The grid: its nodes, its replication classes, and the table that says for every partition who decides about it, who holds
+//! everything that was acknowledged, and who should.
+//!
+//! - [`Grid`] and [`GridCommand`]: the state and its changes. Every change of a partition is conditional on the version it was
+//!   decided on.
+//! - [`Reconciler`]: what the control group's leader should propose next, given who is alive.
+//! - [`desired_voters`]: who should vote in the control group.
+//!
+//! A partition's row carries the [`Assignment`](crate::replication::Assignment) of replication, and beside it when the partition
+//! last began empty and who should be primary.
+
+mod class;
+mod command;
+mod decide;
+mod node;
+mod reconcile;
+mod row;
+mod state;
+#[cfg(test)]
+mod tests;
+mod view;
+mod voters;
+
+#[cfg(test)]
+pub(in crate::control) use tests::fixture;
+
+pub use class::{ClassOptions, InvalidClass};
+pub use command::{
+    Decision, DecisionError, GridApplied, GridCommand, GridRefusal, OnFullLoss, Order, Recovery,
+};
+pub use node::{Formats, GridId, JoinNonce, Joining, Node, NodeDescription, NodeState, Role, TextTooLong};
+pub use reconcile::Reconciler;
+pub use row::{Duty, Row};
+pub use state::{Grid, NewGrid};
+pub use view::{Delta, Members};
+pub use voters::desired_voters;

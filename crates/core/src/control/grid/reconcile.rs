@@ -1,0 +1,219 @@
+//! [`Reconciler`]: what the control group's leader should propose next.
+//!
+//! It looks at the state and at who is alive, and names what is nearest to be done. Nothing is remembered but the plan, which is made
+//! anew only when the nodes that take partitions are others: a plan that was made from every half-way state could wander.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::class::ClassOptions;
+use super::command::{Decision, GridCommand, OnFullLoss, Order};
+use super::node::{Node, NodeState};
+use super::row::{Duty, Row};
+use super::state::Grid;
+use crate::ids::{MemberId, NodeId, PartitionId, ReplicationClass};
+use crate::limits::{DECISIONS, MOVES};
+use crate::membership::Presence;
+use crate::partition::{Site, plan};
+
+/// What the leader should propose next.
+#[derive(Debug, Clone, Default)]
+pub struct Reconciler {
+    targets: BTreeMap<ReplicationClass, Target>,
+}
+
+/// Where the partitions of a class should be.
+#[derive(Debug, Clone)]
+struct Target {
+    /// The sites that it was planned for.
+    sites: Vec<Site>,
+    /// The nodes of each partition, the primary first.
+    replicas: Vec<Vec<NodeId>>,
+}
+
+impl Reconciler {
+    /// The next command, or `None` while there is nothing to do but to wait. To be asked again when it was carried out or refused,
+    /// when the grid has changed, and when somebody's presence has.
+    pub fn next(&mut self, grid: &Grid, presence: &BTreeMap<MemberId, Presence>) -> Option<GridCommand> {
+        if is_full_loss(grid) {
+            return Some(GridCommand::StartEmpty);
+        }
+        self.plan(grid, &sites(grid, presence));
+        let rounds: Vec<Round> = grid
+            .classes()
+            .map(|(number, options)| Round {
+                grid,
+                presence,
+                number,
+                options,
+                target: self.targets.get(&number).map_or(&[], |target| &target.replicas),
+            })
+            .collect();
+        // What serves nobody first: only then can be told what is held too seldom.
+        let urgent = rounds.iter().flat_map(Round::take_over).chain(rounds.iter().flat_map(Round::begin));
+        let mut decisions: Vec<Decision> = urgent.take(DECISIONS).collect();
+        if decisions.is_empty() {
+            decisions.extend(rounds.iter().flat_map(Round::want).take(DECISIONS));
+        }
+        (!decisions.is_empty()).then_some(GridCommand::Decide { decisions })
+    }
+
+    /// Plans what is not planned for these sites.
+    fn plan(&mut self, grid: &Grid, sites: &[Site]) {
+        for (number, options) in grid.classes() {
+            let known = self.targets.get(&number).is_some_and(|target| target.sites == sites);
+            if sites.is_empty() || known {
+                continue;
+            }
+            let today: Vec<Vec<NodeId>> = grid.rows_of(number).map(|(_, row)| holders(row)).collect();
+            let replicas = plan(sites, options.copies(), &today);
+            self.targets.insert(number, Target { sites: sites.to_vec(), replicas });
+        }
+    }
+}
+
+/// The grid has begun, and nobody has anything of it.
+fn is_full_loss(grid: &Grid) -> bool {
+    let mut begun = grid.rows().filter(|(_, row)| row.began.is_some()).peekable();
+    grid.on_full_loss() == OnFullLoss::StartEmpty
+        && begun.peek().is_some()
+        && begun.all(|(_, row)| row.is_lost())
+        && grid.nodes().all(|node| !node.has_held)
+}
+
+/// The nodes that partitions should be on. Who was silent for a short time may come back with all that it has.
+fn sites(grid: &Grid, presence: &BTreeMap<MemberId, Presence>) -> Vec<Site> {
+    let zones: BTreeSet<&str> = grid.nodes().filter_map(|node| node.description.zone.as_deref()).collect();
+    let zones: BTreeMap<&str, u32> = zones.into_iter().zip(0..).collect();
+    let here = |node: &&Node| presence.get(&node.member).is_some_and(|presence| *presence != Presence::Gone);
+    let takers = grid.nodes().filter(|node| node.takes_partitions()).filter(here);
+    takers
+        .map(|node| {
+            let zone = node.description.zone.as_deref().and_then(|zone| zones.get(zone)).copied();
+            Site { node: node.id(), zone }
+        })
+        .collect()
+}
+
+/// Who holds a partition today: the primary first, then who holds everything and should, and last who has a part of it.
+fn holders(row: &Row) -> Vec<NodeId> {
+    let (in_sync, wanted) = (&row.assignment.in_sync, &row.assignment.wanted);
+    let complete = in_sync.intersection(wanted);
+    let all = row.assignment.primary.iter().chain(complete).chain(in_sync).chain(wanted);
+    all.map(|member| member.node).collect()
+}
+
+/// The partitions of one class, looked at once.
+struct Round<'a> {
+    grid: &'a Grid,
+    presence: &'a BTreeMap<MemberId, Presence>,
+    number: ReplicationClass,
+    options: &'a ClassOptions,
+    target: &'a [Vec<NodeId>],
+}
+
+impl<'a> Round<'a> {
+    fn rows(&self) -> impl Iterator<Item = (PartitionId, &'a Row)> {
+        self.grid.rows_of(self.number)
+    }
+
+    fn is(&self, member: MemberId, presence: Presence) -> bool {
+        self.presence.get(&member).copied().unwrap_or(Presence::Gone) == presence
+    }
+
+    fn lives(&self, member: MemberId) -> bool {
+        self.is(member, Presence::Alive)
+    }
+
+    fn is_led(&self, row: &Row) -> bool {
+        row.assignment.primary.is_some_and(|primary| self.lives(primary))
+    }
+
+    /// Who should hold a partition, the primary first.
+    fn wanted(&self, partition: PartitionId) -> Vec<MemberId> {
+        let nodes = self.target.get(usize::from(partition.index)).into_iter().flatten();
+        nodes.filter_map(|node| self.grid.node(*node)).map(|node| node.member).collect()
+    }
+
+    /// Partitions whose primary is dead get another, as evenly as that can be.
+    fn take_over(&self) -> Vec<Decision> {
+        let mut reigns: BTreeMap<MemberId, usize> = BTreeMap::new();
+        for primary in self.rows().filter_map(|(_, row)| row.assignment.primary) {
+            *reigns.entry(primary).or_default() += 1;
+        }
+        let drains = |member: &MemberId| {
+            self.grid.node(member.node).is_none_or(|node| node.state == NodeState::Draining)
+        };
+        let mut decisions = Vec::new();
+        for (partition, row) in self.rows().filter(|(_, row)| !self.is_led(row)) {
+            let lives = |member: &MemberId| self.lives(*member) || cfg!(mutant = "control-dead-heir");
+            let heirs = row.assignment.in_sync.iter().copied().filter(lives);
+            let rank = |member: &MemberId| {
+                let reigns = reigns.get(member).copied().unwrap_or_default();
+                (row.preferred != Some(*member), drains(member), reigns, *member)
+            };
+            if let Some(to) = heirs.min_by_key(rank) {
+                *reigns.entry(to).or_default() += 1;
+                decisions.push(decision(partition, row, Order::FailOver { to }));
+            }
+        }
+        decisions
+    }
+
+    /// Partitions that are new begin, and so do those of a class without backups whose holder is gone.
+    fn begin(&self) -> Vec<Decision> {
+        let may_restart = self.options.backups == 0 && self.grid.on_full_loss() == OnFullLoss::StartEmpty;
+        let gone = |row: &Row| row.assignment.in_sync.iter().all(|member| self.is(*member, Presence::Gone));
+        let mut decisions = Vec::new();
+        for (partition, row) in self.rows() {
+            let restarts = row.began.is_some();
+            if restarts && !(may_restart && gone(row)) {
+                continue;
+            }
+            let wanted = self.wanted(partition);
+            let Some(on) = wanted.iter().copied().find(|member| self.lives(*member)) else { continue };
+            let order = match restarts {
+                true => Order::BeginElsewhere { on },
+                false => Order::Begin { wanted: wanted.into_iter().collect(), primary: on },
+            };
+            decisions.push(decision(partition, row, order));
+        }
+        decisions
+    }
+
+    /// Partitions that are not where they should be, few at a time, and first those with the fewest copies.
+    fn want(&self) -> Vec<Decision> {
+        let mut moving = 0;
+        let mut open = Vec::new();
+        for (partition, row) in self.rows().filter(|(_, row)| self.is_led(row)) {
+            let wanted = self.wanted(partition);
+            let Some(primary) = wanted.first().copied() else { continue };
+            let wanted: BTreeSet<MemberId> = wanted.into_iter().collect();
+            if row.assignment.wanted == wanted && row.preferred == Some(primary) {
+                moving += usize::from(self.is_moving(row));
+                continue;
+            }
+            let copies = row.assignment.in_sync.iter().filter(|member| self.lives(**member)).count();
+            open.push((copies.min(wanted.len()), partition, row, Order::Want { wanted, primary }));
+        }
+        open.sort_by_key(|(copies, partition, ..)| (*copies, *partition));
+        let room = if cfg!(mutant = "control-moves") { usize::MAX } else { MOVES.saturating_sub(moving) };
+        let open = open.into_iter().take(room);
+        open.map(|(_, partition, row, order)| decision(partition, row, order)).collect()
+    }
+
+    /// Whether its primary has something to do that it can do.
+    fn is_moving(&self, row: &Row) -> bool {
+        let missing = row.assignment.wanted.difference(&row.assignment.in_sync);
+        let expands = missing.into_iter().any(|member| self.lives(*member));
+        expands
+            || match row.duty(usize::from(self.options.min_in_sync)) {
+                Duty::None => false,
+                Duty::HandOver(to) => self.lives(to),
+                Duty::Retire(_) => true,
+            }
+    }
+}
+
+fn decision(partition: PartitionId, row: &Row, order: Order) -> Decision {
+    Decision { partition, version: row.assignment.version, order }
+}

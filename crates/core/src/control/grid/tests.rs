@@ -1,0 +1,9 @@
+//! Commands against the state they meet, and walks of a whole grid.
+
+mod commands;
+pub(in crate::control) mod fixture;
+mod form;
+mod loss;
+mod voters;
+mod walk;
+mod world;
