@@ -97,17 +97,7 @@ impl Grid {
     }
 
     pub(super) fn start_empty(&mut self) -> Result<GridApplied, GridRefusal> {
-        match self.on_full_loss {
-            OnFullLoss::StartEmpty => {}
-            OnFullLoss::Hold => return Err(GridRefusal::Held),
-        }
-        let begun = self.rows().filter(|(_, row)| row.began.is_some()).count();
-        let lost = self.rows().filter(|(_, row)| row.is_lost()).count();
-        // A member that was removed from a set, and lives, may have a copy that people would rather have than nothing.
-        let holders = self.nodes.values().filter(|node| node.has_held).count();
-        if lost == 0 || lost < begun || holders > 0 && !cfg!(mutant = "control-full-loss") {
-            return Err(GridRefusal::NoFullLoss { live: begun - lost, begun, holders });
-        }
+        self.full_loss()?;
         self.version += 1;
         let version = self.version;
         let mut changed = Vec::new();
@@ -117,6 +107,23 @@ impl Grid {
             changed.push(partition);
         }
         Ok(GridApplied::Partitions(changed))
+    }
+
+    /// Whether the grid may start empty: it has begun, and nobody has anything of it.
+    pub(super) fn full_loss(&self) -> Result<(), GridRefusal> {
+        match self.on_full_loss {
+            OnFullLoss::StartEmpty => {}
+            OnFullLoss::Hold => return Err(GridRefusal::Held),
+        }
+        let begun = self.rows().filter(|(_, row)| row.began.is_some()).count();
+        let lost = self.rows().filter(|(_, row)| row.is_lost()).count();
+        // A member that was removed from a set, and lives, may have a copy that people would rather have than nothing.
+        let holders = self.nodes.values().filter(|node| node.has_held).count();
+        let none_held = holders == 0 || cfg!(mutant = "control-full-loss");
+        if lost == 0 || lost < begun || !none_held {
+            return Err(GridRefusal::NoFullLoss { live: begun - lost, begun, holders });
+        }
+        Ok(())
     }
 
     pub(super) fn recover_lost(

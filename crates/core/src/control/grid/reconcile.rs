@@ -32,9 +32,10 @@ struct Target {
 
 impl Reconciler {
     /// The next command, or `None` while there is nothing to do but to wait. To be asked again when it was carried out or refused,
-    /// when the grid has changed, and when somebody's presence has.
+    /// when the grid has changed, and when somebody's presence has. `presence` knows every member of this grid
+    /// ([`Sessions::follow`](crate::membership::Sessions::follow)): who is not in it counts as gone.
     pub fn next(&mut self, grid: &Grid, presence: &BTreeMap<MemberId, Presence>) -> Option<GridCommand> {
-        if is_full_loss(grid) {
+        if grid.full_loss().is_ok() {
             return Some(GridCommand::StartEmpty);
         }
         self.plan(grid, &sites(grid, presence));
@@ -69,15 +70,6 @@ impl Reconciler {
             self.targets.insert(number, Target { sites: sites.to_vec(), replicas });
         }
     }
-}
-
-/// The grid has begun, and nobody has anything of it.
-fn is_full_loss(grid: &Grid) -> bool {
-    let mut begun = grid.rows().filter(|(_, row)| row.began.is_some()).peekable();
-    grid.on_full_loss() == OnFullLoss::StartEmpty
-        && begun.peek().is_some()
-        && begun.all(|(_, row)| row.is_lost())
-        && grid.nodes().all(|node| !node.has_held)
 }
 
 /// The nodes that partitions should be on. Who was silent for a short time may come back with all that it has.
@@ -186,7 +178,7 @@ impl<'a> Round<'a> {
         let mut open = Vec::new();
         for (partition, row) in self.rows().filter(|(_, row)| self.is_led(row)) {
             let wanted = self.wanted(partition);
-            let Some(primary) = wanted.first().copied() else { continue };
+            let Some(primary) = self.preferred(row, &wanted) else { continue };
             let wanted: BTreeSet<MemberId> = wanted.into_iter().collect();
             if row.assignment.wanted == wanted && row.preferred == Some(primary) {
                 moving += usize::from(self.is_moving(row));
@@ -201,16 +193,20 @@ impl<'a> Round<'a> {
         open.map(|(_, partition, row, order)| decision(partition, row, order)).collect()
     }
 
+    /// Who of those who should hold a partition should be primary: while the planned one is silent, who is it now, or another.
+    fn preferred(&self, row: &Row, wanted: &[MemberId]) -> Option<MemberId> {
+        let planned = wanted.first().copied();
+        let now = row.assignment.primary.filter(|primary| wanted.contains(primary));
+        let others = wanted.iter().copied();
+        let lives = |member: &MemberId| self.lives(*member) || cfg!(mutant = "control-silent-heir");
+        planned.into_iter().chain(now).chain(others).find(lives).or(planned)
+    }
+
     /// Whether its primary has something to do that it can do.
     fn is_moving(&self, row: &Row) -> bool {
         let missing = row.assignment.wanted.difference(&row.assignment.in_sync);
         let expands = missing.into_iter().any(|member| self.lives(*member));
-        expands
-            || match row.duty(usize::from(self.options.min_in_sync)) {
-                Duty::None => false,
-                Duty::HandOver(to) => self.lives(to),
-                Duty::Retire(_) => true,
-            }
+        expands || row.duty(usize::from(self.options.min_in_sync)) != Duty::None
     }
 }
 

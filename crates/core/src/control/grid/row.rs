@@ -1,11 +1,12 @@
 //! [`Row`]: all that is decided about one partition.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::command::{DecisionError, Order};
 use crate::ids::{Epoch, MemberId};
+use crate::membership::Presence;
 use crate::replication::Assignment;
 
 /// What is decided about one partition.
@@ -62,13 +63,14 @@ impl Row {
         self.assignment.wanted.is_subset(&self.assignment.in_sync)
     }
 
-    /// Whether this member cannot leave without harm: it decides, is wanted, or others who are wanted do not hold everything yet.
+    /// Whether this member cannot leave without harm: it decides, is wanted, or what it holds is not yet held by all who are
+    /// wanted, and by one who lives.
     #[must_use]
-    pub fn needs(&self, member: MemberId) -> bool {
+    pub fn needs(&self, member: MemberId, presence: &BTreeMap<MemberId, Presence>) -> bool {
         let Assignment { primary, in_sync, wanted, .. } = &self.assignment;
-        *primary == Some(member)
-            || wanted.contains(&member)
-            || in_sync.contains(&member) && (!self.is_complete() || in_sync.len() == 1)
+        let lives = |other: &MemberId| *other != member && presence.get(other) == Some(&Presence::Alive);
+        let is_spare = self.is_complete() && in_sync.iter().any(lives);
+        *primary == Some(member) || wanted.contains(&member) || in_sync.contains(&member) && !is_spare
     }
 
     /// What the primary owes. Who is wanted comes first: a new primary would begin anew with bringing them in sync.
@@ -110,6 +112,8 @@ impl Row {
                 if !self.assignment.fail_over(*to) {
                     return Err(DecisionError::NotInSync { member: *to });
                 }
+                // Else it would hand over at once to the one who is dead.
+                self.preferred = Some(*to);
             }
             Order::Want { wanted, primary } => {
                 if self.assignment.wanted == *wanted && self.preferred == Some(*primary) {

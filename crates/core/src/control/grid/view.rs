@@ -1,5 +1,7 @@
 //! What can be read of the grid, and what has changed in it since.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::class::ClassOptions;
@@ -8,6 +10,7 @@ use super::node::{GridId, Node};
 use super::row::Row;
 use super::state::Grid;
 use crate::ids::{MemberId, NodeId, PartitionId, ReplicationClass};
+use crate::membership::Presence;
 use crate::name::Name;
 
 /// What has changed since a version of the grid: a node that follows the grid replaces what it has by this.
@@ -112,8 +115,8 @@ impl Grid {
 
     /// How many partitions need a member still: at none it may leave without harm.
     #[must_use]
-    pub fn needs(&self, member: MemberId) -> usize {
-        self.rows().filter(|(_, row)| row.needs(member)).count()
+    pub fn needs(&self, member: MemberId, presence: &BTreeMap<MemberId, Presence>) -> usize {
+        self.rows().filter(|(_, row)| row.needs(member, presence)).count()
     }
 
     /// What has changed since a version; since 0, everything.

@@ -4,6 +4,7 @@ use super::super::*;
 use super::fixture::*;
 use crate::ids::{Epoch, NodeId, PartitionId, ReplicationClass};
 use crate::limits::{CLASSES, DECISIONS, NODES};
+use crate::membership::Presence;
 use crate::replication::{Change, Proposal, ProposalError};
 
 #[test]
@@ -120,7 +121,6 @@ fn nobody_leaves_with_the_last_copy() {
     let leave = GridCommand::Leave { member: member(1, 1) };
     let refused = GridRefusal::LastCopy { member: member(1, 1), partitions: 1 };
     assert_eq!(grid.apply(&leave), Err(refused));
-    assert_eq!(grid.needs(member(1, 1)), 1);
     add(&mut grid, member(2, 1));
     let gone = GridApplied::NodeGone { node: NodeId(1), partitions: vec![partition(0)] };
     assert_eq!(grid.apply(&leave), Ok(gone));
@@ -128,16 +128,21 @@ fn nobody_leaves_with_the_last_copy() {
 }
 
 #[test]
-fn a_member_is_needed_until_others_hold_everything() {
+fn a_member_is_needed_until_others_who_live_hold_everything() {
     let mut grid = grid_of(3, 1);
+    let mut presence = presence(&grid, Presence::Alive);
     begin(&mut grid, &[1, 2]);
     add(&mut grid, member(2, 1));
-    assert_eq!([1, 2, 3].map(|node| grid.needs(member(node, 1))), [1, 1, 0]);
+    assert_eq!([1, 2, 3].map(|node| grid.needs(member(node, 1), &presence)), [1, 1, 0]);
     decide(&mut grid, Order::Want { wanted: members(&[2, 3]), primary: member(2, 1) }).unwrap();
     propose(&mut grid, Change { successor: Some(member(2, 1)), ..Change::default() }).unwrap();
-    assert_eq!(grid.needs(member(1, 1)), 1, "it is a second copy");
+    assert_eq!(grid.needs(member(1, 1), &presence), 1, "it is a second copy");
     add(&mut grid, member(3, 1));
-    assert_eq!([1, 2, 3].map(|node| grid.needs(member(node, 1))), [0, 1, 1]);
+    assert_eq!([1, 2, 3].map(|node| grid.needs(member(node, 1), &presence)), [0, 1, 1]);
+    presence.insert(member(2, 1), Presence::Suspect);
+    assert_eq!(grid.needs(member(1, 1), &presence), 0);
+    presence.insert(member(3, 1), Presence::Suspect);
+    assert_eq!(grid.needs(member(1, 1), &presence), 1, "it may be the last that lives");
 }
 
 #[test]
@@ -180,8 +185,9 @@ fn a_decision_on_an_older_version_is_refused() {
     let to = member(2, 1);
     assert_eq!(decide_on(&mut grid, version, Order::FailOver { to }), Err(outdated));
     assert_eq!(decide_on(&mut grid, version + 1, Order::FailOver { to }), Ok(()));
-    let assignment = &grid.row(partition(0)).unwrap().assignment;
+    let Row { assignment, preferred, .. } = grid.row(partition(0)).unwrap();
     assert_eq!((assignment.primary, assignment.epoch.number), (Some(to), 2));
+    assert_eq!(*preferred, Some(to), "it does not hand over at once to the one who is dead");
     assert_eq!(assignment.in_sync, members(&[1, 2]), "the old one stays until its successor removes it");
 }
 

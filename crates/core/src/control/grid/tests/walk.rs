@@ -133,7 +133,8 @@ impl Walk {
         let dead = self.members(|process| matches!(process, Process::Dead(_)));
         let one = self.random.of(&up);
         match (self.random.below(12), one) {
-            (0 | 1, _) if self.world.processes.len() < NODES => self.arrive(None),
+            (0, _) if self.world.processes.len() < NODES => self.arrive(None),
+            (1, Some(member)) => self.move_to_zone(member),
             (2, Some(member)) => self.world.kill(member),
             (3, Some(member)) => drop(self.world.processes.insert(member, Process::Cut(0))),
             (4 | 5, _) => {
@@ -162,12 +163,23 @@ impl Walk {
         }
     }
 
-    fn arrive(&mut self, known: Option<MemberId>) {
-        let zone = match self.zones {
+    fn zone(&mut self) -> Option<&'static str> {
+        match self.zones {
             Zones::None => None,
             Zones::Three => self.random.of(&["a", "b", "c"]),
-        };
+        }
+    }
+
+    fn arrive(&mut self, known: Option<MemberId>) {
+        let zone = self.zone();
         self.world.join(zone, known);
+    }
+
+    fn move_to_zone(&mut self, member: MemberId) {
+        let zone = self.zone().map(str::to_owned);
+        let node = self.world.grid.node(member.node).unwrap();
+        let description = Box::new(NodeDescription { zone, ..node.description.clone() });
+        self.world.apply(&GridCommand::Describe { member, description }).unwrap();
     }
 
     fn change_drain(&mut self, node: NodeId) {
@@ -346,6 +358,7 @@ fn a_node_that_is_silent_for_a_short_time_keeps_its_share() {
         let (old, new) = (before.row(*partition).unwrap(), world.grid.row(*partition).unwrap());
         let alone = old.assignment.in_sync.len() == 1;
         assert!(alone || new.assignment.primary != Some(silent), "others have taken over");
+        assert_ne!(new.duty(1), Duty::HandOver(silent), "and do not give it back to who is silent");
         assert_eq!(new.assignment.wanted, old.assignment.wanted);
     }
     world.processes.insert(silent, Process::Up);

@@ -117,7 +117,7 @@ impl World {
     /// A node that drains leaves when it may.
     pub(super) fn leave(&mut self, member: MemberId) {
         let node = self.grid.node(member.node).unwrap();
-        if node.state == NodeState::Draining && self.grid.needs(member) == 0 {
+        if node.state == NodeState::Draining && self.grid.needs(member, &self.presence()) == 0 {
             self.kill(member);
             self.processes.remove(&member);
             self.apply(&GridCommand::Leave { member }).unwrap();
@@ -140,7 +140,6 @@ impl World {
         changes.extend(remove.map(|remove| Change { remove: Some(remove), ..Change::default() }));
         match row.duty(min_in_sync) {
             Duty::None => {}
-            Duty::HandOver(to) if !self.is_up(to) => {}
             Duty::HandOver(to) => changes.push(Change { successor: Some(to), ..Change::default() }),
             Duty::Retire(member) => changes.push(Change { remove: Some(member), ..Change::default() }),
         }
