@@ -28,7 +28,7 @@ usage: cargo xtask COMMAND
   test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
   tidy            only the rules of style and layering that a machine can check
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
-  mutants [NAME…] takes each rule of replication out of the code: the model must miss it
+  mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
   bench           benchmarks and the load generator, next to Redis: a table of figures";
 
 fn main() -> ExitCode {
