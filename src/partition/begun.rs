@@ -44,11 +44,6 @@ fn export(result: &Recorded) -> Option<&Arc<ModuleExport>> {
 }
 
 impl Partitions {
-    /// What all partitions know of a call.
-    pub(crate) async fn begun_anywhere(&self, id: Option<RequestId>) -> Result<Begun, Failure> {
-        self.begun(id, 0..self.count()).await
-    }
-
     /// What the partitions know of a call: behind its turns where it takes some.
     pub(crate) async fn begun(
         &self,

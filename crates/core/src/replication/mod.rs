@@ -6,8 +6,7 @@
 //! them.
 //!
 //! - [`Assignment`]: what the control group has decided about a partition, and the conditional changes of it.
-//! - [`Replica`]: one copy, primary or backup.
-//! - [`ReplicatedPartition`]: the same with the entries that it is about.
+//! - [`Replica`]: one copy, primary or backup; [`ReplicatedPartition`]: the same with its entries.
 //! - [`GrantedLeases`] and [`HeldLeases`]: for how long a primary may read without asking.
 
 mod assignment;
