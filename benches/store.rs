@@ -10,7 +10,7 @@ use wattle_benches::{
 use wattle_core::ids::{ClientId, RequestId};
 use wattle_core::limits::PARTITIONS;
 use wattle_core::map::MapDescriptor;
-use wattle_core::partition::{Operation, Partition, ScanEnd, Wanted, partition_of, prefetch};
+use wattle_core::partition::{Operation, Partition, Room, ScanEnd, Wanted, partition_of, prefetch};
 use wattle_strand::{Bounds, ComputePool, Cost};
 
 const VALUE: [u8; VALUE_BYTES] = [b'v'; VALUE_BYTES];
@@ -135,10 +135,12 @@ fn recorded_puts(partitions: &mut [Partition], map: &MapDescriptor) {
         nanoseconds_each(ENTRIES, || {
             for key in &keys {
                 sequence += 1;
-                let id = RequestId { client, sequence, oldest_pending: sequence - IN_FLIGHT };
-                let operations = std::iter::once(Some((access(map), Operation::Put(put(key, &OTHER)))));
+                let oldest_pending = sequence - IN_FLIGHT;
+                let id = RequestId { client, sequence, oldest_pending, repeated: false };
+                let operations = std::iter::once(Ok((access(map), Operation::Put(put(key, &OTHER)))));
+                let request = Some((&id, Room::UNLIMITED));
                 let run =
-                    home(partitions, key).run_part(Some(&id), operations, |_, done| drop(black_box(done)));
+                    home(partitions, key).run_part(request, operations, |_, done| drop(black_box(done)));
                 run.expect("a new id");
             }
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
+use wattle_core::partition::Explanation;
 use wattle_core::{control, partition};
 use wattle_frame::FrameError;
 use wattle_proto::v1;
@@ -123,42 +124,70 @@ impl std::fmt::Display for ContentTypeName {
 
 /// What the answer says beside the message.
 #[derive(Debug)]
-pub(crate) struct Facts {
+pub(crate) struct Facts<'a> {
     pub(crate) code: Code,
     /// Stable, for programs.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: &'a str,
     pub(crate) outcome: v1::Outcome,
-    pub(crate) metadata: Vec<(&'static str, String)>,
+    pub(crate) metadata: Vec<(&'a str, String)>,
     pub(crate) retry_after: Option<Duration>,
     /// The request's field that is wrong.
-    pub(crate) field: Option<&'static str>,
+    pub(crate) field: Option<&'a str>,
 }
 
-impl Facts {
-    fn new(code: Code, reason: &'static str) -> Self {
+impl<'a> Facts<'a> {
+    fn new(code: Code, reason: &'a str) -> Self {
         let outcome = v1::Outcome::NotApplied;
         Self { code, reason, outcome, metadata: Vec::new(), retry_after: None, field: None }
     }
 
-    fn with(mut self, key: &'static str, value: &(impl ToString + ?Sized)) -> Self {
+    fn with(mut self, key: &'a str, value: &(impl ToString + ?Sized)) -> Self {
         self.metadata.push((key, value.to_string()));
         self
     }
 
-    fn field(mut self, field: &'static str) -> Self {
+    fn field(mut self, field: &'a str) -> Self {
         self.field = Some(field);
         self
+    }
+
+    /// Whether it says that the request changes nothing, and not only this attempt of it. Clients see it likewise.
+    fn is_final(&self) -> bool {
+        let of_this_attempt =
+            self.retry_after.is_some() || matches!(self.code, Code::Unavailable | Code::DeadlineExceeded);
+        self.outcome == v1::Outcome::NotApplied && !of_this_attempt
     }
 }
 
 impl Failure {
     /// Bytes of a function's own words: an answer has them twice, for people and for programs.
     pub(crate) fn payload(&self) -> usize {
+        if let Self::Operation(refusal) = self {
+            return refusal.payload();
+        }
         if let Self::FunctionFailed { message, .. } = self { 2 * message.len() } else { 0 }
     }
 
+    /// What a partition keeps of it for the other attempts of a request that is repeated, if it is said of them, too.
+    pub(crate) fn kept(&self) -> Option<partition::Refusal> {
+        if let Self::Operation(refusal) = self {
+            return Some(refusal.clone());
+        }
+        let facts = self.facts();
+        facts.is_final().then(|| {
+            let named = |(name, value): &(&str, String)| ((*name).to_owned(), value.clone());
+            partition::Refusal::Explained(Box::new(Explanation {
+                code: facts.code.into(),
+                reason: facts.reason.to_owned(),
+                message: self.to_string(),
+                facts: facts.metadata.iter().map(named).collect(),
+                field: facts.field.map(str::to_owned),
+            }))
+        })
+    }
+
     /// The facts of the answer.
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts<'_> {
         match self {
             Self::MapNotFound { name } => Facts::new(Code::NotFound, "MAP_NOT_FOUND").with("map", name),
             Self::Function(problem) => function_facts(problem),
@@ -212,7 +241,7 @@ impl Failure {
 }
 
 /// What the framework refuses before it has read a message has changed nothing; of the rest it makes none of its own.
-fn not_read_facts(code: Code) -> Facts {
+fn not_read_facts(code: Code) -> Facts<'static> {
     let reason = match code {
         Code::Internal => "MALFORMED_MESSAGE",
         Code::OutOfRange => "TOO_LARGE",
@@ -241,14 +270,14 @@ fn not_read_facts(code: Code) -> Facts {
 /// Compiling a module takes about as long.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-fn overloaded() -> Facts {
+fn overloaded() -> Facts<'static> {
     Facts {
         retry_after: Some(Duration::from_millis(50)),
         ..Facts::new(Code::ResourceExhausted, "OVERLOADED")
     }
 }
 
-fn operation_facts(refusal: &partition::Refusal) -> Facts {
+fn operation_facts<'a>(refusal: &'a partition::Refusal) -> Facts<'a> {
     use partition::Refusal as R;
     match refusal {
         R::VersionMismatch { found, .. } => {
@@ -260,18 +289,26 @@ fn operation_facts(refusal: &partition::Refusal) -> Facts {
         R::NotAnInteger | R::Overflow { .. } => Facts::new(Code::FailedPrecondition, "NOT_AN_INTEGER"),
         R::MapFull { share } => Facts::new(Code::ResourceExhausted, "MAP_FULL").with("share", share),
         R::NodeFull { headroom, .. } => node_full(*headroom),
+        R::Explained(explanation) => {
+            let known = |(name, value): &'a (String, String)| (name.as_str(), value.clone());
+            Facts {
+                metadata: explanation.facts.iter().map(known).collect(),
+                field: explanation.field.as_deref(),
+                ..Facts::new(Code::from_i32(explanation.code), &explanation.reason)
+            }
+        }
     }
 }
 
-fn node_full(headroom: u64) -> Facts {
+fn node_full(headroom: u64) -> Facts<'static> {
     Facts::new(Code::ResourceExhausted, "NODE_FULL").with("headroom", &headroom)
 }
 
-fn part_facts(refusal: partition::PartRefusal) -> Facts {
+fn part_facts(refusal: partition::PartRefusal) -> Facts<'static> {
     use partition::PartRefusal as R;
     match refusal {
         R::InDoubt => Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Aborted, "IN_DOUBT") },
-        R::TooManyPending => overloaded(),
+        R::TooManyPending | R::NoRoomToRepeat { .. } => overloaded(),
         R::NodeFull { headroom, .. } => node_full(headroom),
         R::ReusedId => Facts {
             outcome: v1::Outcome::InDoubt,
@@ -280,7 +317,7 @@ fn part_facts(refusal: partition::PartRefusal) -> Facts {
     }
 }
 
-fn no_reply_facts(reason: &NoReply) -> Facts {
+fn no_reply_facts(reason: &NoReply) -> Facts<'_> {
     match reason {
         NoReply::Refused(Refused::Full(full)) => {
             Facts { retry_after: Some(full.retry_after()), ..overloaded() }
@@ -293,7 +330,7 @@ fn no_reply_facts(reason: &NoReply) -> Facts {
     }
 }
 
-fn control_facts(error: &ProposeError) -> Facts {
+fn control_facts(error: &ProposeError) -> Facts<'_> {
     use control::Refusal as R;
     let refusal = match error {
         ProposeError::Refused(refusal) => refusal,
@@ -317,7 +354,7 @@ fn control_facts(error: &ProposeError) -> Facts {
     }
 }
 
-fn function_facts(problem: &NotCallable) -> Facts {
+fn function_facts(problem: &NotCallable) -> Facts<'_> {
     let (code, reason, name) = match problem {
         NotCallable::NotFound { name } => (Code::NotFound, "FUNCTION_NOT_FOUND", name),
         NotCallable::Staged { name } => (Code::FailedPrecondition, "FUNCTION_STAGED", name),

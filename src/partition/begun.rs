@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use wattle_core::ids::{ModuleExport, RequestId};
-use wattle_core::partition::{Admission, Answer, Completion, Recorded};
+use wattle_core::partition::{Admission, Answer, Completion, PartRefusal, Recorded, Refusal};
 use wattle_strand::Turn;
 
 use super::partitions::{Partitions, Shard};
@@ -29,9 +29,14 @@ impl Begun {
             Admission::Fresh => Self::No,
             Admission::InDoubt => Self::Somehow,
             Admission::Known(Completion::Sweep { export, .. }) => Self::By(Arc::clone(export)),
-            Admission::Known(Completion::Results(results)) => {
-                results.iter().find_map(export).map_or(Self::Somehow, |export| Self::By(Arc::clone(export)))
+            Admission::Known(Completion::Refused { export, .. }) => {
+                export.as_ref().map_or(Self::No, |export| Self::By(Arc::clone(export)))
             }
+            Admission::Known(Completion::Results(results)) => match results.iter().find_map(export) {
+                Some(export) => Self::By(Arc::clone(export)),
+                None if results.iter().any(|result| matches!(result, Recorded::Applied(_))) => Self::Somehow,
+                None => Self::No,
+            },
         }
     }
 }
@@ -69,19 +74,35 @@ impl Partitions {
 
     /// What a partition knows of a call when all slow work is done that waits there now.
     async fn begun_behind(&self, index: u16, id: RequestId) -> Result<Begun, NoReply> {
-        match self.strand(index).try_run_alone(move |shard| known(shard, &id)) {
-            Ok(known) => Ok(known),
+        self.ask_behind(index, move |shard| known(shard, &id)).await
+    }
+
+    async fn ask_behind<T: Send + 'static>(
+        &self,
+        index: u16,
+        ask: impl Fn(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, NoReply> {
+        match self.strand(index).try_run_alone(ask) {
+            Ok(answer) => Ok(answer),
             Err(ask) => self.run_slow(index, (SCANS, 0), move |_, shard| Turn::Done(ask(shard))).await,
         }
     }
 
-    /// What the refusal of an attempt says of a call as a whole: an earlier attempt may have begun, or wait for its first turn.
+    /// What the refusal of an attempt says of a call as a whole: an earlier attempt may have begun, or wait for its first turn. If
+    /// it may still be on its way, the refusal is kept for it.
     pub(crate) async fn refuse(&self, id: Option<RequestId>, failure: Failure) -> Failure {
         let Some(id) = id else { return failure };
+        let refusal = if id.repeated { failure.kept() } else { None };
         for index in 0..self.count() {
-            match self.begun_behind(index, id).await {
-                Ok(Begun::No) => {}
-                Ok(Begun::Somehow | Begun::By(_)) => return Failure::HalfWay(Box::new(failure)),
+            let refusal = refusal.clone();
+            let ask = move |shard: &mut Shard| match (known(shard, &id), &refusal) {
+                (Begun::No, Some(refusal)) => keep(shard, &id, refusal).map(|()| Begun::No),
+                (begun, _) => Ok(begun),
+            };
+            match self.ask_behind(index, ask).await {
+                Ok(Ok(Begun::No)) => {}
+                Ok(Ok(Begun::Somehow | Begun::By(_))) => return Failure::HalfWay(Box::new(failure)),
+                Ok(Err(unkept)) => return unkept.into(),
                 Err(no_reply) => return no_reply.into(),
             }
         }
@@ -91,6 +112,19 @@ impl Partitions {
 
 fn known(shard: &mut Shard, id: &RequestId) -> Begun {
     shard.with(|partition, _| Begun::of(partition.admit(id)))
+}
+
+/// Keeps the refusal of a call that has not begun here, unless it was refused before.
+fn keep(shard: &mut Shard, id: &RequestId, refusal: &Refusal) -> Result<(), PartRefusal> {
+    shard.with(|partition, moment| {
+        if partition.admit(id) != Admission::Fresh {
+            return Ok(());
+        }
+        partition.reserve(id, moment.room(), Completion::bytes(0) + refusal.payload() as u64)?;
+        let refusal = refusal.clone();
+        partition.complete(id, Completion::Refused { export: None, processed: 0, failed: 0, refusal });
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +143,7 @@ mod tests {
 
     fn id(sequence: u64) -> RequestId {
         let client = ClientId { issued: GridTime(1), random: 7 };
-        RequestId { client, sequence, oldest_pending: 0 }
+        RequestId { client, sequence, oldest_pending: 0, repeated: false }
     }
 
     #[tokio::test]

@@ -279,12 +279,14 @@ impl Message {
         self.found_map(view).expect("operations without their map are not run")
     }
 
+    /// The function of an invocation, if its name stands for one.
+    pub(crate) fn found_function(&self, view: &View<'_>) -> Option<&Arc<ActiveFunction>> {
+        self.functions[usize::from(view.function?)].as_ref()?.as_ref().ok()
+    }
+
     /// The function of an invocation that may run.
     pub(crate) fn function(&self, view: &View<'_>) -> &Arc<ActiveFunction> {
-        match view.function.and_then(|function| self.functions[usize::from(function)].as_ref()) {
-            Some(Ok(function)) => function,
-            Some(Err(_)) | None => unreachable!("invocations without their function are not run"),
-        }
+        self.found_function(view).expect("invocations without their function are not run")
     }
 
     /// All operations, which were read before.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wattle_core::ids::Version;
 use wattle_core::limits::SHORT_KEYS;
-use wattle_core::partition::{Access, Answer, Operation, Outcome, PartRefusal};
+use wattle_core::partition::{Answer, Asked, Outcome, PartRefusal, Refusal};
 use wattle_core::store::EntryRef;
 
 use super::memory::Moment;
@@ -63,35 +63,40 @@ pub(crate) fn run_short(
     set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
 ) {
     let view = |operation: &Placed| &views[operation.place as usize];
+    let repeated = message.id.is_some_and(|id| id.repeated);
+    let kept = |failure: &Failure| if repeated { failure.kept() } else { None };
     shard.at(moment, |partition, moment| {
         // Asked for each operation just before it runs: those before it may have filled the answer.
-        let operation = |operation: &Placed| -> Option<(Access<'_>, Operation<'_>)> {
+        let operation = |operation: &Placed| -> Asked<'_> {
             let view = view(operation);
-            may_run(message, (operation.place, view)).ok()?;
+            may_run(message, (operation.place, view)).map_err(|failure| kept(&failure))?;
             match view.action {
-                Action::Keyed(operation) => Some((moment.access(&message.map(view).descriptor), operation)),
+                Action::Keyed(operation) => Ok((moment.access(&message.map(view).descriptor), operation)),
                 Action::Invoke { .. } => unreachable!("invocations are slow work"),
             }
         };
         let mut answered = 0_u64;
-        let answer = |index: usize, result: Result<Outcome<'_>, _>| {
+        let answer = |index: usize, result: Result<Outcome<'_>, Refusal>| {
             message.answered(match &result {
                 Ok(Outcome::Entry(entry)) => entry.map_or(0, |entry| entry.value.len()),
                 Ok(Outcome::Answer(answer)) => answer.payload(),
-                Err(_) => 0,
+                Err(refusal) => refusal.payload(),
             });
             answered |= 1 << index;
             set(operations[index].place as usize, result.map_err(Failure::Operation));
         };
+        let request = message.id.as_ref().map(|id| (id, moment.room()));
         let ran: Result<(), PartRefusal> =
-            partition.run_part(message.id.as_ref(), operations.iter().map(operation), answer);
+            partition.run_part(request, operations.iter().map(operation), answer);
         for (index, operation) in
             operations.iter().enumerate().filter(|(index, _)| answered & 1 << index == 0)
         {
             let asked = |()| may_run(message, (operation.place, view(operation)));
             let refused = ran.map_err(Failure::from).and_then(asked);
+            // What is said for good was kept before.
+            let refusal = refused.err().filter(|failure| kept(failure).is_none());
             let unknown = Failure::Internal { what: "an operation had no result" };
-            set(operations[index].place as usize, Err(refused.err().unwrap_or(unknown)));
+            set(operations[index].place as usize, Err(refusal.unwrap_or(unknown)));
         }
     });
 }

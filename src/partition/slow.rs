@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use wattle_core::ids::Version;
+use wattle_core::ids::{RequestId, Version};
 use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES};
-use wattle_core::partition::{Access, Answer, Completion, PartRefusal, Recorded};
+use wattle_core::partition::{Access, Admission, Answer, Completion, PartRefusal, Recorded};
 use wattle_strand::Turn;
 
 use super::message::{Action, Message, Placed, View};
@@ -63,7 +63,7 @@ impl SlowPart {
             }
         }
         for _ in 0..SCAN_ENTRIES {
-            let Some(index) = self.next_open() else { return self.end(shard) };
+            let Some(index) = self.next_open() else { return self.end(view, shard) };
             let place = self.places[index];
             let next = view(place);
             if let Err(failure) = message.may_run(place, &next).and_then(|()| message.may_answer()) {
@@ -85,7 +85,7 @@ impl SlowPart {
             };
             match progress {
                 Progress::Here => {}
-                Progress::NextTurn if self.next_open().is_none() => return self.end(shard),
+                Progress::NextTurn if self.next_open().is_none() => return self.end(view, shard),
                 Progress::NextTurn => return Turn::Again,
             }
         }
@@ -236,30 +236,49 @@ impl SlowPart {
         batch
     }
 
-    fn end(&mut self, shard: &mut Shard) -> Turn<OwnedResults> {
+    fn end<'v>(&mut self, view: &impl Fn(u32) -> View<'v>, shard: &mut Shard) -> Turn<OwnedResults> {
         let results =
             self.results.drain(..).map(|result| result.expect("every operation has its result at the end"));
         let results: Vec<(u32, OwnedResult)> = self.places.iter().copied().zip(results).collect();
         if let Some(id) = self.message.id {
             shard.end_turns(&id);
             let recorded: SmallVec<[Recorded; 1]> =
-                results.iter().map(|(_, result)| record(result)).collect();
+                results.iter().map(|(_, result)| record(result, &id)).collect();
             let any = recorded.iter().any(|recorded| matches!(recorded, Recorded::Applied(_)));
+            // The attempt before it may still come, and must not change what was told.
+            let told = id.repeated
+                && recorded.iter().any(|recorded| *recorded != Recorded::Again)
+                && self.places.iter().any(|place| self.may_change(&view(*place)));
             shard.with(|partition, _| {
+                let changed = any && Some(partition.position()) > self.start;
+                let completion = Completion::Results(recorded);
                 // In the same turn as the last change: who asks again finds either nothing or all of it.
-                if any && Some(partition.position()) > self.start {
-                    partition.complete(&id, Completion::Results(recorded));
+                if changed || told && partition.admit(&id) != Admission::Known(&completion) {
+                    partition.complete(&id, completion);
                 }
             });
         }
         Turn::Done(results)
     }
+
+    /// Whether an operation does more than read, as far as is known.
+    fn may_change(&self, view: &View<'_>) -> bool {
+        match view.action {
+            Action::Keyed(operation) => operation.may_change(),
+            Action::Invoke { .. } => {
+                !self.message.found_function(view).is_some_and(|found| found.is_read_only())
+            }
+        }
+    }
 }
 
-fn record(result: &OwnedResult) -> Recorded {
+fn record(result: &OwnedResult, id: &RequestId) -> Recorded {
     match result {
         OwnedResult::Answer(answer) => Recorded::Applied(answer.clone()),
         OwnedResult::Failed(Failure::Operation(refusal)) => Recorded::Refused(refusal.clone()),
+        OwnedResult::Failed(failure) if id.repeated => {
+            failure.kept().map_or(Recorded::Again, Recorded::Refused)
+        }
         OwnedResult::Entry(_) | OwnedResult::Failed(_) => Recorded::Again,
     }
 }

@@ -28,6 +28,13 @@ pub(crate) struct Sweep {
     pub(crate) responses: bool,
 }
 
+impl Sweep {
+    fn begun_by_another(&self) -> Failure {
+        let function = self.function.name().to_string();
+        Failure::HalfWay(Box::new(Failure::AnotherExport { function }))
+    }
+}
+
 /// Where it stands.
 #[derive(Debug, Clone, Copy)]
 struct State {
@@ -80,6 +87,7 @@ impl SweepTurns {
     pub(crate) fn turn(&mut self, worker: &mut Worker, shard: &mut Shard) -> Turn<SweepProgress> {
         let start = Instant::now();
         if let Err(failure) = self.advance(worker, shard) {
+            self.keep_refusal(shard, &failure);
             self.progress.failure = Some(failure);
             self.progress.complete = true;
         }
@@ -146,24 +154,26 @@ impl SweepTurns {
             Admission::Known(Completion::Sweep { export, next, end, processed, failed, complete }) => {
                 let range = ScanRange { next: *next, end: *end };
                 let state = State { range, processed: *processed, failed: *failed };
-                Ok(Some((state, *complete, export == sweep.function.export())))
+                let is_stuck = !complete && export != sweep.function.export();
+                Ok(Some((state, if is_stuck { Err(sweep.begun_by_another()) } else { Ok(*complete) })))
+            }
+            Admission::Known(Completion::Refused { processed, failed, refusal, .. }) => {
+                let range = ScanRange { next: Slot(0), end: Slot(0) };
+                let state = State { range, processed: *processed, failed: *failed };
+                Ok(Some((state, Err(refusal.clone().into()))))
             }
             Admission::Fresh => partition.reserve(&id, moment.room(), record).map(|()| None),
         })?;
         match known {
             None => Ok(Some(self.state.unwrap_or_else(|| start(shard)))),
-            Some((state, complete, is_own)) => {
+            Some((state, complete)) => {
                 // An earlier call, or one in flight, has come this far; its responses were for its caller.
                 let told = self.state.map_or((0, 0), |own| (own.processed, own.failed));
                 self.progress.processed += state.processed - told.0;
                 self.progress.failed += state.failed - told.1;
                 self.state = Some(state);
-                self.progress.complete = complete;
-                if !complete && !is_own {
-                    let function = sweep.function.name().to_string();
-                    return Err(Failure::HalfWay(Box::new(Failure::AnotherExport { function })));
-                }
-                Ok((!complete).then_some(state))
+                self.progress.complete = complete?;
+                Ok((!self.progress.complete).then_some(state))
             }
         }
     }
@@ -232,6 +242,23 @@ impl SweepTurns {
             complete: self.progress.complete,
         };
         shard.with(|partition, _| partition.complete(&id, completion));
+    }
+
+    /// The rest is not done, nor by an earlier attempt that may still come.
+    fn keep_refusal(&self, shard: &mut Shard, failure: &Failure) {
+        let Some(id) = self.recorded_by().filter(|id| id.repeated) else { return };
+        let Some(refusal) = failure.kept() else { return };
+        shard.with(|partition, _| {
+            let (export, processed, failed) = match partition.admit(&id) {
+                Admission::Fresh => (None, 0, 0),
+                Admission::Known(Completion::Sweep { export, processed, failed, .. }) => {
+                    (Some(Arc::clone(export)), *processed, *failed)
+                }
+                Admission::Known(Completion::Results(_) | Completion::Refused { .. })
+                | Admission::InDoubt => return,
+            };
+            partition.complete(&id, Completion::Refused { export, processed, failed, refusal });
+        });
     }
 }
 

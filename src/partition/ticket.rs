@@ -120,7 +120,8 @@ mod tests {
             });
             let reply = ticket.reply(receiver).await;
             assert_eq!(reply, Err(NoReply::Interrupted));
-            let facts = Failure::from(NoReply::Interrupted).facts();
+            let failure = Failure::from(NoReply::Interrupted);
+            let facts = failure.facts();
             assert_eq!((facts.reason, facts.outcome), ("INTERRUPTED", Outcome::InDoubt));
             drops.await.unwrap();
         }

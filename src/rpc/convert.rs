@@ -28,7 +28,8 @@ pub(super) fn request_id(id: Option<v1::RequestId>, now: GridTime) -> Result<Opt
     if id.oldest_pending > id.sequence {
         return Err(refuse("oldest_pending is past the request's own sequence"));
     }
-    Ok(Some(RequestId { client, sequence: id.sequence, oldest_pending: id.oldest_pending }))
+    let v1::RequestId { client_id: _, sequence, oldest_pending, repeated } = id;
+    Ok(Some(RequestId { client, sequence, oldest_pending, repeated }))
 }
 
 /// A duration that is not negative and not beyond the limits.

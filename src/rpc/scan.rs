@@ -201,6 +201,7 @@ pub(super) async fn clear(grid: &Grid, map: &Arc<Map>, id: Option<RequestId>) ->
                 match known.as_deref() {
                     None => {}
                     Some([Recorded::Applied(Answer::Cleared { removed })]) => return Ok(*removed),
+                    Some([Recorded::Refused(refusal)]) => return Err(refusal.clone().into()),
                     Some(_) => return Err(PartRefusal::ReusedId.into()),
                 }
                 // A repetition may have been told so already.
@@ -211,7 +212,7 @@ pub(super) async fn clear(grid: &Grid, map: &Arc<Map>, id: Option<RequestId>) ->
                     partition.reserve(&id, moment.room(), Completion::bytes(1))?;
                 }
                 let removed = partition.clear(map_id);
-                if let Some(id) = id.filter(|_| removed > 0) {
+                if let Some(id) = id.filter(|id| removed > 0 || id.repeated) {
                     let recorded = Recorded::Applied(Answer::Cleared { removed });
                     partition.complete(&id, Completion::Results([recorded].into_iter().collect()));
                 }

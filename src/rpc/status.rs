@@ -45,7 +45,7 @@ pub(super) fn operation_error(failure: &Failure) -> v1::OperationError {
 }
 
 /// What an error of one operation says beside its reason: it has no details that could tell when to try again.
-pub(super) fn metadata(facts: &Facts) -> impl Iterator<Item = (&'static str, String)> {
+pub(super) fn metadata<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (&'a str, String)> {
     let delay = facts.retry_after.map(|delay| ("retry_after_ms", delay.as_millis().to_string()));
     facts.metadata.iter().cloned().chain(delay)
 }

@@ -8,6 +8,7 @@ mod overtaken;
 mod pipeline;
 mod records;
 mod reflection;
+mod refused;
 mod retries;
 mod scan;
 mod smoke;

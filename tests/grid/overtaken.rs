@@ -141,3 +141,25 @@ async fn an_applied_put_is_answered_after_its_map_became_one_that_refuses_the_va
     let refused = wire.maps.put(put(M, "k", "no JSON", wire.id(3))).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::InvalidArgument, "INVALID_VALUE", "NOT_APPLIED"));
 }
+
+#[tokio::test]
+async fn a_call_on_all_that_lost_its_map_while_it_waited_is_not_made_by_its_first_attempt() {
+    let (node, mut wire) = busy_node().await;
+    wire.put_by_another(M, "k", "").await;
+    let all = |request_id| v1::InvokeAllRequest {
+        function: "count".into(),
+        map: M.into(),
+        request_id,
+        ..Default::default()
+    };
+    let mut again = wire.compute.invoke_all(all(wire.again(1))).await.unwrap().into_inner();
+    waiting(&node, 2).await;
+    wire.maps.delete_map(v1::DeleteMapRequest { name: M.into() }).await.unwrap();
+    let told = again.message().await.unwrap().unwrap();
+    let error = told.error.as_ref().unwrap();
+    assert_eq!((error.reason.as_str(), error.outcome()), ("MAP_NOT_FOUND", v1::Outcome::NotApplied));
+    wire.put_by_another(M, "k", "").await;
+    let mut first = wire.compute.invoke_all(all(wire.id(1))).await.unwrap().into_inner();
+    assert_eq!(first.message().await.unwrap().unwrap(), told);
+    assert_eq!(wire.value(M, "k").await.unwrap(), "");
+}

@@ -420,8 +420,9 @@ async fn ids_that_this_grid_cannot_have_issued_are_refused() {
     wire.put_by_another(M, "k", "v").await;
     let issued = u64::from_be_bytes(wire.client_id[..8].try_into().unwrap());
     let dated = |millis: u64| Bytes::from([&millis.to_be_bytes()[..], &wire.client_id[8..]].concat());
-    let id =
-        |client_id, sequence, oldest_pending| Some(v1::RequestId { client_id, sequence, oldest_pending });
+    let id = |client_id, sequence, oldest_pending| {
+        Some(v1::RequestId { client_id, sequence, oldest_pending, repeated: false })
+    };
     let bad = [
         ("from the future", id(dated(issued + 120_000), 1, 0)),
         ("too short", id(Bytes::from_static(b"short"), 1, 0)),
@@ -442,7 +443,7 @@ async fn an_id_past_its_life_is_in_doubt() {
     let issued = u64::from_be_bytes(wire.client_id[..8].try_into().unwrap());
     let old = (issued - 16 * 60 * 1000).to_be_bytes();
     let client_id = Bytes::from([&old[..], &wire.client_id[8..]].concat());
-    let request_id = Some(v1::RequestId { client_id, sequence: 1, oldest_pending: 0 });
+    let request_id = Some(v1::RequestId { client_id, sequence: 1, oldest_pending: 0, repeated: false });
     // Of a key that has no entry, so that an early one does nothing.
     let remove = v1::RemoveRequest { map: M.into(), key: key("none"), request_id, ..Default::default() };
     let maps = wire.maps.clone();

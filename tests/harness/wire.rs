@@ -39,7 +39,13 @@ impl Wire {
 
     /// A request id of this client, with the oldest sequence that it still waits for.
     pub(crate) fn acknowledging(&self, sequence: u64, oldest_pending: u64) -> Option<v1::RequestId> {
-        Some(v1::RequestId { client_id: self.client_id.clone(), sequence, oldest_pending })
+        let client_id = self.client_id.clone();
+        Some(v1::RequestId { client_id, sequence, oldest_pending, repeated: false })
+    }
+
+    /// As [`Self::id`], of an attempt after one that was not answered.
+    pub(crate) fn again(&self, sequence: u64) -> Option<v1::RequestId> {
+        self.id(sequence).map(|id| v1::RequestId { repeated: true, ..id })
     }
 
     /// Stands for a call of another client: no request id.

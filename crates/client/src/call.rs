@@ -213,7 +213,7 @@ impl Caller {
         let deadline = Instant::now() + timeout;
         let mut backoff = self.retry.backoff();
         loop {
-            let attempt = self.attempt(repeat, bound, deadline);
+            let attempt = self.attempt((repeat, doubt), bound, deadline);
             let failure = match timeout_at(deadline, send(attempt)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => Failure::from(&status),
@@ -229,7 +229,7 @@ impl Caller {
         }
     }
 
-    fn attempt(&self, repeat: &Repeat<'_>, bound: Bound, deadline: Instant) -> Attempt {
+    fn attempt(&self, (repeat, doubt): (&Repeat<'_>, &Doubt), bound: Bound, deadline: Instant) -> Attempt {
         Attempt {
             channel: self.connections.next(),
             remaining: match bound {
@@ -237,7 +237,7 @@ impl Caller {
                 Bound::Opening(_) => None,
             },
             request_id: match repeat {
-                Repeat::Identified(request) => Some(request.id()),
+                Repeat::Identified(request) => Some(request.id(doubt.is_unsure())),
                 Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
             },
         }
@@ -265,25 +265,36 @@ impl Bound {
     }
 }
 
-/// Whether an earlier attempt may have changed something, so that a later refusal says nothing about it.
+/// Whether an earlier attempt may have changed something, or may do so yet: a later refusal says something about it only if the
+/// grid keeps the refusal for it.
 #[derive(Debug)]
 pub(crate) struct Doubt {
     changes: bool,
+    /// Attempts have a request id, with which those after an unanswered one say that they are.
+    identified: bool,
     unsure: bool,
 }
 
 impl Doubt {
     fn new(repeat: &Repeat<'_>) -> Self {
         match repeat {
-            Repeat::Read => Self { changes: false, unsure: false },
-            Repeat::Identified(_) | Repeat::Idempotent | Repeat::Unidentified => Self::of_a_change(),
+            Repeat::Read => Self { changes: false, ..Self::of_a_change() },
+            Repeat::Identified(_) => Self::of_a_change(),
+            Repeat::Idempotent | Repeat::Unidentified => Self::of_an_unidentified_change(),
         }
     }
 
+    /// Of a change that has a request id.
     pub(crate) fn of_a_change() -> Self {
-        Self { changes: true, unsure: false }
+        Self { changes: true, identified: true, unsure: false }
     }
 
+    /// Of a change that has none.
+    pub(crate) fn of_an_unidentified_change() -> Self {
+        Self { identified: false, ..Self::of_a_change() }
+    }
+
+    /// Whether the next attempt has to say that it is repeated.
     pub(crate) fn is_unsure(&self) -> bool {
         self.unsure
     }
@@ -300,12 +311,14 @@ impl Doubt {
         }
     }
 
-    /// The failure that the caller sees. A definite refusal of the last attempt stands for all of them: the grid
-    /// judged the same request.
+    /// The failure that the caller sees. A definite refusal of the last attempt stands for all of them if it was the only one, or
+    /// has said that it was not: the grid keeps the refusal for the others.
     pub(crate) fn settle(&self, failure: Failure) -> Failure {
         if !self.changes {
             return failure.of_a_read();
         }
-        if self.unsure && failure.is_indefinite() { failure.in_doubt() } else { failure }
+        let is_of_this_attempt =
+            failure.is_indefinite() || !self.identified && failure.outcome() == Some(Outcome::NotApplied);
+        if self.unsure && is_of_this_attempt { failure.in_doubt() } else { failure }
     }
 }

@@ -72,12 +72,13 @@ pub(crate) struct AwaitedRequest {
 }
 
 impl AwaitedRequest {
-    /// The same id for every attempt; only the watermark moves on.
-    pub(crate) fn id(&self) -> v1::RequestId {
+    /// The same id for every attempt; only the watermark moves on. `repeated` says that an earlier attempt may still be on its way.
+    pub(crate) fn id(&self, repeated: bool) -> v1::RequestId {
         v1::RequestId {
             client_id: self.tenure.client_id.clone(),
             sequence: self.sequence,
             oldest_pending: lock(&self.tenure.sequences).oldest_awaited(),
+            repeated,
         }
     }
 }
@@ -179,7 +180,7 @@ mod tests {
     }
 
     fn facts(request: &AwaitedRequest) -> (u8, u64, u64) {
-        let id = request.id();
+        let id = request.id(false);
         (id.client_id[0], id.sequence, id.oldest_pending)
     }
 

@@ -180,6 +180,10 @@ pub struct RequestId {
     pub sequence: u64,
     /// The lowest sequence whose answer the client still waits for.
     pub oldest_pending: u64,
+    /// An earlier attempt was not answered, and may still come: a refusal has to be kept for it. Says nothing once the request has
+    /// been decided, so it is no part of what is recorded.
+    #[serde(skip)]
+    pub repeated: bool,
 }
 
 impl RequestId {

@@ -14,6 +14,8 @@ pub(super) struct Attempts {
     known: Option<BatchAnswers>,
     /// About the attempts since.
     doubt: Doubt,
+    /// One that nobody answered may still be on its way.
+    open: bool,
 }
 
 /// What a node answered.
@@ -32,12 +34,18 @@ pub(super) enum Progress {
 
 impl Attempts {
     pub(super) fn new() -> Self {
-        Self { known: None, doubt: Doubt::of_a_change() }
+        Self { known: None, doubt: Doubt::of_a_change(), open: false }
     }
 
     /// An attempt ended without an answer to each operation.
     pub(super) fn note(&mut self, failure: &Failure) {
         self.doubt.note(failure);
+        self.open |= self.doubt.is_unsure();
+    }
+
+    /// Whether the next attempt has to say that it is repeated.
+    pub(super) fn are_open(&self) -> bool {
+        self.open
     }
 
     /// An attempt was answered.
@@ -55,7 +63,8 @@ impl Attempts {
             }
         };
         let Some(failure) = answers.transient_failure() else { return Ok(Progress::Done(answers)) };
-        *self = Self { known: Some(answers), doubt: Doubt::of_a_change() };
+        self.known = Some(answers);
+        self.doubt = Doubt::of_a_change();
         Ok(Progress::Transient(failure))
     }
 

@@ -55,7 +55,7 @@ impl InFlight {
     fn message(&self, tag: u64, now: Instant) -> v1::PipelineRequest {
         v1::PipelineRequest {
             tag,
-            request_id: Some(self.request.id()),
+            request_id: Some(self.request.id(self.attempts.are_open())),
             timeout: Some(to_wire(self.deadline.saturating_duration_since(now))),
             operations: Some(v1::pipeline_request::Operations::Frame(self.batch.frame.clone())),
         }

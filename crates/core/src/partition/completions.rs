@@ -1,8 +1,8 @@
-//! Completion records: the results of applied requests, kept until their client no longer asks for them.
+//! Completion records: the results of requests that were applied, or told so much that they must not be, kept until their client no longer asks for them.
 //!
 //! Only two things drop a record: its client's watermark (the oldest answer the client still waits for) and the partition's
 //! horizon (the age past which client ids are not served). What either has dropped is in doubt for ever, and never run again.
-//! The scheme is that of RIFL (Lee et al., SOSP 2015), without its leases.
+//! The scheme is that of RIFL (Lee et al., SOSP 2015), without its leases and without records of what was refused the first time.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::limits::{COMPLETION_BYTES_PER_CLIENT, COMPLETIONS_PER_CLIENT};
 pub enum Recorded {
     /// It took effect.
     Applied(Answer),
-    /// It was refused beside others that took effect.
+    /// It was refused beside others that took effect, or in a repetition.
     Refused(Refusal),
-    /// It only read, or did not get to run: a retry does it.
+    /// It only read, or was not refused for good: a retry does it.
     Again,
 }
 
@@ -45,6 +45,17 @@ pub enum Completion {
         failed: u64,
         /// Nothing is left to do.
         complete: bool,
+    },
+    /// A repetition of a call over the whole partition was refused.
+    Refused {
+        /// What had begun, if anything had.
+        export: Option<Arc<ModuleExport>>,
+        /// Entries that its function ran on.
+        processed: u64,
+        /// Entries that it refused.
+        failed: u64,
+        /// Why the rest was not done.
+        refusal: Refusal,
     },
 }
 
@@ -91,6 +102,7 @@ fn payload(completion: &Completion) -> u64 {
     match completion {
         // What runs is shared by all partitions.
         Completion::Sweep { .. } => 0,
+        Completion::Refused { refusal, .. } => refusal.payload() as u64,
         Completion::Results(results) => {
             let beside = if results.spilled() { results.capacity() * size_of::<Recorded>() } else { 0 };
             (results.iter().map(Recorded::payload).sum::<usize>() + beside) as u64
@@ -114,11 +126,12 @@ impl Completion {
 }
 
 impl Recorded {
-    /// Bytes of values and responses that it carries.
+    /// Bytes of values, responses and explanations that it carries.
     pub(super) fn payload(&self) -> usize {
         match self {
             Self::Applied(answer) => answer.payload(),
-            Self::Refused(_) | Self::Again => 0,
+            Self::Refused(refusal) => refusal.payload(),
+            Self::Again => 0,
         }
     }
 }
@@ -355,7 +368,8 @@ mod tests {
     const ISSUED: GridTime = GridTime(1000);
 
     fn id(client: u64, sequence: u64, oldest_pending: u64) -> RequestId {
-        RequestId { client: ClientId { issued: ISSUED, random: client }, sequence, oldest_pending }
+        let client = ClientId { issued: ISSUED, random: client };
+        RequestId { client, sequence, oldest_pending, repeated: false }
     }
 
     fn keep(all: &mut Completions, id: &RequestId) {

@@ -19,9 +19,10 @@ mod tests;
 pub use completions::{Admission, Completion, Recorded};
 pub use mutation::{MutationError, Mutations};
 pub use operation::{
-    Access, Answer, Condition, Effect, Operation, Outcome, PartRefusal, Previous, Put, Refusal, Remove, Room,
-    TtlChange, TtlChoice,
+    Access, Answer, Condition, Effect, Explanation, Operation, Outcome, PartRefusal, Previous, Put, Refusal,
+    Remove, Room, TtlChange, TtlChoice,
 };
+pub use part::Asked;
 pub use partition::{CopyCursor, Partition, Statistics};
 pub use placement::{partition_of, placed_part};
 pub use plan::{Site, plan};

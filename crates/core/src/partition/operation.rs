@@ -252,6 +252,49 @@ pub enum Refusal {
         /// Bytes that are left.
         headroom: u64,
     },
+    /// Not by the partition: the map or the function is gone, say, or the function failed.
+    #[error("{}", .0.message)]
+    Explained(Box<Explanation>),
+}
+
+/// A refusal in the words of who refused, kept so that all attempts of a request are told the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// A number of its kind, as the API has it.
+    pub code: i32,
+    /// Stable, for programs.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// What the reason is about, by name.
+    pub facts: Vec<(String, String)>,
+    /// The request's field that is wrong.
+    pub field: Option<String>,
+}
+
+impl Refusal {
+    /// Bytes that it takes beside its place.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::Explained(explanation) => explanation.bytes(),
+            Self::VersionMismatch { .. }
+            | Self::AlreadyExists { .. }
+            | Self::NotAnInteger
+            | Self::Overflow { .. }
+            | Self::MapFull { .. }
+            | Self::NodeFull { .. } => 0,
+        }
+    }
+}
+
+impl Explanation {
+    fn bytes(&self) -> usize {
+        let facts = self.facts.iter().map(|(name, value)| name.len() + value.len());
+        let facts = facts.sum::<usize>() + self.facts.len() * size_of::<(String, String)>();
+        let field = self.field.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.reason.len() + self.message.len() + facts + field
+    }
 }
 
 /// One operation on one key.
@@ -339,6 +382,16 @@ pub enum PartRefusal {
         "the node is full: a result of {needed} bytes is to be kept and {headroom} are left; let oldest_pending rise, remove entries or add memory"
     )]
     NodeFull {
+        /// Bytes that the result takes at the least.
+        needed: u64,
+        /// Bytes that are left.
+        headroom: u64,
+    },
+    /// The node has no memory left to keep what a repetition is told for the attempts before it, which may still take effect.
+    #[error(
+        "the node is full: a result of {needed} bytes is to be kept for an earlier attempt and {headroom} are left; remove entries or add memory"
+    )]
+    NoRoomToRepeat {
         /// Bytes that the result takes at the least.
         needed: u64,
         /// Bytes that are left.

@@ -7,6 +7,10 @@ use super::operation::{Access, Answer, Operation, Outcome, PartRefusal, Refusal,
 use super::partition::Partition;
 use crate::ids::RequestId;
 
+/// An operation of a request, or the refusal of one that cannot be done now, because its map is gone, say; without it, it is
+/// refused in this attempt alone.
+pub type Asked<'o> = Result<(Access<'o>, Operation<'o>), Option<Refusal>>;
+
 impl Partition {
     /// Does one operation.
     ///
@@ -27,50 +31,54 @@ impl Partition {
     }
 
     /// Runs the operations of a request in order, and hands each result to `answer` with the operation's place. A request
-    /// with an id that has run before is answered from its record: what took effect then does not again.
+    /// with an id that has run before is answered from its record, for which there is `Room`: what took effect then does not again.
     ///
-    /// `None` is an operation that cannot be done now, because its map is gone, say. It has a result only if it had one
-    /// before: its place is kept, so that a retry has the same places whatever happened meanwhile.
+    /// What cannot be done now has the result that it had before, if it had one: its place is kept, so that a retry has the same
+    /// places whatever happened meanwhile.
     ///
-    /// What changed nothing is not recorded, unless it stood beside something that did: doing it again is doing it once.
+    /// What changed nothing is not recorded, unless it stood beside something that did, or its request is repeated: doing it again
+    /// is doing it once. A repetition is believed for all attempts, and one before it may still come.
     ///
     /// # Errors
     /// The whole part is refused; nothing has run.
     pub fn run_part<'o>(
         &mut self,
-        id: Option<&RequestId>,
-        operations: impl Iterator<Item = Option<(Access<'o>, Operation<'o>)>> + Clone,
+        request: Option<(&RequestId, Room)>,
+        operations: impl Iterator<Item = Asked<'o>> + Clone,
         mut answer: impl FnMut(usize, Result<Outcome<'_>, Refusal>),
     ) -> Result<(), PartRefusal> {
-        let may_change =
-            |done: Option<(_, Operation<'_>)>| done.is_none_or(|(_, operation)| operation.may_change());
-        let Some(id) = id.filter(|_| operations.clone().any(may_change)) else {
-            for (place, done) in operations.enumerate() {
-                if let Some((at, operation)) = done {
-                    answer(place, self.execute(&at, &operation));
+        let may_change = |asked: Asked<'_>| asked.map_or(true, |(_, operation)| operation.may_change());
+        let Some((id, room)) = request.filter(|_| operations.clone().any(may_change)) else {
+            for (place, asked) in operations.enumerate() {
+                match asked {
+                    Ok((at, operation)) => answer(place, self.execute(&at, &operation)),
+                    Err(Some(refusal)) => answer(place, Err(refusal)),
+                    Err(None) => {}
                 }
             }
             return Ok(());
         };
-        let fits = |done: &Option<(_, Operation<'_>)>, answer: &Answer| {
-            done.as_ref().is_none_or(|(_, operation)| operation.is_answered_by(answer))
+        let fits = |asked: &Asked<'_>, answer: &Answer| {
+            asked.as_ref().map_or(true, |(_, operation)| operation.is_answered_by(answer))
         };
         if let Some(results) = self.known_results(id, operations.clone(), fits)? {
             self.answer_again(id, results, operations, answer);
             return Ok(());
         }
         let mut record = Completion::bytes(operations.clone().count());
-        let room = operations.clone().flatten().next().map_or(Room::UNLIMITED, |(at, _)| at.room);
-        self.reserve(id, room, record)?;
+        self.reserve(id, room, record + refused_bytes(id, operations.clone()))?;
         let before = self.position();
         let mut results = SmallVec::new();
-        for (place, done) in operations.enumerate() {
-            let done = done.map(|(at, operation)| (Access { record, ..at }, operation));
-            let result = self.execute_recorded(done, |result| answer(place, result));
+        for (place, asked) in operations.enumerate() {
+            let asked = asked.map(|(at, operation)| (Access { record, ..at }, operation));
+            let result = self.execute_recorded(asked, |result| answer(place, result));
             record += result.payload() as u64;
             results.push(result);
         }
-        if self.position() > before && results.iter().any(|result| matches!(result, Recorded::Applied(_))) {
+        let changed = self.position() > before;
+        if changed && results.iter().any(|result| matches!(result, Recorded::Applied(_)))
+            || id.repeated && results.iter().any(|result| *result != Recorded::Again)
+        {
             self.complete(id, Completion::Results(results));
         }
         Ok(())
@@ -91,6 +99,12 @@ impl Partition {
             Admission::Fresh => return Ok(None),
             Admission::InDoubt => return Err(PartRefusal::InDoubt),
             Admission::Known(Completion::Sweep { .. }) => return Err(PartRefusal::ReusedId),
+            Admission::Known(Completion::Refused { refusal, .. }) => {
+                // Whatever is asked: the call was refused as a whole.
+                return Ok(Some(
+                    operations.into_iter().map(|_| Recorded::Refused(refusal.clone())).collect(),
+                ));
+            }
             Admission::Known(Completion::Results(results)) => results,
         };
         let mut left = results.iter();
@@ -108,11 +122,14 @@ impl Partition {
 
     fn execute_recorded(
         &mut self,
-        done: Option<(Access<'_>, Operation<'_>)>,
+        asked: Asked<'_>,
         answer: impl FnOnce(Result<Outcome<'_>, Refusal>),
     ) -> Recorded {
-        let Some((at, operation)) = done else { return Recorded::Again };
-        let result = self.execute(&at, &operation);
+        let result = match asked {
+            Ok((at, operation)) => self.execute(&at, &operation),
+            Err(Some(refusal)) => Err(refusal),
+            Err(None) => return Recorded::Again,
+        };
         let recorded = match &result {
             Ok(Outcome::Entry(_)) => Recorded::Again,
             // Also one that changed nothing, such as the removal of nothing: a retry might find something.
@@ -128,21 +145,32 @@ impl Partition {
         &mut self,
         id: &RequestId,
         mut results: SmallVec<[Recorded; 1]>,
-        operations: impl Iterator<Item = Option<(Access<'o>, Operation<'o>)>>,
+        operations: impl Iterator<Item = Asked<'o>>,
         mut answer: impl FnMut(usize, Result<Outcome<'_>, Refusal>),
     ) {
         let before = self.position();
-        for (place, (done, recorded)) in operations.zip(&mut results).enumerate() {
+        let mut settled = false;
+        for (place, (asked, recorded)) in operations.zip(&mut results).enumerate() {
             match recorded {
                 Recorded::Applied(applied) => answer(place, Ok(Outcome::Answer(applied.clone()))),
                 Recorded::Refused(refusal) => answer(place, Err(refusal.clone())),
                 Recorded::Again => {
-                    *recorded = self.execute_recorded(done, |result| answer(place, result));
+                    *recorded = self.execute_recorded(asked, |result| answer(place, result));
+                    settled |= *recorded != Recorded::Again;
                 }
             }
         }
-        if self.position() > before {
+        if self.position() > before || id.repeated && settled {
             self.complete(id, Completion::Results(results));
         }
     }
+}
+
+/// What a repetition keeps of the refusals that are known before it runs, in bytes.
+fn refused_bytes<'o>(id: &RequestId, operations: impl Iterator<Item = Asked<'o>>) -> u64 {
+    if !id.repeated {
+        return 0;
+    }
+    let refused = operations.filter_map(|asked| asked.err().flatten());
+    refused.map(|refusal| refusal.payload() as u64).sum()
 }

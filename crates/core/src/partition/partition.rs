@@ -93,7 +93,13 @@ impl Partition {
     pub fn reserve(&mut self, id: &RequestId, room: Room, record: u64) -> Result<(), PartRefusal> {
         // What writes asks again, for itself; what only takes entries away goes on a little past the limit.
         let headroom = room.for_records().left(self.bytes());
-        self.completions.reserve(&id.client, record, headroom)
+        match self.completions.reserve(&id.client, record, headroom) {
+            // Of the attempt before it that would say too much.
+            Err(PartRefusal::NodeFull { needed, headroom }) if id.repeated => {
+                Err(PartRefusal::NoRoomToRepeat { needed, headroom })
+            }
+            reserved => reserved,
+        }
     }
 
     /// Keeps what a request has done, in the same step as its changes.

@@ -15,6 +15,7 @@ mod copies;
 mod eviction;
 mod expiry;
 mod memory;
+mod repeated;
 mod watched;
 
 const NOW: GridTime = GridTime(1_700_000_000_000);
@@ -127,7 +128,8 @@ fn a_prefix_narrows_a_scan() {
 }
 
 fn request(sequence: u64, oldest_pending: u64) -> RequestId {
-    RequestId { client: ClientId { issued: NOW, random: 7 }, sequence, oldest_pending }
+    let client = ClientId { issued: NOW, random: 7 };
+    RequestId { client, sequence, oldest_pending, repeated: false }
 }
 
 fn done(version: u64) -> Completion {
@@ -282,8 +284,9 @@ fn results(
     operations: &[(Access<'_>, Operation<'_>)],
 ) -> Result<Vec<String>, PartRefusal> {
     let mut results = Vec::new();
-    let operations = operations.iter().copied().map(Some);
-    p.run_part(Some(&id), operations, |_, result| results.push(format!("{result:?}")))?;
+    let room = operations.first().map_or(Room::UNLIMITED, |(at, _)| at.room);
+    let operations = operations.iter().copied().map(Ok);
+    p.run_part(Some((&id, room)), operations, |_, result| results.push(format!("{result:?}")))?;
     Ok(results)
 }
 
@@ -314,7 +317,8 @@ fn what_cannot_be_done_any_more_is_answered_if_it_was_done() {
     let mut places = |operations: &[Option<(Access<'_>, Operation<'_>)>]| {
         let mut places = Vec::new();
         let answered = |place, result: Result<Outcome<'_>, Refusal>| places.push((place, result.is_ok()));
-        p.run_part(Some(&request(1, 1)), operations.iter().copied(), answered).map(|()| places)
+        let asked = operations.iter().map(|asked| asked.ok_or(None));
+        p.run_part(Some((&request(1, 1), Room::UNLIMITED)), asked, answered).map(|()| places)
     };
     let add = Some((at, Operation::Increment { key: b"n", delta: 1 }));
     assert_eq!(places(&[None, None]), Ok(vec![]), "nothing is known yet");
@@ -350,8 +354,8 @@ fn an_id_that_was_used_otherwise_answers_nothing_and_runs_nothing() {
     results(&mut p, request(1, 1), &[add, add, get]).unwrap();
     for other in [[add, put, get].as_slice(), &[get, add, put], &[add, add], &[add, add, get, get]] {
         let mut answered = 0;
-        let operations = other.iter().copied().map(Some);
-        let refused = p.run_part(Some(&request(1, 1)), operations, |_, _| answered += 1);
+        let operations = other.iter().copied().map(Ok);
+        let refused = p.run_part(Some((&request(1, 1), at.room)), operations, |_, _| answered += 1);
         assert_eq!((refused, answered), (Err(PartRefusal::ReusedId), 0), "{other:?}");
     }
     assert_eq!(value(&mut p, &at, b"n").as_deref(), Some(&b"2"[..]));

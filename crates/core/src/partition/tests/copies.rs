@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::repeated::gone;
 use super::*;
 use crate::ids::{ModuleExport, ModuleHash};
 use crate::partition::mutation::Mutation;
@@ -29,6 +30,7 @@ enum Act {
     Clear { map: usize },
     Request { client: u64, done: Vec<(u8, i64)> },
     Sweep { client: u64, next: u32 },
+    Refuse { client: u64, whole: bool },
     Wait { seconds: u64 },
     Commit { records: usize },
     Expand,
@@ -45,7 +47,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => map.prop_map(|map| Act::Clear { map }),
         3 => (client.clone(), prop::collection::vec((key, -9..9_i64), 1..3))
             .prop_map(|(client, done)| Act::Request { client, done }),
-        1 => (client, 0..99_u32).prop_map(|(client, next)| Act::Sweep { client, next }),
+        1 => (client.clone(), 0..99_u32).prop_map(|(client, next)| Act::Sweep { client, next }),
+        1 => (client, any::<bool>()).prop_map(|(client, whole)| Act::Refuse { client, whole }),
         2 => (1..8_u64).prop_map(|seconds| Act::Wait { seconds }),
         3 => (1..6_usize).prop_map(|records| Act::Commit { records }),
         1 => Just(Act::Expand),
@@ -97,7 +100,8 @@ impl Primary {
         let sequence = &mut self.sequences[usize::try_from(client).unwrap()];
         *sequence += 1;
         let client = ClientId { issued: NOW, random: client };
-        RequestId { client, sequence: *sequence, oldest_pending: sequence.saturating_sub(2) }
+        let oldest_pending = sequence.saturating_sub(2);
+        RequestId { client, sequence: *sequence, oldest_pending, repeated: false }
     }
 
     fn act(&mut self, act: &Act) {
@@ -122,17 +126,26 @@ impl Primary {
                 let access = at(0);
                 let id = self.id(*client);
                 let keys: Vec<_> = done.iter().map(|(key, delta)| (vec![*key], *delta)).collect();
-                let operations = keys
-                    .iter()
-                    .map(|(key, delta)| Some((access, Operation::Increment { key, delta: *delta })));
-                self.partition.run_part(Some(&id), operations, |_, _| {}).unwrap_or_default();
+                let operations =
+                    keys.iter().map(|(key, delta)| Ok((access, Operation::Increment { key, delta: *delta })));
+                self.partition.run_part(Some((&id, access.room)), operations, |_, _| {}).unwrap_or_default();
             }
             Act::Sweep { client, next } => {
                 // The same call goes on.
                 let sequence = self.sequences[usize::try_from(*client).unwrap()];
                 let client = ClientId { issued: NOW, random: *client };
-                let id = RequestId { client, sequence, oldest_pending: sequence };
+                let id = RequestId { client, sequence, oldest_pending: sequence, repeated: false };
                 self.partition.complete(&id, sweep(*next));
+            }
+            Act::Refuse { client, whole: true } => {
+                let (id, export) = (self.id(*client), Some(add_export().into()));
+                let refused = Completion::Refused { export, processed: 3, failed: 1, refusal: gone() };
+                self.partition.complete(&id, refused);
+            }
+            Act::Refuse { client, whole: false } => {
+                let id = RequestId { repeated: true, ..self.id(*client) };
+                let refused = std::iter::once(Err(Some(gone())));
+                self.partition.run_part(Some((&id, Room::UNLIMITED)), refused, |_, _| {}).unwrap_or_default();
             }
             Act::Wait { seconds: wait } => {
                 self.now = self.now.after(seconds(*wait));
@@ -184,9 +197,12 @@ impl Primary {
     }
 }
 
+fn add_export() -> ModuleExport {
+    ModuleExport { module: ModuleHash([7; 32]), name: "add".to_owned() }
+}
+
 fn sweep(next: u32) -> Completion {
-    let export = ModuleExport { module: ModuleHash([7; 32]), name: "add".to_owned() };
-    let (export, end) = (export.into(), Slot(100));
+    let (export, end) = (add_export().into(), Slot(100));
     Completion::Sweep { export, next: Slot(next), end, processed: 3, failed: 1, complete: false }
 }
 
@@ -355,6 +371,8 @@ fn the_wire_form_of_records_stays() {
     primary.act(&Act::Clear { map: 0 });
     primary.act(&Act::Request { client: 1, done: vec![(7, 5)] });
     primary.act(&Act::Sweep { client: 2, next: 4 });
+    primary.act(&Act::Refuse { client: 1, whole: false });
+    primary.act(&Act::Refuse { client: 1, whole: true });
     let written: Vec<String> = primary.log.iter().map(|(_, record)| hexadecimal(record.as_bytes())).collect();
     assert_eq!(written, GOLDEN);
 }
@@ -363,7 +381,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const GOLDEN: [&str; 7] = [
+const GOLDEN: [&str; 9] = [
     "010001000201010276766501b8e795ffbc31",
     "010101006601a0ef95ffbc31",
     "010201006701",
@@ -371,4 +389,6 @@ const GOLDEN: [&str; 7] = [
     "01030169",
     "01000100010701356a000480d095ffbc31010200000100020a6a",
     "010480d095ffbc31020101010707070707070707070707070707070707070707070707070707070707070707036164640464030100",
+    "010480d095ffbc31010301000101060a0d4d41505f4e4f545f464f554e44117468657265206973206e6f206d6170206d01036d6170016d00",
+    "010480d095ffbc3101040202010707070707070707070707070707070707070707070707070707070707070707036164640301060a0d4d41505f4e4f545f464f554e44117468657265206973206e6f206d6170206d01036d6170016d00",
 ];

@@ -131,7 +131,8 @@ fn clear_is_one_change_and_frees_in_slices() {
 
 /// A request of a client that nobody has seen.
 fn fresh(client: u64) -> RequestId {
-    RequestId { client: ClientId { issued: NOW, random: client }, sequence: 1, oldest_pending: 1 }
+    let client = ClientId { issued: NOW, random: client };
+    RequestId { client, sequence: 1, oldest_pending: 1, repeated: false }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::ids::{ClientId, MapId, NodeId, PartitionId, ReplicationClass, RequestId};
 use crate::map::{MapDescriptor, MapOptions};
 use crate::name::Name;
-use crate::partition::{Access, Answer, Operation, Outcome, Room, ScanEnd, Wanted};
+use crate::partition::{Access, Answer, Operation, Outcome, Refusal, Room, ScanEnd, Wanted};
 
 const COPIES: u64 = 3;
 const START: GridTime = GridTime(1_700_000_000_000);
@@ -164,21 +164,21 @@ impl Grid {
         let (key, answered) = *self.requests.entry(request).or_insert((key, None));
         let key = [key];
         let client = ClientId { issued: START, random: 1 };
-        let id = RequestId { client, sequence: request, oldest_pending: 0 };
+        let id = RequestId { client, sequence: request, oldest_pending: 0, repeated: false };
         let map = self.map.clone();
         let at = Access { map: &map, now: self.now.grid, room: Room::UNLIMITED, record: 0 };
         let mut sum = None;
         let ((), position) = self.step(primary, |copy, now, deeds| {
             let add = |partition: &mut Partition| {
                 let operation = Operation::Increment { key: &key, delta: 1 };
-                let operations = std::iter::once(Some((at, operation)));
-                let answer = |_, result: Result<Outcome<'_>, _>| match result {
+                let operations = std::iter::once(Ok((at, operation)));
+                let answer = |_, result: Result<Outcome<'_>, Refusal>| match result {
                     Ok(Outcome::Answer(Answer::Incremented { value, version })) => {
                         sum = Some((value, version))
                     }
                     other => panic!("{other:?}"),
                 };
-                partition.run_part(Some(&id), operations, answer).unwrap();
+                partition.run_part(Some((&id, at.room)), operations, answer).unwrap();
             };
             copy.serve(now, add, deeds)
         });
@@ -204,7 +204,7 @@ impl Grid {
     /// What a copy knows of a request.
     fn recorded(&mut self, node: usize, request: u64) -> Option<(i64, Version)> {
         let client = ClientId { issued: START, random: 1 };
-        let id = RequestId { client, sequence: request, oldest_pending: 0 };
+        let id = RequestId { client, sequence: request, oldest_pending: 0, repeated: false };
         let known = self.nodes[node].copy.partition.known_results(&id, [()], |(), _| true).unwrap()?;
         match known.first() {
             Some(crate::partition::Recorded::Applied(Answer::Incremented { value, version })) => {
