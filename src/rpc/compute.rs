@@ -199,10 +199,14 @@ async fn invoke_keys(
     let mut results: Vec<v1::EntryResult> =
         request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
     let names = vec![request.map, request.function];
-    let export = function.as_ref().ok().map(|function| wire_export(function));
+    // Where the function is gone, what is recorded says what has run.
+    let mut export = function.as_ref().ok().map(|function| Arc::clone(function.export()));
     let request = Request { id, names, function: Some(function), source };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
-        Ok((response, _)) => results[place].response = response,
+        Ok((response, ran)) => {
+            export.get_or_insert(ran);
+            results[place].response = response;
+        }
         Err(failure) => results[place].error = Some(operation_error(&failure)),
     };
     let message = grid.perform(request, set).await?;
@@ -223,13 +227,12 @@ async fn invoke_keys(
     let involved = u32::try_from(parts.iter().filter(|part| part.complete).count()).unwrap_or(u32::MAX);
     for part in &mut parts {
         part.partitions = involved;
-        part.export.clone_from(&export);
+        part.export = export.as_deref().map(wire_export);
     }
     Ok((parts, message))
 }
 
-fn wire_export(function: &ActiveFunction) -> v1::ModuleExport {
-    let export = function.export();
+fn wire_export(export: &ModuleExport) -> v1::ModuleExport {
     v1::ModuleExport { module: export.module.to_string(), export: export.name.clone() }
 }
 
@@ -250,7 +253,7 @@ fn sweep_all(
     partitions: BTreeSet<u16>,
 ) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
     let involved = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
-    let export = wire_export(&sweep.function);
+    let export = wire_export(sweep.function.export());
     let progress = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
     let progress = stream::iter(partitions).map(progress).flatten_unordered(PARTITIONS_AT_ONCE);
     progress
