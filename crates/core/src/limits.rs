@@ -44,6 +44,33 @@ pub const JOURNAL_COMMANDS: u64 = 256;
 /// Pages of the journal that are held in memory, in bytes.
 pub const JOURNAL_CACHE_BYTES: usize = 4 * MIB;
 
+/// Proposals to the control group that wait at its leader until they are decided.
+pub const CONTROL_PROPOSALS: usize = 1024;
+/// Proposals that share an entry of the control log, and so the disk's and the network's time.
+pub const CONTROL_BATCH: usize = 256;
+/// Commands that share an entry of the control log, in bytes; a larger one has an entry of its own.
+pub const CONTROL_BATCH_BYTES: usize = MIB;
+/// A control command, in bytes.
+pub const CONTROL_COMMAND_BYTES: usize = 4 * MIB;
+/// Decisions that the control group remembers, so that a proposal that is repeated is not decided again.
+pub const CONTROL_DECISIONS: usize = 1024;
+/// Entries of the control log between two snapshots of the control state.
+pub const CONTROL_LOG_ENTRIES: u64 = 256;
+/// Entries of the control log between two snapshots of the control state, in bytes.
+pub const CONTROL_LOG_BYTES: usize = 16 * MIB;
+/// Entries of the control log that are kept beside a snapshot, for voters that are just behind it.
+pub const CONTROL_LOG_KEPT: u64 = 64;
+/// Writes to the control log that wait for the disk, and that share one of its transactions.
+pub const CONTROL_WRITES: usize = 64;
+/// A snapshot of the control state, in bytes.
+pub const CONTROL_SNAPSHOT_BYTES: usize = 256 * MIB;
+/// A piece of a snapshot of the control state as a voter sends it to another, in bytes.
+pub const CONTROL_PIECE_BYTES: usize = MIB;
+/// How often a piece of a snapshot is sent before the whole snapshot is begun again.
+pub const CONTROL_PIECE_ATTEMPTS: usize = 3;
+/// A message between voters, in bytes: the entries of a request, or one entry if it is larger, and their framing.
+pub const CONTROL_MESSAGE_BYTES: usize = CONTROL_COMMAND_BYTES + 2 * MIB;
+
 /// Partitions of a replication class, unless the grid is created with another number.
 pub const PARTITIONS: u16 = 271;
 /// Partitions of a replication class at the most.
@@ -204,6 +231,10 @@ const _: () = {
         largest <= IN_FLIGHT_BYTES_MIN / 2,
         "a largest batch is taken by a node that has nothing else to do"
     );
+    assert!(CONTROL_BATCH_BYTES <= CONTROL_COMMAND_BYTES);
+    assert!(CONTROL_PIECE_BYTES < CONTROL_MESSAGE_BYTES && CONTROL_MESSAGE_BYTES <= MESSAGE_BYTES);
+    assert!(CONTROL_PROPOSALS <= CONTROL_DECISIONS, "what waits is remembered once it is decided");
+    assert!(CONTROL_COMMAND_BYTES <= CONTROL_LOG_BYTES);
     assert!(MODULE_BYTES <= IN_FLIGHT_BYTES_MIN / 2);
     assert!(PIECE_BYTES < CALL_BYTES && CALL_BYTES <= SHORT_BYTES);
     assert!(CONNECTIONS_MIN <= CONNECTIONS);

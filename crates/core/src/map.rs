@@ -1,5 +1,6 @@
 //! Maps: their options and what a partition needs to know of one.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -71,17 +72,35 @@ fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Res
 }
 
 /// Why options are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum InvalidOptions {
     /// A time is zero or too long.
     #[error("{field} must be more than zero and at most 100 years")]
     Time {
         /// Which one.
-        field: &'static str,
+        field: TimeOption,
     },
     /// Eviction without a limit would never happen.
     #[error("an eviction policy needs max_bytes")]
     EvictionWithoutLimit,
+}
+
+/// An option that is a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeOption {
+    /// [`MapOptions::ttl`].
+    Ttl,
+    /// [`MapOptions::max_idle`].
+    MaxIdle,
+}
+
+impl fmt::Display for TimeOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ttl => "ttl",
+            Self::MaxIdle => "max_idle",
+        })
+    }
 }
 
 impl MapOptions {
@@ -90,7 +109,7 @@ impl MapOptions {
     /// # Errors
     /// [`InvalidOptions`] names the field.
     pub fn validate(&self) -> Result<(), InvalidOptions> {
-        for (field, time) in [("ttl", self.ttl), ("max_idle", self.max_idle)] {
+        for (field, time) in [(TimeOption::Ttl, self.ttl), (TimeOption::MaxIdle, self.max_idle)] {
             if time.is_some_and(|time| time.as_millis() == 0 || time > TTL_MAX) {
                 return Err(InvalidOptions::Time { field });
             }
@@ -136,9 +155,9 @@ mod tests {
         let ttl = |ttl| MapOptions { ttl: Some(ttl), ..MapOptions::default() };
         assert_eq!(ttl(TTL_MAX).validate(), Ok(()));
         assert_eq!(ttl(Duration::from_millis(1)).validate(), Ok(()));
-        assert_eq!(ttl(Duration::ZERO).validate(), Err(InvalidOptions::Time { field: "ttl" }));
+        assert_eq!(ttl(Duration::ZERO).validate(), Err(InvalidOptions::Time { field: TimeOption::Ttl }));
         let beyond = TTL_MAX + Duration::from_millis(1);
-        assert_eq!(ttl(beyond).validate(), Err(InvalidOptions::Time { field: "ttl" }));
+        assert_eq!(ttl(beyond).validate(), Err(InvalidOptions::Time { field: TimeOption::Ttl }));
         let unlimited = MapOptions { eviction: EvictionPolicy::Lru, ..MapOptions::default() };
         assert_eq!(unlimited.validate(), Err(InvalidOptions::EvictionWithoutLimit));
     }

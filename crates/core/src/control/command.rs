@@ -78,7 +78,7 @@ pub enum Promote {
 }
 
 /// What a command has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Applied {
     /// The map as it is now.
     Map(MapDescriptor),
@@ -93,7 +93,7 @@ pub enum Applied {
 }
 
 /// Why a command changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// The name is taken.
     #[error("there is a map {name} already")]

@@ -1,0 +1,495 @@
+//! [`ControlGroup`]: this node's part in the control group, and all that the node needs to know of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
+use openraft::{Config, EmptyNode, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::warn;
+use wattle_core::ids::NodeId;
+use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_LOG_ENTRIES, CONTROL_LOG_KEPT, CONTROL_PROPOSALS};
+
+use crate::disk::{Contents, Disk, DiskError, Row, json};
+use crate::identity::{Identity, VoterId};
+use crate::incoming::Incoming;
+use crate::log_store::LogStore;
+use crate::machine::{Machine, Snapshots};
+use crate::membership::{self, ChangeError};
+use crate::network::{Network, Transport};
+use crate::proposal::{Proposal, ProposalId, ProposeError};
+use crate::proposer::{self, Waiting};
+use crate::raft::{Fatal, LogId, Metrics, Payload, Raft};
+use crate::replicated::{Decided, Observer};
+use crate::writer::Writer;
+use crate::{Applied, Command, State};
+
+/// What a node begins its part with.
+pub struct Options {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it remembers.
+    pub storage: Storage,
+    /// How fast it notices that a leader has gone.
+    pub timing: Timing,
+    /// Is told of every change of the state.
+    pub observer: Observer,
+}
+
+/// Where a voter remembers its log and its vote.
+#[derive(Debug)]
+pub enum Storage {
+    /// In this process. After it has ended, its identity must never be used again.
+    Memory,
+    /// In a file.
+    Disk(Box<Disk>),
+}
+
+/// A group elects a new leader between two and three times `election` after the old one has gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// How often the leader is heard of.
+    pub heartbeat: Duration,
+    /// How long a voter waits for the leader before it wants to lead itself: each draws from this. More than `heartbeat`.
+    pub election: Range<Duration>,
+    /// How long a new voter may take to receive the log.
+    pub patience: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election: Duration::from_millis(300)..Duration::from_millis(600),
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a node cannot take its part.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its file is not what it should be.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The times make no sense together.
+    #[error("a voter cannot wait {election:?} for a leader that is heard of every {heartbeat:?}")]
+    Timing {
+        /// How often the leader is heard of.
+        heartbeat: Duration,
+        /// How long a voter waits.
+        election: Range<Duration>,
+    },
+    /// The storage failed before the voter had begun, and said so in the log.
+    #[error("the voter of the control group has not begun")]
+    NotBegun(#[source] Box<dyn Error + Send + Sync>),
+    /// The system draws no random number.
+    #[error("no random number can be drawn")]
+    NoRandomness(#[source] getrandom::Error),
+}
+
+/// Why a group was not created.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// There is one.
+    #[error("the control group is there already")]
+    Exists,
+    /// This voter has ended.
+    #[error(transparent)]
+    NotDecided(#[from] ProposeError),
+}
+
+/// Why this node cannot say that it leads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfirmError {
+    /// It does not.
+    #[error("this node does not lead the control group")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<VoterId>,
+    },
+    /// It did, and cannot reach enough of the others.
+    #[error("a majority of the voters cannot be reached")]
+    NoMajority,
+    /// This voter has ended.
+    #[error("this voter of the control group has ended")]
+    Ended,
+}
+
+/// What a node is in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It has the log and no vote, or is not in the group (yet, or any more).
+    Learner,
+    /// It has a vote.
+    Follower,
+    /// It wants to lead.
+    Candidate,
+    /// It decides, unless it was cut off: see [`Status::since_majority`].
+    Leader,
+    /// It was shut down.
+    Ended,
+    /// Its disk failed, or it has found something impossible; the log says which. Others go on without it, and it can be started
+    /// again from its disk.
+    Failed,
+}
+
+/// What can be seen of the group from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What this node is.
+    pub role: Role,
+    /// Rises with every election.
+    pub term: u64,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<VoterId>,
+    /// Who votes.
+    pub voters: BTreeSet<VoterId>,
+    /// Who only has the log.
+    pub learners: BTreeSet<VoterId>,
+    /// The last entry of the log.
+    pub last_index: Option<u64>,
+    /// The last entry in the state.
+    pub applied_index: Option<u64>,
+    /// The last entry in the snapshot.
+    pub snapshot_index: Option<u64>,
+    /// How long ago the leader last heard from a majority; `None` elsewhere.
+    pub since_majority: Option<Duration>,
+    /// The last entry that each of the others is known to have; empty where nobody leads.
+    pub matching: BTreeMap<VoterId, Option<u64>>,
+}
+
+/// A node's part in the control group. It needs a tokio runtime with time, and ends when it is dropped.
+pub struct ControlGroup {
+    identity: Identity,
+    timing: Timing,
+    raft: Raft,
+    incoming: Incoming,
+    queue: mpsc::Sender<Waiting>,
+    published: watch::Receiver<Decided>,
+    nonces: AtomicU64,
+    changing: Semaphore,
+    /// The proposer and the like: they use Raft.
+    helpers: Mutex<JoinSet<()>>,
+    /// Ends by itself when nothing is left to write.
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ControlGroup {
+    /// Takes this node's part: goes on where its storage says, or waits to be created or to be given the log. A lone voter leads at
+    /// once.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(options: Options, transport: impl Transport) -> Result<Self, StartError> {
+        let Options { identity, storage, timing, observer } = options;
+        let config = config(&timing)?;
+        let nonces = getrandom::u64().map_err(StartError::NoRandomness)?;
+        let Opened { path, mut contents, writer, writing } = open(storage, identity).await?;
+        let (publish, published) = watch::channel(Decided::default());
+        let snapshots = Snapshots::new(contents.snapshot.take(), writer.clone());
+        let machine = Machine::new(snapshots, publish, observer).map_err(|source| DiskError::Unreadable {
+            path,
+            row: Row::State,
+            source,
+        })?;
+        let heavy = Arc::new(Notify::new());
+        let log = LogStore::new(contents, writer, Arc::clone(&heavy));
+        let network =
+            Network { own: identity, transport, pause: timing.heartbeat, piece_time: timing.patience };
+        let raft = Raft::new(identity.voter, Arc::new(config), network, log, machine).await;
+        let raft = raft.map_err(not_begun)?;
+
+        let (queue, waiting) = mpsc::channel(CONTROL_PROPOSALS);
+        let mut helpers = JoinSet::new();
+        helpers.spawn(proposer::run(identity.voter, raft.clone(), waiting));
+        helpers.spawn(lighten(raft.clone(), heavy));
+        let group = Self {
+            incoming: Incoming::new(identity, raft.clone()),
+            identity,
+            timing,
+            raft,
+            queue,
+            published,
+            nonces: AtomicU64::new(nonces),
+            changing: Semaphore::new(1),
+            helpers: Mutex::new(helpers),
+            writer: Mutex::new(writing),
+        };
+        group.elect_if_alone().await?;
+        Ok(group)
+    }
+
+    /// Who this node is in the group.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Creates the group, with this node as its only voter and `state` as its first state. A creation that was interrupted is gone
+    /// on with.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub async fn create(&self, state: State) -> Result<(), CreateError> {
+        let own = self.identity.voter;
+        match self.raft.initialize(BTreeMap::from([(own, EmptyNode {})])).await {
+            Ok(()) => {}
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) if self.is_half_created() => {}
+            Err(RaftError::APIError(_)) => return Err(CreateError::Exists),
+            Err(RaftError::Fatal(_)) => return Err(ProposeError::Ended.into()),
+        }
+        self.until(|status| status.leader == Some(own)).await.ok_or(ProposeError::Ended)?;
+        let is_empty = state == State::default();
+        proposer::write(own, &self.raft, Payload::begin(state)).await?;
+        if is_empty { Ok(()) } else { self.compact().await }
+    }
+
+    /// Takes a snapshot in place of the log: the first state may be larger than a message.
+    async fn compact(&self) -> Result<(), CreateError> {
+        let ended = |_| ProposeError::Ended;
+        let index = self.status().applied_index.unwrap_or(0);
+        self.raft.trigger().snapshot().await.map_err(ended)?;
+        let taken = self.until(|status| status.snapshot_index >= Some(index)).await;
+        taken.ok_or(ProposeError::Ended)?;
+        Ok(self.raft.trigger().purge_log(index).await.map_err(ended)?)
+    }
+
+    /// Answers a request of another voter. `peer` is the node at the other end of the connection.
+    pub async fn handle(&self, peer: NodeId, request: &Bytes) -> Bytes {
+        self.incoming.handle(peer, request).await
+    }
+
+    /// Makes a proposal of a command. It is decided once, however often and wherever it is proposed.
+    #[must_use]
+    pub fn proposal(&self, command: Command) -> Proposal {
+        let made_at = self.published.borrow().version;
+        Proposal { id: ProposalId { made_at, nonce: self.nonces.fetch_add(1, Ordering::Relaxed) }, command }
+    }
+
+    /// Has a proposal decided, if this node leads: made durable by a majority and applied here.
+    ///
+    /// # Errors
+    /// [`ProposeError`] says of each case whether it may be decided all the same. A leader that is cut off does not answer before
+    /// it hears of another.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Applied, ProposeError> {
+        let bytes = json(&proposal.command).len();
+        if bytes > CONTROL_COMMAND_BYTES {
+            return Err(ProposeError::TooLarge { bytes });
+        }
+        let (waiting, decided) = Waiting::new(proposal, bytes);
+        self.queue.try_send(waiting).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::Ended,
+        })?;
+        decided.await.unwrap_or(Err(ProposeError::Ended))
+    }
+
+    /// The newest state that is applied here. On a follower it may be older than the leader's.
+    #[must_use]
+    pub fn decided(&self) -> Decided {
+        self.published.borrow().clone()
+    }
+
+    /// Follows the state; versions in between may be left out. [`Options::observer`] is told of all.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Decided> {
+        self.published.clone()
+    }
+
+    /// What can be seen of the group from here.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        status(&self.raft.metrics().borrow())
+    }
+
+    /// Waits until the status is as wanted; `None` if it will not be any more because this voter has ended.
+    pub async fn until(&self, wanted: impl Fn(&Status) -> bool) -> Option<Status> {
+        let mut metrics = self.raft.metrics();
+        let is_wanted = |metrics: &Metrics| wanted(&status(metrics)) || metrics.running_state.is_err();
+        let found = status(&*metrics.wait_for(is_wanted).await.ok()?);
+        wanted(&found).then_some(found)
+    }
+
+    /// Returns when a majority has confirmed that this node leads, and all that was decided before is in the state here.
+    ///
+    /// # Errors
+    /// [`ConfirmError`].
+    pub async fn confirm_leadership(&self) -> Result<(), ConfirmError> {
+        match self.raft.ensure_linearizable().await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => {
+                Err(ConfirmError::NotLeader { leader: forward.leader_id })
+            }
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => Err(ConfirmError::NoMajority),
+            Err(RaftError::Fatal(_)) => Err(ConfirmError::Ended),
+        }
+    }
+
+    /// Whether this node leads and has heard from a majority within the time in which the others elect nobody else. Costs nothing;
+    /// [`confirm_leadership`](Self::confirm_leadership) asks them.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        let status = self.status();
+        let alone = status.voters.len() == 1;
+        status.role == Role::Leader
+            && (alone || status.since_majority.is_some_and(|since| since < self.timing.election.start))
+    }
+
+    /// Sends the log to a node that has no vote, and returns when it has all of it so far.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the log is not sent to it any more.
+    pub async fn add_learner(&self, learner: VoterId) -> Result<(), ChangeError> {
+        let _alone = self.changing.try_acquire().map_err(|_| ChangeError::InProgress)?;
+        membership::add_learner(&self.raft, learner, self.timing.patience).await
+    }
+
+    /// Makes these the voters, and returns when they are. New ones are given the log first. Those that are not among them any more
+    /// are left out, this node too: then somebody else leads.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_voters(&self, voters: &BTreeSet<VoterId>) -> Result<(), ChangeError> {
+        let _alone = self.changing.try_acquire().map_err(|_| ChangeError::InProgress)?;
+        membership::change_voters(&self.raft, voters, self.timing.patience).await
+    }
+
+    /// Ends this voter, and returns when its file is closed. The state can still be read.
+    pub async fn shutdown(&self) {
+        if self.raft.shutdown().await.is_err() {
+            warn!("voter of the control group had panicked");
+        }
+        let mut helpers = std::mem::take(&mut *self.helpers.lock());
+        helpers.shutdown().await;
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer
+            && writer.await.is_err()
+        {
+            warn!("writer of the control log had panicked");
+        }
+    }
+
+    /// Whether a creation was interrupted after this voter had made itself the only one.
+    fn is_half_created(&self) -> bool {
+        let status = self.status();
+        !self.published.borrow().created && status.voters == BTreeSet::from([self.identity.voter])
+    }
+
+    /// Nobody else can lead, so there is nothing to wait for.
+    async fn elect_if_alone(&self) -> Result<(), StartError> {
+        let voters = self
+            .raft
+            .with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<BTreeSet<_>>());
+        if voters.await.map_err(not_begun)? == BTreeSet::from([self.identity.voter]) {
+            self.raft.trigger().elect().await.map_err(not_begun)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ControlGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlGroup")
+            .field("identity", &self.identity)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("identity", &self.identity)
+            .field("storage", &self.storage)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a voter remembers, and how it remembers more.
+struct Opened {
+    path: PathBuf,
+    contents: Contents,
+    writer: Option<Writer>,
+    writing: Option<JoinHandle<()>>,
+}
+
+async fn open(storage: Storage, identity: Identity) -> Result<Opened, DiskError> {
+    let mut disk = match storage {
+        Storage::Memory => {
+            let (path, contents) = (PathBuf::new(), Contents::default());
+            return Ok(Opened { path, contents, writer: None, writing: None });
+        }
+        Storage::Disk(disk) => *disk,
+    };
+    let claimed = tokio::task::spawn_blocking(move || disk.claim(identity).map(|()| disk));
+    let Disk { path, database, contents } = claimed.await.expect("a claim does not panic")?;
+    let (writer, run) = Writer::new(database);
+    Ok(Opened { path, contents, writer: Some(writer), writing: Some(tokio::spawn(run)) })
+}
+
+fn not_begun(fatal: Fatal) -> StartError {
+    StartError::NotBegun(fatal.into())
+}
+
+fn config(timing: &Timing) -> Result<Config, StartError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: "wattle".into(),
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election.start),
+        election_timeout_max: millis(timing.election.end),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(CONTROL_LOG_ENTRIES),
+        max_in_snapshot_log_to_keep: CONTROL_LOG_KEPT,
+        replication_lag_threshold: CONTROL_LOG_ENTRIES + CONTROL_LOG_KEPT,
+        ..Config::default()
+    };
+    let Timing { heartbeat, election, .. } = timing.clone();
+    config.validate().map_err(|_| StartError::Timing { heartbeat, election })
+}
+
+/// Takes a snapshot when the entries since the last one are many bytes, though they are few.
+async fn lighten(raft: Raft, heavy: Arc<Notify>) {
+    loop {
+        heavy.notified().await;
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn status(metrics: &Metrics) -> Status {
+    let role = match (&metrics.running_state, metrics.state) {
+        (Err(Fatal::Stopped), _) | (Ok(()), ServerState::Shutdown) => Role::Ended,
+        (Err(Fatal::StorageError(_) | Fatal::Panicked), _) => Role::Failed,
+        (Ok(()), ServerState::Learner) => Role::Learner,
+        (Ok(()), ServerState::Follower) => Role::Follower,
+        (Ok(()), ServerState::Candidate) => Role::Candidate,
+        (Ok(()), ServerState::Leader) => Role::Leader,
+    };
+    let index = |id: Option<LogId>| id.map(|id| id.index);
+    let membership = metrics.membership_config.membership();
+    let matching = metrics.replication.iter().flatten();
+    Status {
+        role,
+        term: metrics.current_term,
+        leader: metrics.current_leader,
+        voters: membership.voter_ids().collect(),
+        learners: membership.learner_ids().collect(),
+        last_index: metrics.last_log_index,
+        applied_index: index(metrics.last_applied),
+        snapshot_index: index(metrics.snapshot),
+        since_majority: metrics.millis_since_quorum_ack.map(Duration::from_millis),
+        matching: matching.map(|(voter, matching)| (*voter, index(*matching))).collect(),
+    }
+}

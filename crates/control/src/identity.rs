@@ -1,0 +1,115 @@
+//! Who takes part: in which group, and as which voter.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use wattle_core::ids::NodeId;
+
+/// A control group. The voters of one never listen to those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GroupId {
+    /// The grid, as its creator has drawn it.
+    pub grid: u128,
+    /// Rises when a group is built anew from what survived of the one before.
+    pub generation: u32,
+}
+
+/// A voter, as Raft counts it: a node and the incarnation of it that began the log.
+///
+/// A log that is on disk is continued by the same voter over all restarts of its node. A node that has lost its log is another
+/// voter, which has no vote until the group gives it one: it cannot vote a second time in a term that it has forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct VoterId {
+    /// The node; the transport finds it by this alone.
+    pub node: NodeId,
+    /// The node's incarnation when it began its log.
+    pub incarnation: u64,
+}
+
+/// Who this process is in the control group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The group.
+    pub group: GroupId,
+    /// The voter.
+    pub voter: VoterId,
+}
+
+impl Default for VoterId {
+    /// Nobody: Raft's vote of a voter that has not voted. Nodes are numbered from 1.
+    fn default() -> Self {
+        Self { node: NodeId(0), incarnation: 0 }
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x} in generation {}", self.grid, self.generation)
+    }
+}
+
+/// As text, for the keys of JSON are text.
+impl fmt::Display for VoterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node.0, self.incarnation)
+    }
+}
+
+impl fmt::Debug for VoterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VoterId({self})")
+    }
+}
+
+impl From<VoterId> for String {
+    fn from(voter: VoterId) -> Self {
+        voter.to_string()
+    }
+}
+
+/// A text is no voter.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoVoterId {
+    /// Its parts are not two.
+    #[error("a voter is NODE.INCARNATION")]
+    Parts,
+    /// A part is no number.
+    #[error(transparent)]
+    Number(#[from] ParseIntError),
+}
+
+impl FromStr for VoterId {
+    type Err = NoVoterId;
+
+    fn from_str(text: &str) -> Result<Self, NoVoterId> {
+        let (node, incarnation) = text.split_once('.').ok_or(NoVoterId::Parts)?;
+        Ok(Self { node: NodeId(node.parse()?), incarnation: incarnation.parse()? })
+    }
+}
+
+impl TryFrom<String> for VoterId {
+    type Error = NoVoterId;
+
+    fn try_from(text: String) -> Result<Self, NoVoterId> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voter_is_text_in_json() {
+        let voter = VoterId { node: NodeId(7), incarnation: 2 };
+        assert_eq!(serde_json::to_string(&voter).unwrap(), "\"7.2\"");
+        assert_eq!("7.2".parse(), Ok(voter));
+        assert_eq!("7".parse::<VoterId>(), Err(NoVoterId::Parts));
+        for text in ["", "7", "7.", ".2", "7.2.1", "-7.2"] {
+            text.parse::<VoterId>().unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Who votes: one change at a time, by the leader.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, EmptyNode};
+
+use crate::identity::VoterId;
+use crate::raft::Raft;
+
+/// Steps of one change: from a joint set of voters that an earlier leader left, to the joint set with this one, to this one alone.
+const STEPS: usize = 3;
+
+/// Why the voters are not as asked for. They may be in between; asking again goes on from there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Only the leader changes voters.
+    #[error("this node does not lead the control group")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<VoterId>,
+    },
+    /// Another change has not ended.
+    #[error("the voters are being changed already")]
+    InProgress,
+    /// Nobody would be left.
+    #[error("a control group needs a voter")]
+    NoVoters,
+    /// A new voter did not answer, or not all of the log reached it in time. The voters are as they were.
+    #[error("voter {voter} has not caught up in {patience:?}")]
+    Behind {
+        /// The voter.
+        voter: VoterId,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// This voter has ended.
+    #[error("this voter of the control group has ended")]
+    Ended,
+}
+
+pub(crate) async fn change_voters(
+    raft: &Raft,
+    voters: &BTreeSet<VoterId>,
+    patience: Duration,
+) -> Result<(), ChangeError> {
+    if voters.is_empty() {
+        return Err(ChangeError::NoVoters);
+    }
+    for voter in voters.difference(&voters_now(raft)) {
+        if let Err(error) = add_learner(raft, *voter, patience).await {
+            remove_learner(raft, *voter).await?;
+            return Err(error);
+        }
+    }
+    for _ in 0..STEPS {
+        let changed = raft.change_membership(ChangeMembers::ReplaceAllVoters(voters.clone()), false).await;
+        let membership = changed.map_err(change_error)?.membership;
+        if membership.is_some_and(|membership| membership.get_joint_config().len() == 1) {
+            return Ok(());
+        }
+    }
+    Err(ChangeError::InProgress)
+}
+
+/// Sends the log to a node that does not vote, and waits until it has all that was in it. (openraft's own wait takes a learner that
+/// never answered for caught up, as long as the log is short.)
+pub(crate) async fn add_learner(raft: &Raft, voter: VoterId, patience: Duration) -> Result<(), ChangeError> {
+    let added = raft.add_learner(voter, EmptyNode {}, false).await.map_err(change_error)?;
+    let mut metrics = raft.metrics();
+    let caught_up = metrics.wait_for(|metrics| {
+        let matching = metrics.replication.as_ref().and_then(|all| all.get(&voter)).copied().flatten();
+        // Not leading any more is found by the step after this.
+        metrics.replication.is_none() || matching >= Some(added.log_id)
+    });
+    match tokio::time::timeout(patience, caught_up).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(ChangeError::Ended),
+        Err(_) => Err(ChangeError::Behind { voter, patience }),
+    }
+}
+
+/// So that the leader does not send to it for ever.
+pub(crate) async fn remove_learner(raft: &Raft, learner: VoterId) -> Result<(), ChangeError> {
+    let removal = ChangeMembers::RemoveNodes(BTreeSet::from([learner]));
+    raft.change_membership(removal, false).await.map_err(change_error)?;
+    Ok(())
+}
+
+fn voters_now(raft: &Raft) -> BTreeSet<VoterId> {
+    raft.metrics().borrow().membership_config.membership().voter_ids().collect()
+}
+
+fn change_error(error: RaftError<VoterId, ClientWriteError<VoterId, EmptyNode>>) -> ChangeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            ChangeError::NotLeader { leader: forward.leader_id }
+        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => match error {
+            ChangeMembershipError::InProgress(_) => ChangeError::InProgress,
+            // Learners are added before they are made voters, unless somebody removed one since.
+            ChangeMembershipError::LearnerNotFound(_) => ChangeError::InProgress,
+            ChangeMembershipError::EmptyMembership(_) => ChangeError::NoVoters,
+        },
+        RaftError::Fatal(_) => ChangeError::Ended,
+    }
+}

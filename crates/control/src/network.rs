@@ -1,0 +1,184 @@
+//! What this voter sends to others: openraft's requests as bytes over a [`Transport`].
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::SnapshotResponse;
+use openraft::{EmptyNode, OptionalSend, Snapshot};
+use tracing::debug;
+use wattle_core::ids::NodeId;
+use wattle_core::limits::{CONTROL_PIECE_ATTEMPTS, CONTROL_PIECE_BYTES};
+
+use crate::identity::{Identity, VoterId};
+use crate::raft::{
+    AppendRequest, AppendResponse, Fatal, SnapshotMeta, Types, Vote, VoteRequest, VoteResponse,
+};
+use crate::wire::{
+    Answer, Envelope, PeerRefusal, Piece, PieceAnswer, Request, WireError, decode_answer, encode_request,
+};
+
+/// Delivers requests to nodes. It knows where they are, and makes sure that an answer comes from the node that was asked.
+pub trait Transport: Clone + Send + Sync + 'static {
+    /// Sends bytes to a node, which gives them to [`ControlGroup::handle`](crate::ControlGroup::handle), and returns its answer.
+    /// Is dropped when nobody waits for the answer any more. A request that comes late, twice or not at all does no harm.
+    fn call(&self, to: NodeId, request: Bytes) -> impl Future<Output = Result<Bytes, TransportError>> + Send;
+}
+
+/// A request was not answered; it may have arrived.
+#[derive(Debug, thiserror::Error)]
+#[error("node {} has not answered", node.0)]
+pub struct TransportError {
+    /// The node.
+    pub node: NodeId,
+    /// Why.
+    #[source]
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// Makes a [`Peer`] for each voter.
+pub(crate) struct Network<T> {
+    pub(crate) own: Identity,
+    pub(crate) transport: T,
+    /// How long to leave a peer alone that did not answer.
+    pub(crate) pause: Duration,
+    /// How long a piece of a snapshot may take.
+    pub(crate) piece_time: Duration,
+}
+
+/// One voter, from here.
+pub(crate) struct Peer<T> {
+    envelope: Envelope,
+    transport: T,
+    pause: Duration,
+    piece_time: Duration,
+}
+
+/// Why a peer is as good as unreachable.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Refused(#[from] PeerRefusal),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("the answer is to another request")]
+    OtherKind,
+    #[error("a piece of a snapshot was not answered in time")]
+    Timeout,
+    #[error("a snapshot of {total} bytes does not get past byte {offset}")]
+    Stuck { offset: u64, total: u64 },
+}
+
+impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
+    type Network = Peer<T>;
+
+    async fn new_client(&mut self, target: VoterId, _: &EmptyNode) -> Peer<T> {
+        Peer {
+            envelope: Envelope::new(self.own, target),
+            transport: self.transport.clone(),
+            pause: self.pause,
+            piece_time: self.piece_time,
+        }
+    }
+}
+
+impl<T: Transport> Peer<T> {
+    async fn call(&self, request: &Request) -> Result<Answer, CallError> {
+        let request = encode_request(self.envelope, request);
+        let answer = self.transport.call(self.envelope.to.node, request).await?;
+        match decode_answer(&answer)? {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            answer @ (Answer::Vote(_) | Answer::Append(_) | Answer::Piece(_)) => Ok(answer),
+        }
+    }
+
+    async fn send_snapshot(&self, vote: Vote, meta: SnapshotMeta, state: Bytes) -> Result<Vote, CallError> {
+        let total = state.len() as u64;
+        let mut piece = Piece { vote, meta, offset: 0, total };
+        let mut stuck = 0;
+        loop {
+            let next = match self.send_piece(&piece, &state).await {
+                Ok(PieceAnswer::Done(vote)) => return Ok(vote),
+                Ok(PieceAnswer::Next(next)) => next.min(total),
+                Err(error) if stuck + 1 >= CONTROL_PIECE_ATTEMPTS => return Err(error),
+                Err(error) => {
+                    debug!(%error, offset = piece.offset, "piece of a snapshot not answered");
+                    piece.offset
+                }
+            };
+            stuck = if next > piece.offset { 0 } else { stuck + 1 };
+            if stuck >= CONTROL_PIECE_ATTEMPTS {
+                return Err(CallError::Stuck { offset: piece.offset, total });
+            }
+            piece.offset = next;
+        }
+    }
+
+    async fn send_piece(&self, piece: &Piece, state: &Bytes) -> Result<PieceAnswer, CallError> {
+        let start = usize::try_from(piece.offset).unwrap_or(usize::MAX).min(state.len());
+        let end = state.len().min(start + CONTROL_PIECE_BYTES);
+        let request = Request::Piece(piece.clone(), state.slice(start..end));
+        let answer = tokio::time::timeout(self.piece_time, self.call(&request)).await;
+        match answer.map_err(|_| CallError::Timeout)?? {
+            Answer::Piece(answer) => Ok(answer),
+            Answer::Vote(_) | Answer::Append(_) | Answer::Refused(_) => Err(CallError::OtherKind),
+        }
+    }
+}
+
+type CallResult<R> = Result<R, RPCError<VoterId, EmptyNode, RaftError<VoterId>>>;
+
+/// openraft waits before it asks again.
+fn unreachable(error: &CallError) -> RPCError<VoterId, EmptyNode, RaftError<VoterId>> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+impl<T: Transport> RaftNetwork<Types> for Peer<T> {
+    async fn append_entries(&mut self, request: AppendRequest, _: RPCOption) -> CallResult<AppendResponse> {
+        match self.call(&Request::Append(request)).await {
+            Ok(Answer::Append(response)) => Ok(response),
+            Ok(Answer::Vote(_) | Answer::Piece(_) | Answer::Refused(_)) => {
+                Err(unreachable(&CallError::OtherKind))
+            }
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+
+    async fn vote(&mut self, request: VoteRequest, _: RPCOption) -> CallResult<VoteResponse> {
+        match self.call(&Request::Vote(request)).await {
+            Ok(Answer::Vote(response)) => Ok(response),
+            Ok(Answer::Append(_) | Answer::Piece(_) | Answer::Refused(_)) => {
+                Err(unreachable(&CallError::OtherKind))
+            }
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<VoterId>, StreamingError<Types, Fatal>> {
+        let sent = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            sent = self.send_snapshot(vote, snapshot.meta, *snapshot.snapshot) => sent,
+        };
+        match sent {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(CallError::Refused(PeerRefusal::Ended)) => {
+                Err(StreamingError::RemoteError(RemoteError::new(self.envelope.to, Fatal::Stopped)))
+            }
+            Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(self.pause))
+    }
+}

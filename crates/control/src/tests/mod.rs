@@ -1,0 +1,132 @@
+//! Voters in one process, on a network and on disks that fail when a test wants it to. Time is paused: it passes when nobody works.
+
+mod bad_input;
+mod change;
+mod disks;
+mod faulty_disk;
+mod groups;
+mod network;
+mod once;
+mod speed;
+mod stores;
+mod wire;
+
+use std::path::Path;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use wattle_core::ids::NodeId;
+use wattle_core::map::MapOptions;
+use wattle_core::name::Name;
+
+use crate::*;
+use faulty_disk::FaultyDisk;
+use network::TestNetwork;
+
+pub(crate) const GROUP: GroupId = GroupId { grid: 0xfeed, generation: 1 };
+
+pub(crate) fn voter(node: u64) -> VoterId {
+    VoterId { node: NodeId(node), incarnation: 1 }
+}
+
+pub(crate) fn create(map: impl AsRef<str>) -> Command {
+    Command::CreateMap { name: Name::new(map.as_ref()).unwrap(), options: MapOptions::default() }
+}
+
+pub(crate) fn maps(state: &State) -> Vec<String> {
+    state.maps().map(|map| map.name.to_string()).collect()
+}
+
+pub(crate) fn options(voter: VoterId, storage: Storage) -> Options {
+    Options {
+        identity: Identity { group: GROUP, voter },
+        storage,
+        timing: Timing::default(),
+        observer: Box::new(|_, _| {}),
+    }
+}
+
+/// An observer, and what it was told.
+pub(crate) fn recorder() -> (Observer, Arc<Mutex<Vec<(u64, Change)>>>) {
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&record);
+    (Box::new(move |decided, change| told.lock().push((decided.version.0, change))), record)
+}
+
+pub(crate) async fn start(network: &TestNetwork, voter: VoterId, storage: Storage) -> Arc<ControlGroup> {
+    let group = ControlGroup::start(options(voter, storage), network.of(voter.node)).await.unwrap();
+    network.add(voter.node, group)
+}
+
+/// Nodes from 1, all of them voters, in memory.
+pub(crate) async fn voters(network: &TestNetwork, count: u64) -> Vec<Arc<ControlGroup>> {
+    let mut groups = Vec::new();
+    for node in 1..=count {
+        groups.push(start(network, voter(node), Storage::Memory).await);
+    }
+    groups[0].create(State::default()).await.unwrap();
+    if count > 1 {
+        groups[0].change_voters(&(1..=count).map(voter).collect()).await.unwrap();
+    }
+    groups
+}
+
+/// The leader that a majority of these agrees on and that leads.
+pub(crate) async fn leader(groups: &[Arc<ControlGroup>]) -> Arc<ControlGroup> {
+    within(Duration::from_secs(20), async {
+        loop {
+            for group in groups {
+                if group.status().role == Role::Leader && group.confirm_leadership().await.is_ok() {
+                    return Arc::clone(group);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+/// Proposes until it is decided, wherever the leader is.
+pub(crate) async fn decide(
+    groups: &[Arc<ControlGroup>],
+    proposal: &Proposal,
+) -> Result<Applied, ProposeError> {
+    within(Duration::from_secs(60), async {
+        loop {
+            let leader = leader(groups).await;
+            let decided =
+                tokio::time::timeout(Duration::from_secs(2), leader.propose(proposal.clone())).await;
+            match decided {
+                Ok(Err(ProposeError::NotLeader { .. } | ProposeError::Busy | ProposeError::Ended))
+                | Err(_) => {}
+                Ok(decided) => return decided,
+            }
+        }
+    })
+    .await
+}
+
+pub(crate) async fn within<T>(time: Duration, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(time, future).await.expect("it takes too long")
+}
+
+/// Waits until all have the same version, which is at least this one, and checks that they have the same state.
+pub(crate) async fn assert_same(groups: &[Arc<ControlGroup>], at_least: u64) {
+    for group in groups {
+        let mut watch = group.watch();
+        let arrived = watch.wait_for(|decided| decided.version.0 >= at_least);
+        within(Duration::from_secs(30), arrived).await.unwrap();
+    }
+    for group in groups {
+        assert_eq!(group.decided(), groups[0].decided());
+    }
+}
+
+pub(crate) fn on(disk: &FaultyDisk) -> Storage {
+    Storage::Disk(Box::new(disk.open().unwrap()))
+}
+
+pub(crate) fn somewhere() -> &'static Path {
+    Path::new("test")
+}

@@ -1,0 +1,90 @@
+//! A proposal is decided once.
+
+use super::*;
+use crate::proposal::Outcome;
+use crate::replicated::Replicated;
+use wattle_core::limits::CONTROL_DECISIONS;
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_that_is_repeated_is_answered_the_same_and_decided_once() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let proposal = groups[0].proposal(create("m"));
+    let first = decide(&groups, &proposal).await;
+    assert_eq!(decide(&groups, &proposal).await, first);
+    let refused = groups[1].proposal(create("m"));
+    let refusal = decide(&groups, &refused).await;
+    assert!(matches!(refusal, Err(ProposeError::Refused(Refusal::MapExists { .. }))), "{refusal:?}");
+    let name = Name::new("m").unwrap();
+    decide(&groups, &groups[0].proposal(Command::DeleteMap { name })).await.unwrap();
+    assert_eq!(decide(&groups, &refused).await, refusal, "although it would be carried out now");
+    assert_eq!(decide(&groups, &proposal).await, first);
+    assert_same(&groups, 3).await;
+    assert!(maps(&groups[2].decided().state).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_leader_remembers_what_was_decided() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let proposal = groups[0].proposal(create("m"));
+    let first = decide(&groups, &proposal).await;
+    let old = leader(&groups).await;
+    network.cut_off(old.identity().voter.node);
+    let rest: Vec<_> = groups.iter().filter(|group| !Arc::ptr_eq(group, &old)).cloned().collect();
+    assert_eq!(decide(&rest, &proposal).await, first);
+    assert_same(&rest, 1).await;
+}
+
+fn proposal(made_at: u64, nonce: u64) -> Proposal {
+    Proposal {
+        id: ProposalId { made_at: ControlVersion(made_at), nonce },
+        command: create(format!("m{nonce}")),
+    }
+}
+
+#[test]
+fn what_is_not_remembered_is_not_decided_any_more() {
+    let mut replicated = Replicated::new(State::default());
+    let last = CONTROL_DECISIONS as u64;
+    (0..last).for_each(|made_at| drop(replicated.decide(&proposal(made_at, made_at))));
+    let first = replicated.decide(&proposal(0, 0));
+    assert!(matches!(first, Outcome::Applied(_)), "{first:?}");
+    replicated.decide(&proposal(last, last));
+    assert_eq!(replicated.decide(&proposal(0, 0)), Outcome::Expired);
+    assert_eq!(
+        replicated.decide(&proposal(0, last + 1)),
+        Outcome::Expired,
+        "it may be one that is forgotten"
+    );
+    assert_eq!(replicated.version, ControlVersion(last + 1));
+    let again = replicated.decide(&proposal(1, 1));
+    assert!(matches!(again, Outcome::Applied(_)), "{again:?}");
+    assert_eq!(replicated.version, ControlVersion(last + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn proposals_beyond_the_bounds_are_refused_at_once() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 1).await;
+    let because = "x".repeat(wattle_core::limits::CONTROL_COMMAND_BYTES);
+    let bytes = because.len();
+    let large = Command::Suspend { name: Name::new("f").unwrap(), version: 1, because };
+    let refused = groups[0].propose(groups[0].proposal(large)).await;
+    assert!(matches!(refused, Err(ProposeError::TooLarge { bytes: found }) if found > bytes), "{refused:?}");
+    let bound = wattle_core::limits::CONTROL_PROPOSALS;
+    // None is taken from the queue before all have come.
+    let proposals = (0..=bound).map(|map| {
+        let (group, proposal) = (Arc::clone(&groups[0]), groups[0].proposal(create(format!("m{map}"))));
+        tokio::spawn(async move { group.propose(proposal).await })
+    });
+    let mut busy = 0;
+    for proposed in proposals.collect::<Vec<_>>() {
+        match proposed.await.unwrap() {
+            Ok(_) => {}
+            Err(ProposeError::Busy) => busy += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(busy, 1);
+}
