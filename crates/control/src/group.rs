@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
-use openraft::{Config, EmptyNode, ServerState, SnapshotPolicy};
+use openraft::{Config, EmptyNode, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -28,8 +28,9 @@ use crate::membership::{self, ChangeError};
 use crate::network::{Network, Transport};
 use crate::proposal::{Proposal, ProposalId, ProposeError};
 use crate::proposer::{self, Waiting};
-use crate::raft::{Fatal, LogId, Metrics, Payload, Raft};
+use crate::raft::{Fatal, Metrics, Payload, Raft};
 use crate::replicated::{Decided, Observer};
+use crate::status::{Role, Status};
 use crate::writer::Writer;
 use crate::{Applied, Command, State};
 
@@ -125,49 +126,6 @@ pub enum ConfirmError {
     Ended,
 }
 
-/// What a node is in the group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It has the log and no vote, or is not in the group (yet, or any more).
-    Learner,
-    /// It has a vote.
-    Follower,
-    /// It wants to lead.
-    Candidate,
-    /// It decides, unless it was cut off: see [`Status::since_majority`].
-    Leader,
-    /// It was shut down.
-    Ended,
-    /// Its disk failed, or it has found something impossible; the log says which. Others go on without it, and it can be started
-    /// again from its disk.
-    Failed,
-}
-
-/// What can be seen of the group from here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// What this node is.
-    pub role: Role,
-    /// Rises with every election.
-    pub term: u64,
-    /// Who leads, as far as this node knows.
-    pub leader: Option<VoterId>,
-    /// Who votes.
-    pub voters: BTreeSet<VoterId>,
-    /// Who only has the log.
-    pub learners: BTreeSet<VoterId>,
-    /// The last entry of the log.
-    pub last_index: Option<u64>,
-    /// The last entry in the state.
-    pub applied_index: Option<u64>,
-    /// The last entry in the snapshot.
-    pub snapshot_index: Option<u64>,
-    /// How long ago the leader last heard from a majority; `None` elsewhere.
-    pub since_majority: Option<Duration>,
-    /// The last entry that each of the others is known to have; empty where nobody leads.
-    pub matching: BTreeMap<VoterId, Option<u64>>,
-}
-
 /// A node's part in the control group. It needs a tokio runtime with time, and ends when it is dropped.
 pub struct ControlGroup {
     identity: Identity,
@@ -251,17 +209,11 @@ impl ControlGroup {
         self.until(|status| status.leader == Some(own)).await.ok_or(ProposeError::Ended)?;
         let is_empty = state == State::default();
         proposer::write(own, &self.raft, Payload::begin(state)).await?;
-        if is_empty { Ok(()) } else { self.compact().await }
-    }
-
-    /// Takes a snapshot in place of the log: the first state may be larger than a message.
-    async fn compact(&self) -> Result<(), CreateError> {
-        let ended = |_| ProposeError::Ended;
-        let index = self.status().applied_index.unwrap_or(0);
-        self.raft.trigger().snapshot().await.map_err(ended)?;
-        let taken = self.until(|status| status.snapshot_index >= Some(index)).await;
-        taken.ok_or(ProposeError::Ended)?;
-        Ok(self.raft.trigger().purge_log(index).await.map_err(ended)?)
+        if !is_empty {
+            // It may be larger than a message.
+            compact(&self.raft).await.map_err(|_| ProposeError::Ended)?;
+        }
+        Ok(())
     }
 
     /// Answers a request of another voter. `peer` is the node at the other end of the connection.
@@ -309,14 +261,14 @@ impl ControlGroup {
     /// What can be seen of the group from here.
     #[must_use]
     pub fn status(&self) -> Status {
-        status(&self.raft.metrics().borrow())
+        Status::of(&self.raft.metrics().borrow())
     }
 
     /// Waits until the status is as wanted; `None` if it will not be any more because this voter has ended.
     pub async fn until(&self, wanted: impl Fn(&Status) -> bool) -> Option<Status> {
         let mut metrics = self.raft.metrics();
-        let is_wanted = |metrics: &Metrics| wanted(&status(metrics)) || metrics.running_state.is_err();
-        let found = status(&*metrics.wait_for(is_wanted).await.ok()?);
+        let is_wanted = |metrics: &Metrics| wanted(&Status::of(metrics)) || metrics.running_state.is_err();
+        let found = Status::of(&*metrics.wait_for(is_wanted).await.ok()?);
         wanted(&found).then_some(found)
     }
 
@@ -462,34 +414,18 @@ fn config(timing: &Timing) -> Result<Config, StartError> {
 async fn lighten(raft: Raft, heavy: Arc<Notify>) {
     loop {
         heavy.notified().await;
-        if raft.trigger().snapshot().await.is_err() {
+        if compact(&raft).await.is_err() {
             return;
         }
     }
 }
 
-fn status(metrics: &Metrics) -> Status {
-    let role = match (&metrics.running_state, metrics.state) {
-        (Err(Fatal::Stopped), _) | (Ok(()), ServerState::Shutdown) => Role::Ended,
-        (Err(Fatal::StorageError(_) | Fatal::Panicked), _) => Role::Failed,
-        (Ok(()), ServerState::Learner) => Role::Learner,
-        (Ok(()), ServerState::Follower) => Role::Follower,
-        (Ok(()), ServerState::Candidate) => Role::Candidate,
-        (Ok(()), ServerState::Leader) => Role::Leader,
-    };
-    let index = |id: Option<LogId>| id.map(|id| id.index);
-    let membership = metrics.membership_config.membership();
-    let matching = metrics.replication.iter().flatten();
-    Status {
-        role,
-        term: metrics.current_term,
-        leader: metrics.current_leader,
-        voters: membership.voter_ids().collect(),
-        learners: membership.learner_ids().collect(),
-        last_index: metrics.last_log_index,
-        applied_index: index(metrics.last_applied),
-        snapshot_index: index(metrics.snapshot),
-        since_majority: metrics.millis_since_quorum_ack.map(Duration::from_millis),
-        matching: matching.map(|(voter, matching)| (*voter, index(*matching))).collect(),
-    }
+/// Puts a snapshot in the place of the whole log.
+async fn compact(raft: &Raft) -> Result<(), Fatal> {
+    let mut metrics = raft.metrics();
+    let applied = metrics.borrow().last_applied;
+    raft.trigger().snapshot().await?;
+    let taken = metrics.wait_for(|metrics| metrics.snapshot >= applied || metrics.running_state.is_err());
+    let index = taken.await.map_err(|_| Fatal::Stopped)?.snapshot.map_or(0, |snapshot| snapshot.index);
+    raft.trigger().purge_log(index).await
 }

@@ -18,18 +18,18 @@ mod proposal;
 mod proposer;
 mod raft;
 mod replicated;
+mod status;
 mod wire;
 mod writer;
 
 pub use disk::{Disk, DiskError, Row};
-pub use group::{
-    ConfirmError, ControlGroup, CreateError, Options, Role, StartError, Status, Storage, Timing,
-};
+pub use group::{ConfirmError, ControlGroup, CreateError, Options, StartError, Storage, Timing};
 pub use identity::{GroupId, Identity, NoVoterId, VoterId};
 pub use membership::ChangeError;
 pub use network::{Transport, TransportError};
 pub use proposal::{ControlVersion, Proposal, ProposalId, ProposeError};
 pub use replicated::{Change, Decided, Observer};
+pub use status::{Role, Status};
 /// What is replicated: the one place that says so.
 pub use wattle_core::control::{Applied, Command, ControlState as State, Refusal};
 

@@ -15,10 +15,15 @@ struct Layer {
 const NO_LIMIT: usize = usize::MAX;
 const RUNTIMES: [&str; 4] = ["tokio", "prost", "tonic", "wasmtime"];
 
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     Layer {
         package: "wattle-core",
         never: &["tokio", "prost", "tonic", "wasmtime", "tracing", "getrandom", "rand", "redb", "mio"],
+        at_most: NO_LIMIT,
+    },
+    Layer {
+        package: "wattle-control",
+        never: &["prost", "tonic", "wasmtime", "wattle-proto"],
         at_most: NO_LIMIT,
     },
     Layer { package: "wattle-frame", never: &RUNTIMES, at_most: 2 },
@@ -30,8 +35,9 @@ const LAYERS: [Layer; 8] = [
     Layer { package: "xtask", never: &[], at_most: 0 },
 ];
 
-/// The runtime of guests is the business of one crate.
-const ONLY_WASM: [&str; 3] = ["wasmtime", "wasmtime-wasi", "wit-component"];
+/// What is the business of one crate: the runtime of guests, and Raft.
+const ONLY: [(&str, &[&str]); 2] =
+    [("wattle-wasm", &["wasmtime", "wasmtime-wasi", "wit-component"]), ("wattle-control", &["openraft"])];
 
 pub(crate) fn check() -> Result<Vec<Violation>, Failure> {
     let mut found = Vec::new();
@@ -41,9 +47,7 @@ pub(crate) fn check() -> Result<Vec<Violation>, Failure> {
     let members =
         output(&mut cargo(&["tree", "--workspace", "--depth", "0", "--prefix", "none", "--locked"]))?;
     for member in package_names(&members) {
-        if member != "wattle-wasm" {
-            found.extend(check_direct(member, &tree(member, &["--depth", "1"])?));
-        }
+        found.extend(check_direct(member, &tree(member, &["--depth", "1"])?));
     }
     Ok(found)
 }
@@ -74,8 +78,12 @@ fn check_layer(layer: &Layer, tree: &str) -> Vec<Violation> {
 
 fn check_direct(member: &str, tree: &str) -> Vec<Violation> {
     let direct = package_names(tree);
-    let banned = ONLY_WASM.iter().filter(|banned| direct.contains(banned));
-    banned.map(|banned| violation(member, format!("depends on {banned}: only wattle-wasm does"))).collect()
+    let others = ONLY.iter().filter(|(owner, _)| *owner != member);
+    let banned = others.flat_map(|(owner, crates)| crates.iter().map(move |banned| (owner, banned)));
+    let broken = banned.filter(|(_, banned)| direct.contains(banned));
+    broken
+        .map(|(owner, banned)| violation(member, format!("depends on {banned}: only {owner} does")))
+        .collect()
 }
 
 /// The first words of the lines, each once.
@@ -115,8 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_of_guests_is_for_one_crate() {
+    fn the_runtime_of_guests_and_raft_are_for_one_crate_each() {
         assert_eq!(check_direct("wattle", "wattle v0.1.0\nwasmtime v48.0.8\n").len(), 1);
+        assert_eq!(check_direct("wattle-wasm", "wattle-wasm v0.1.0\nopenraft v0.9.25\n").len(), 1);
+        assert!(check_direct("wattle-wasm", "wattle-wasm v0.1.0\nwasmtime v48.0.8\n").is_empty());
         assert!(check_direct("wattle", "wattle v0.1.0\nwattle-wasm v0.1.0\n").is_empty());
     }
 }

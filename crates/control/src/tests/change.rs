@@ -68,7 +68,9 @@ async fn a_voter_that_lost_its_memory_has_no_vote_and_is_heard_no_more() {
     let reborn = VoterId { node, incarnation: 2 };
     let forgetful = start(&network, reborn, Storage::Memory).await;
     decide(&groups, &lead.proposal(create("m"))).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Time enough for elections.
+    let elected = forgetful.until(|status| status.role != Role::Learner);
+    tokio::time::timeout(Duration::from_secs(5), elected).await.unwrap_err();
     // It was asked as the voter that it was, and has refused: it voted for nobody and took nothing.
     let status = forgetful.status();
     assert_eq!((status.role, status.term, status.last_index), (Role::Learner, 0, None));

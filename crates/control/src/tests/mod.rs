@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 use wattle_core::ids::NodeId;
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
@@ -47,8 +48,11 @@ pub(crate) fn options(voter: VoterId, storage: Storage) -> Options {
     }
 }
 
+/// Versions and changes.
+pub(crate) type Told = Vec<(u64, Change)>;
+
 /// An observer, and what it was told.
-pub(crate) fn recorder() -> (Observer, Arc<Mutex<Vec<(u64, Change)>>>) {
+pub(crate) fn recorder() -> (Observer, Arc<Mutex<Told>>) {
     let record = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&record);
     (Box::new(move |decided, change| told.lock().push((decided.version.0, change))), record)
@@ -76,15 +80,23 @@ pub(crate) async fn voters(network: &TestNetwork, count: u64) -> Vec<Arc<Control
 pub(crate) async fn leader(groups: &[Arc<ControlGroup>]) -> Arc<ControlGroup> {
     within(Duration::from_secs(20), async {
         loop {
+            let mut elected: JoinSet<_> = groups.iter().cloned().map(until_it_leads).collect();
+            elected.join_next().await;
             for group in groups {
                 if group.status().role == Role::Leader && group.confirm_leadership().await.is_ok() {
                     return Arc::clone(group);
                 }
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
+}
+
+async fn until_it_leads(group: Arc<ControlGroup>) {
+    if group.until(|status| status.role == Role::Leader).await.is_none() {
+        // It never will.
+        std::future::pending().await
+    }
 }
 
 /// Proposes until it is decided, wherever the leader is.

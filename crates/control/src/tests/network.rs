@@ -1,4 +1,4 @@
-//! [`TestNetwork`]: delivers requests late, or loses them, by a seed.
+//! [`TestNetwork`]: delivers requests late, or loses them, by a seed. For tests with `start_paused = true`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use wattle_core::ids::NodeId;
 
 use crate::{ControlGroup, Transport, TransportError};
@@ -91,7 +92,7 @@ impl TestNetwork {
             let share = inner.random(1000);
             inner.delay.mul_f64(f64::from(u32::try_from(share).unwrap()) / 1000.0)
         };
-        tokio::time::sleep(delay).await;
+        tokio::time::sleep_until(Instant::now() + delay).await;
         let mut inner = self.0.lock();
         let (lost, drawn) = (inner.lost, inner.random(100));
         !inner.cut.contains(&(from, to)) && drawn >= lost

@@ -63,13 +63,31 @@ fn what_is_not_remembered_is_not_decided_any_more() {
     assert_eq!(replicated.version, ControlVersion(last + 1));
 }
 
+/// It is refused when it is decided.
+fn large_command(bytes: usize) -> Command {
+    Command::Suspend { name: Name::new("f").unwrap(), version: 1, because: "x".repeat(bytes) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_of_few_large_entries_gives_way_to_a_snapshot() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 1).await;
+    let bytes = wattle_core::limits::CONTROL_COMMAND_BYTES - 1024;
+    for _ in 0..5 {
+        assert_eq!(groups[0].status().snapshot_index, None);
+        let refused = groups[0].propose(groups[0].proposal(large_command(bytes))).await;
+        assert_eq!(refused, Err(ProposeError::Refused(Refusal::ReasonTooLong { bytes })));
+    }
+    let lightened = groups[0].until(|status| status.purged_index == status.applied_index);
+    within(Duration::from_secs(10), lightened).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn proposals_beyond_the_bounds_are_refused_at_once() {
     let network = TestNetwork::default();
     let groups = voters(&network, 1).await;
-    let because = "x".repeat(wattle_core::limits::CONTROL_COMMAND_BYTES);
-    let bytes = because.len();
-    let large = Command::Suspend { name: Name::new("f").unwrap(), version: 1, because };
+    let bytes = wattle_core::limits::CONTROL_COMMAND_BYTES;
+    let large = large_command(bytes);
     let refused = groups[0].propose(groups[0].proposal(large)).await;
     assert!(matches!(refused, Err(ProposeError::TooLarge { bytes: found }) if found > bytes), "{refused:?}");
     let bound = wattle_core::limits::CONTROL_PROPOSALS;

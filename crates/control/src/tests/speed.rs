@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::disk::{self, Write};
 
 async fn measure(name: &str, storage: Storage) {
     let begin = Instant::now();
@@ -33,6 +34,14 @@ async fn speed_of_a_lone_voter() {
     measure("in memory", Storage::Memory).await;
     let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let path = root.path().join("control.redb");
+    let disk = Disk::open(&path).unwrap();
+    let begin = Instant::now();
+    for _ in 0..100 {
+        disk::write(&disk.database, &[Write::Append(vec![(0, vec![0; 200])], None)]).unwrap();
+    }
+    println!("on disk: {:?} for each transaction of the storage alone", begin.elapsed() / 100);
+    drop(disk);
+    std::fs::remove_file(&path).unwrap();
     let disk = Disk::open(&path).unwrap();
     measure("on disk", Storage::Disk(Box::new(disk))).await;
     let begin = Instant::now();
