@@ -1,13 +1,13 @@
 //! Who votes: one change at a time, by the leader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, EmptyNode};
 
 use crate::identity::VoterId;
-use crate::raft::Raft;
+use crate::raft::{LogId, Raft};
 
 /// Steps of one change: from a joint set of voters that an earlier leader left, to the joint set with this one, to this one alone.
 const STEPS: usize = 3;
@@ -21,7 +21,7 @@ pub enum ChangeError {
         /// Who leads, as far as this node knows.
         leader: Option<VoterId>,
     },
-    /// Another change has not ended.
+    /// Another change has not ended, or this one has not in time: no majority answers.
     #[error("the voters are being changed already")]
     InProgress,
     /// Nobody would be left.
@@ -50,14 +50,13 @@ pub(crate) async fn change_voters(
     }
     for voter in voters.difference(&voters_now(raft)) {
         if let Err(error) = add_learner(raft, *voter, patience).await {
-            remove_learner(raft, *voter).await?;
+            change(raft, ChangeMembers::RemoveNodes(BTreeSet::from([*voter])), patience).await?;
             return Err(error);
         }
     }
     for _ in 0..STEPS {
-        let changed = raft.change_membership(ChangeMembers::ReplaceAllVoters(voters.clone()), false).await;
-        let membership = changed.map_err(change_error)?.membership;
-        if membership.is_some_and(|membership| membership.get_joint_config().len() == 1) {
+        let joint = change(raft, ChangeMembers::ReplaceAllVoters(voters.clone()), patience).await?.joint;
+        if !joint {
             return Ok(());
         }
     }
@@ -67,12 +66,13 @@ pub(crate) async fn change_voters(
 /// Sends the log to a node that does not vote, and waits until it has all that was in it. (openraft's own wait takes a learner that
 /// never answered for caught up, as long as the log is short.)
 pub(crate) async fn add_learner(raft: &Raft, voter: VoterId, patience: Duration) -> Result<(), ChangeError> {
-    let added = raft.add_learner(voter, EmptyNode {}, false).await.map_err(change_error)?;
+    let learner = BTreeMap::from([(voter, EmptyNode {})]);
+    let added = change(raft, ChangeMembers::AddNodes(learner), patience).await?;
     let mut metrics = raft.metrics();
     let caught_up = metrics.wait_for(|metrics| {
         let matching = metrics.replication.as_ref().and_then(|all| all.get(&voter)).copied().flatten();
         // Not leading any more is found by the step after this.
-        metrics.replication.is_none() || matching >= Some(added.log_id)
+        metrics.replication.is_none() || matching >= Some(added.entry)
     });
     match tokio::time::timeout(patience, caught_up).await {
         Ok(Ok(_)) => Ok(()),
@@ -81,11 +81,24 @@ pub(crate) async fn add_learner(raft: &Raft, voter: VoterId, patience: Duration)
     }
 }
 
-/// So that the leader does not send to it for ever.
-pub(crate) async fn remove_learner(raft: &Raft, learner: VoterId) -> Result<(), ChangeError> {
-    let removal = ChangeMembers::RemoveNodes(BTreeSet::from([learner]));
-    raft.change_membership(removal, false).await.map_err(change_error)?;
-    Ok(())
+/// A change that is committed.
+struct Changed {
+    entry: LogId,
+    /// Whether voters of before still have their votes.
+    joint: bool,
+}
+
+/// openraft waits for a majority for ever: it may be committed after this gave up.
+async fn change(
+    raft: &Raft,
+    change: ChangeMembers<VoterId, EmptyNode>,
+    patience: Duration,
+) -> Result<Changed, ChangeError> {
+    let changed = tokio::time::timeout(patience, raft.change_membership(change, false)).await;
+    let response = changed.map_err(|_| ChangeError::InProgress)?.map_err(change_error)?;
+    let membership = response.membership;
+    let joint = membership.is_some_and(|membership| membership.get_joint_config().len() > 1);
+    Ok(Changed { entry: response.log_id, joint })
 }
 
 fn voters_now(raft: &Raft) -> BTreeSet<VoterId> {

@@ -79,3 +79,20 @@ async fn a_voter_that_lost_its_memory_has_no_vote_and_is_heard_no_more() {
     lead.change_voters(&voters).await.unwrap();
     assert_eq!(maps(&forgetful.decided().state), ["m"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_no_majority_takes_is_given_up_and_gone_on_with_later() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let lead = leader(&groups).await;
+    network.cut_off(lead.identity().voter.node);
+    let own = set([lead.identity().voter.node.0]);
+    let patience = Timing::default().patience;
+    let given_up = within(2 * patience, lead.change_voters(&own)).await;
+    assert_eq!(given_up, Err(ChangeError::InProgress));
+    network.heal();
+    let lead = leader(&groups).await;
+    lead.change_voters(&own).await.unwrap();
+    let alone = leader(&groups).await;
+    assert_eq!(alone.status().voters, own);
+}
