@@ -143,8 +143,8 @@ pub struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Takes this node's part: goes on where its storage says, or waits to be created or to be given the log. A lone voter leads at
-    /// once.
+    /// Takes this node's part: goes on where its storage says, or waits to be created or to be given the log. A voter that led and
+    /// is alone leads at once.
     ///
     /// # Errors
     /// [`StartError`].
@@ -165,13 +165,13 @@ impl ControlGroup {
         let network =
             Network { own: identity, transport, pause: timing.heartbeat, piece_time: timing.patience };
         let raft = Raft::new(identity.voter, Arc::new(config), network, log, machine).await;
-        let raft = raft.map_err(not_begun)?;
+        let raft = raft.map_err(|fatal| StartError::NotBegun(fatal.into()))?;
 
         let (queue, waiting) = mpsc::channel(CONTROL_PROPOSALS);
         let mut helpers = JoinSet::new();
         helpers.spawn(proposer::run(identity.voter, raft.clone(), waiting));
         helpers.spawn(lighten(raft.clone(), heavy));
-        let group = Self {
+        Ok(Self {
             incoming: Incoming::new(identity, raft.clone()),
             identity,
             timing,
@@ -182,9 +182,7 @@ impl ControlGroup {
             changing: Semaphore::new(1),
             helpers: Mutex::new(helpers),
             writer: Mutex::new(writing),
-        };
-        group.elect_if_alone().await?;
-        Ok(group)
+        })
     }
 
     /// Who this node is in the group.
@@ -336,17 +334,6 @@ impl ControlGroup {
         let status = self.status();
         !self.published.borrow().created && status.voters == BTreeSet::from([self.identity.voter])
     }
-
-    /// Nobody else can lead, so there is nothing to wait for.
-    async fn elect_if_alone(&self) -> Result<(), StartError> {
-        let voters = self
-            .raft
-            .with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<BTreeSet<_>>());
-        if voters.await.map_err(not_begun)? == BTreeSet::from([self.identity.voter]) {
-            self.raft.trigger().elect().await.map_err(not_begun)?;
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for ControlGroup {
@@ -388,10 +375,6 @@ async fn open(storage: Storage, identity: Identity) -> Result<Opened, DiskError>
     let Disk { path, database, contents } = claimed.await.expect("a claim does not panic")?;
     let (writer, run) = Writer::new(database);
     Ok(Opened { path, contents, writer: Some(writer), writing: Some(tokio::spawn(run)) })
-}
-
-fn not_begun(fatal: Fatal) -> StartError {
-    StartError::NotBegun(fatal.into())
 }
 
 fn config(timing: &Timing) -> Result<Config, StartError> {

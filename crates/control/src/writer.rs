@@ -27,7 +27,7 @@ enum Done {
     Caller(oneshot::Sender<Result<(), WriteError>>),
 }
 
-/// A write is not known to be durable, and none after it will be.
+/// A write is not known to be durable, and redb takes none after it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot write to the control log")]
 pub(crate) struct WriteError(#[source] Arc<redb::Error>);
@@ -75,16 +75,11 @@ fn ended() -> WriteError {
 
 async fn run(database: Arc<Database>, mut jobs: mpsc::Receiver<Job>) {
     let mut waiting = Vec::with_capacity(CONTROL_WRITES);
-    let mut failed: Option<WriteError> = None;
     while jobs.recv_many(&mut waiting, CONTROL_WRITES).await > 0 {
         let (writes, done): (Vec<_>, Vec<_>) = waiting.drain(..).map(|job| (job.write, job.done)).unzip();
-        let result = match &failed {
-            Some(error) => Err(error.clone()),
-            None => write(&database, writes).await,
-        };
-        if let (Err(error), None) = (&result, &failed) {
+        let result = write(&database, writes).await;
+        if let Err(error) = &result {
             error!(error = %error.0, "control log not written: this voter ends");
-            failed = Some(error.clone());
         }
         done.into_iter().for_each(|done| done.tell(result.clone()));
     }

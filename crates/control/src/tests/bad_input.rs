@@ -1,7 +1,7 @@
 //! Peers that speak garbage or lie.
 
 use super::*;
-use crate::raft::{AppendRequest, Entry, LogId, Vote, VoteRequest};
+use crate::raft::{AppendRequest, Entry, LogId, SnapshotMeta, Vote, VoteRequest};
 use crate::wire::*;
 use bytes::Bytes;
 use openraft::{CommittedLeaderId, EntryPayload};
@@ -88,4 +88,23 @@ async fn requests_that_openraft_would_fall_over_are_refused() {
     }
     assert_eq!(group.status().role, Role::Learner);
     group.create(State::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_of_two_snapshots_are_not_put_together() {
+    let network = TestNetwork::default();
+    let group = start(&network, voter(1), Storage::Memory).await;
+    let envelope = Envelope { group: GROUP, from: voter(2), to: voter(1) };
+    let vote = Vote::new_committed(9, voter(2));
+    let meta = |id: &str| SnapshotMeta { snapshot_id: id.into(), ..SnapshotMeta::default() };
+    let bytes = Bytes::from_static(b"half");
+    for (id, offset, next) in [("a", 0, 4), ("b", 4, 0), ("b", 0, 4), ("b", 2, 4), ("b", 0, 4)] {
+        let piece = Piece { vote, meta: meta(id), offset, total: 100 };
+        let request = encode_request(envelope, &Request::Piece(piece, bytes.clone()));
+        let answer = decode_answer(&group.handle(NodeId(2), &request).await).unwrap();
+        assert!(
+            matches!(answer, Answer::Piece(PieceAnswer::Next(found)) if found == next),
+            "{id} {offset}: {answer:?}"
+        );
+    }
 }

@@ -179,3 +179,41 @@ async fn the_observer_is_told_of_every_change_in_order() {
     assert_eq!(told.last().unwrap().0, 4);
     assert!(told.len() <= 3, "proposals that wait share an entry: {told:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_whose_entry_a_snapshot_took_the_place_of_is_answered() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let old = leader(&groups).await;
+    network.cut_off(old.identity().voter.node);
+    let waiting = tokio::spawn({
+        let (old, proposal) = (Arc::clone(&old), old.proposal(create("waiting")));
+        async move { old.propose(proposal).await }
+    });
+    old.until(|status| status.last_index > status.applied_index).await.unwrap();
+    let rest: Vec<_> = groups.iter().filter(|group| !Arc::ptr_eq(group, &old)).cloned().collect();
+    for number in 0..400 {
+        decide(&rest, &rest[0].proposal(create(format!("m{number}")))).await.unwrap();
+    }
+    network.heal();
+    let answer = within(Duration::from_secs(10), waiting).await.unwrap();
+    assert!(matches!(answer, Err(ProposeError::NotLeader { .. })), "{answer:?}");
+    assert_same(&groups, 400).await;
+    assert!(network.pieces() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_entries_are_sent_one_by_one() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let lead = leader(&groups).await;
+    let follower = groups.iter().find(|group| !Arc::ptr_eq(group, &lead)).unwrap();
+    network.cut_off(follower.identity().voter.node);
+    let bytes = wattle_core::limits::CONTROL_BATCH_BYTES * 3 / 4;
+    for _ in 0..4 {
+        decide(&groups, &lead.proposal(large_command(bytes))).await.unwrap_err();
+    }
+    network.heal();
+    assert_same(&groups, 4).await;
+    assert!(network.largest() < bytes + 4096, "{}", network.largest());
+}

@@ -35,6 +35,11 @@ pub(crate) fn create(map: impl AsRef<str>) -> Command {
     Command::CreateMap { name: Name::new(map.as_ref()).unwrap(), options: MapOptions::default() }
 }
 
+/// It is refused when it is decided.
+pub(crate) fn large_command(bytes: usize) -> Command {
+    Command::Suspend { name: Name::new("f").unwrap(), version: 1, because: "x".repeat(bytes) }
+}
+
 pub(crate) fn maps(state: &State) -> Vec<String> {
     state.maps().map(|map| map.name.to_string()).collect()
 }

@@ -63,11 +63,6 @@ fn what_is_not_remembered_is_not_decided_any_more() {
     assert_eq!(replicated.version, ControlVersion(last + 1));
 }
 
-/// It is refused when it is decided.
-fn large_command(bytes: usize) -> Command {
-    Command::Suspend { name: Name::new("f").unwrap(), version: 1, because: "x".repeat(bytes) }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_log_of_few_large_entries_gives_way_to_a_snapshot() {
     let network = TestNetwork::default();
