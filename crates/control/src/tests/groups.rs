@@ -183,7 +183,7 @@ async fn the_observer_is_told_of_every_change_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_proposal_whose_entry_a_snapshot_took_the_place_of_is_answered() {
     let network = TestNetwork::default();
-    let groups = voters(&network, 3).await;
+    let groups = voters(&network, 5).await;
     let old = leader(&groups).await;
     network.cut_off(old.identity().voter.node);
     let waiting = tokio::spawn({
@@ -191,14 +191,20 @@ async fn a_proposal_whose_entry_a_snapshot_took_the_place_of_is_answered() {
         async move { old.propose(proposal).await }
     });
     old.until(|status| status.last_index > status.applied_index).await.unwrap();
-    let rest: Vec<_> = groups.iter().filter(|group| !Arc::ptr_eq(group, &old)).cloned().collect();
+    let mut rest: Vec<_> = groups.iter().filter(|group| !Arc::ptr_eq(group, &old)).cloned().collect();
     for number in 0..400 {
         decide(&rest, &rest[0].proposal(create(format!("m{number}")))).await.unwrap();
     }
+    // The one that leads then has never heard of the old leader's entry.
+    let next = leader(&rest).await;
+    rest.retain(|group| !Arc::ptr_eq(group, &next));
+    next.shutdown().await;
+    leader(&rest).await;
     network.heal();
     let answer = within(Duration::from_secs(10), waiting).await.unwrap();
     assert!(matches!(answer, Err(ProposeError::NotLeader { .. })), "{answer:?}");
-    assert_same(&groups, 400).await;
+    rest.push(old);
+    assert_same(&rest, 400).await;
     assert!(network.pieces() > 0);
 }
 
