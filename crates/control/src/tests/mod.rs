@@ -7,7 +7,6 @@ mod faulty_disk;
 mod groups;
 mod network;
 mod once;
-mod speed;
 mod stores;
 mod wire;
 
