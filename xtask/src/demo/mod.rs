@@ -96,8 +96,13 @@ fn build(options: Options, story: &mut Story) -> Result<PathBuf, Failure> {
     let start = Instant::now();
     prerequisites::guest_target()?;
     guests::build_rust(&[VERSION_1.to_owned(), VERSION_2.to_owned()])?;
-    let (profile, folder) = if options.dev { ("dev", "debug") } else { ("release", "release") };
-    run(&mut cargo(&["build", "--locked", "--profile", profile, "--bin", "wattle"]))?;
+    let (what, folder): (&[&str], _) = if options.dev {
+        // With the features that tests ask for, or all dependencies would be built once more.
+        (&["--workspace", "--tests"], "debug")
+    } else {
+        (&["--release"], "release")
+    };
+    run(cargo(&["build", "--locked", "--bin", "wattle"]).args(what))?;
     story.took("built in", start.elapsed());
     Ok(root().join("target").join(folder).join("wattle"))
 }
