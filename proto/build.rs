@@ -10,5 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(Path::new(&out).join("wattle.v1.bin"), prost::Message::encode_to_vec(&descriptors))?;
     tonic_prost_build::configure().bytes(".wattle.v1").compile_fds(descriptors)?;
+    // By itself: what nodes say to each other is not in the set that reflection shows.
+    let internal = protox::compile(["proto/wattle/internal/v1/peer.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".wattle.internal.v1").compile_fds(internal)?;
     Ok(())
 }

@@ -91,6 +91,38 @@ pub const MOVES: usize = 64;
 /// Members that vote in the control group.
 pub const VOTERS: usize = 5;
 
+/// What waits in a link to another node, in bytes.
+pub const PEER_QUEUE_BYTES: usize = 64 * MIB;
+/// What waits in a link to another node, in messages.
+pub const PEER_QUEUE_MESSAGES: usize = 128 * 1024;
+/// Messages to another node that travel together, in bytes; a larger one travels alone. The records of a log keep what they came
+/// with in memory: more of it would weigh more than they do.
+pub const PEER_BATCH_BYTES: usize = 256 * KIB;
+/// A gRPC message between nodes as it is decoded, in bytes: a largest record, which one turn of a guest has made, and its results.
+pub const PEER_MESSAGE_BYTES: usize = 128 * MIB;
+/// What a stranger may say before it has proved to be a peer, in bytes.
+pub const PEER_HELLO_BYTES: usize = 4 * KIB;
+/// Links that are being opened by others at the same time.
+pub const PEER_HELLOS: usize = 64;
+/// How long the opening of a link may take, without the connection.
+pub const PEER_HELLO_TIME: Duration = Duration::from_secs(3);
+/// How long a connection to another node may take.
+pub const PEER_CONNECT_TIME: Duration = Duration::from_secs(2);
+/// After a first failure a link is tried again so soon, after each further one twice as late.
+pub const PEER_RETRY_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts to open a link.
+pub const PEER_RETRY_MAX: Duration = Duration::from_secs(1);
+/// A link that is silent for this long is asked whether the other is there.
+pub const PEER_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// After this long without an answer the other is not there.
+pub const PEER_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls of one node that another works on at the same time; the rest waits.
+pub const PEER_CALLS: usize = 64;
+/// A request or an answer between nodes, in bytes.
+pub const PEER_CALL_BYTES: usize = 8 * MIB;
+/// A secret that the nodes of a grid share has at least so many bytes.
+pub const SECRET_BYTES_MIN: usize = 16;
+
 /// Keys and values that wait in the inbox of one partition, in bytes.
 pub const INBOX_BYTES: usize = 64 * MIB;
 /// Operations that wait in the inbox of one partition.
@@ -236,6 +268,13 @@ const _: () = {
     assert!(CONTROL_PROPOSALS <= CONTROL_DECISIONS, "what waits is remembered once it is decided");
     assert!(CONTROL_COMMAND_BYTES <= CONTROL_LOG_BYTES);
     assert!(MODULE_BYTES <= IN_FLIGHT_BYTES_MIN / 2);
+    assert!(
+        GUEST_MEMORY_BYTES_MAX + BATCH_BYTES + COMPLETION_BYTES_PER_CLIENT <= PEER_MESSAGE_BYTES,
+        "a largest record fits a message between nodes"
+    );
+    assert!(CHUNK_BYTES <= PEER_BATCH_BYTES && PEER_BATCH_BYTES <= PEER_QUEUE_BYTES);
+    assert!(PEER_CALL_BYTES <= PEER_QUEUE_BYTES && PEER_HELLO_BYTES >= 4 * NAME_BYTES);
+    assert!(PEER_RETRY_MIN.as_millis() <= PEER_RETRY_MAX.as_millis());
     assert!(PIECE_BYTES < CALL_BYTES && CALL_BYTES <= SHORT_BYTES);
     assert!(CONNECTIONS_MIN <= CONNECTIONS);
     assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);

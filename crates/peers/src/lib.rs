@@ -1,0 +1,38 @@
+//! How nodes of a grid talk to each other: over links that know who is at the other end, and that are bounded.
+//!
+//! A link is one stream of gRPC on a connection of its own, opened by the node that has something to say. It begins with a handshake
+//! (`hello.rs` says what it proves and what it does not). One kind carries messages that may be lost ([`PeerMessage`]), batched
+//! as they wait; the other one calls and their answers. Nothing waits without a bound: a peer that does not read fills its queue,
+//! and then [`Peers::send`] says so.
+//!
+//! It knows who is a member and where from [`Peers::set_members`]; it knows no tables, no Raft and no maps.
+
+mod codec;
+mod counters;
+mod directory;
+mod error;
+mod gate;
+mod handler;
+mod hello;
+mod identity;
+mod incoming;
+mod link;
+mod message;
+mod peers;
+mod queue;
+mod refusal;
+mod shared;
+mod traffic;
+
+pub use codec::CodecError;
+pub use counters::Figures;
+pub use error::{CallError, LinkError, SendError};
+pub use handler::{Event, Handler};
+pub use identity::{Grid, Identity, Purpose, Secret, ShortSecret};
+pub use message::PeerMessage;
+pub use peers::{PeerServer, Peers};
+pub use queue::Queued;
+pub use refusal::{Refusal, Versions};
+
+#[cfg(test)]
+mod tests;

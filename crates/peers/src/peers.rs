@@ -1,0 +1,222 @@
+//! [`Peers`]: the links of a node, those that it opens and those that others open.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, StdError, http};
+use tonic::server::NamedService;
+use wattle_core::ids::MemberId;
+use wattle_core::limits::{PEER_HELLO_BYTES, PEER_HELLOS, PEER_MESSAGE_BYTES};
+use wattle_proto::internal::peer_service_server::PeerServiceServer;
+
+use crate::counters::{Counters, Figures};
+use crate::directory::Directory;
+use crate::error::{CallError, SendError};
+use crate::gate::{Gate, GatedBody};
+use crate::handler::Handler;
+use crate::identity::Identity;
+use crate::incoming::Incoming;
+use crate::link::Dialler;
+use crate::message::PeerMessage;
+use crate::queue::Queued;
+use crate::shared::{Sessions, Shared};
+use crate::traffic::{Calls, Replication, Traffic};
+
+/// The links of a node. A link is opened when there is first something to say to a member, and kept open for as long as it is one.
+pub struct Peers<H> {
+    shared: Arc<Shared<H>>,
+    /// Where the links of this node run.
+    runtime: Handle,
+    links: RwLock<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    replication: HashMap<MemberId, Link<Replication>>,
+    calls: HashMap<MemberId, Link<Calls>>,
+}
+
+struct Link<T> {
+    traffic: Arc<T>,
+    stop: CancellationToken,
+}
+
+impl<T> Drop for Link<T> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl<H> fmt::Debug for Peers<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("identity", &self.shared.identity).finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Peers<H> {
+    /// A node that knows nobody yet. Its links run on `runtime`.
+    #[must_use]
+    pub fn new(identity: Identity, handler: H, runtime: Handle) -> Self {
+        let shared = Shared {
+            identity,
+            handler,
+            directory: watch::Sender::new(Directory::default()),
+            counters: Arc::default(),
+            hellos: Arc::new(Semaphore::new(PEER_HELLOS)),
+            sessions: Sessions::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared), runtime, links: RwLock::default() }
+    }
+
+    /// Says who the members are, and where (`HOST:PORT`). Links with everybody else are closed.
+    pub fn set_members(&self, members: impl IntoIterator<Item = (MemberId, String)>) {
+        let directory = Directory::new(members);
+        let mut links = self.links.write();
+        links.replication.retain(|member, _| directory.check(*member).is_ok());
+        links.calls.retain(|member, _| directory.check(*member).is_ok());
+        self.shared.directory.send_replace(directory);
+    }
+
+    /// Sends a message some time soon, behind all that was sent to this member before, or not at all. Never waits.
+    ///
+    /// # Errors
+    /// It will not arrive.
+    pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), SendError> {
+        self.replication(to)?.send(message)
+    }
+
+    /// What waits to be sent to a member: whoever is about to make more asks first.
+    #[must_use]
+    pub fn queued(&self, to: MemberId) -> Queued {
+        let links = self.links.read();
+        links.replication.get(&to).map_or_else(Queued::default, |link| link.traffic.queued())
+    }
+
+    /// Asks a member. Wait no longer than makes sense: a member that is silent is waited for until its link breaks.
+    ///
+    /// # Errors
+    /// There is no answer; the request may have arrived.
+    pub async fn call(&self, to: MemberId, request: Bytes) -> Result<Bytes, CallError> {
+        let calls = self.calls(to)?;
+        calls.call(request).await
+    }
+
+    /// What all links have done.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.shared.counters.figures()
+    }
+
+    /// The service that other nodes dial.
+    #[must_use]
+    pub fn service(&self) -> PeerServer<H> {
+        let service = PeerServiceServer::new(Incoming(Arc::clone(&self.shared)))
+            .max_decoding_message_size(PEER_MESSAGE_BYTES + PEER_HELLO_BYTES)
+            .max_encoding_message_size(usize::MAX);
+        PeerServer { service }
+    }
+
+    /// Closes all links, and waits until they are closed.
+    pub async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Calls whose answers are waited for.
+    #[cfg(test)]
+    pub(crate) fn unanswered(&self, to: MemberId) -> usize {
+        self.links.read().calls.get(&to).map_or(0, |link| link.traffic.unanswered())
+    }
+
+    fn replication(&self, to: MemberId) -> Result<Arc<Replication>, SendError> {
+        if let Some(link) = self.links.read().replication.get(&to) {
+            return Ok(Arc::clone(&link.traffic));
+        }
+        let links = &mut self.links.write().replication;
+        self.link(to, links, || Replication::new(Arc::clone(&self.shared.counters)))
+    }
+
+    fn calls(&self, to: MemberId) -> Result<Arc<Calls>, SendError> {
+        if let Some(link) = self.links.read().calls.get(&to) {
+            return Ok(Arc::clone(&link.traffic));
+        }
+        let links = &mut self.links.write().calls;
+        self.link(to, links, || Calls::new(Arc::clone(&self.shared.counters)))
+    }
+
+    /// The link with a member, which is opened if there is none yet.
+    fn link<T: Traffic>(
+        &self,
+        to: MemberId,
+        links: &mut HashMap<MemberId, Link<T>>,
+        new: impl FnOnce() -> T,
+    ) -> Result<Arc<T>, SendError> {
+        if let Some(link) = links.get(&to) {
+            return Ok(Arc::clone(&link.traffic));
+        }
+        let is_member = self.shared.directory.borrow().check(to).is_ok();
+        if !is_member || self.shared.stop.is_cancelled() {
+            return Err(SendError::UnknownMember { to });
+        }
+        let (traffic, stop) = (Arc::new(new()), self.shared.stop.child_token());
+        let dialler = Dialler { shared: Arc::clone(&self.shared), to, traffic: Arc::clone(&traffic) };
+        self.shared.tasks.spawn_on(dialler.run(stop.clone()), &self.runtime);
+        links.insert(to, Link { traffic: Arc::clone(&traffic), stop });
+        Ok(traffic)
+    }
+}
+
+/// What other nodes dial, to be mounted on a server of gRPC.
+pub struct PeerServer<H> {
+    service: PeerServiceServer<Incoming<H>>,
+}
+
+impl<H> fmt::Debug for PeerServer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerServer")
+    }
+}
+
+impl<H> Clone for PeerServer<H> {
+    fn clone(&self) -> Self {
+        Self { service: self.service.clone() }
+    }
+}
+
+impl<H> NamedService for PeerServer<H> {
+    const NAME: &'static str = <PeerServiceServer<Incoming<H>> as NamedService>::NAME;
+}
+
+impl<H, B> Service<http::Request<B>> for PeerServer<H>
+where
+    H: Handler,
+    B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Unpin + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let gate = Gate::default();
+        let mut request = request.map(|body| GatedBody::new(body, gate.clone()));
+        request.extensions_mut().insert(gate);
+        self.service.call(request)
+    }
+}

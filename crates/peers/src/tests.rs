@@ -1,0 +1,6 @@
+mod calls;
+mod codec;
+mod harness;
+mod hello;
+mod hostile;
+mod links;

@@ -1,0 +1,219 @@
+//! Nodes on loopback, with real sockets, and a wire between two of them that can be cut.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::limits::CONNECTION_BYTES;
+use wattle_core::replication::LocalTime;
+
+use crate::{Event, Grid, Handler, Identity, LinkError, PeerMessage, Peers, Purpose, Secret};
+
+/// Whoever waits longer than this waits for what does not come.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(super) const GRID: u128 = 0x1001;
+
+/// Writes down what it hears.
+pub(super) struct Recorder {
+    events: mpsc::UnboundedSender<Event>,
+    received: mpsc::UnboundedSender<(MemberId, Vec<PeerMessage>)>,
+    /// Without a permit here nothing is taken.
+    pub(super) turns: Arc<Semaphore>,
+}
+
+impl Handler for Recorder {
+    async fn receive(&self, from: MemberId, messages: Vec<PeerMessage>) {
+        drop(self.turns.acquire().await);
+        drop(self.received.send((from, messages)));
+    }
+
+    /// Says it backwards; never says anything to "hang".
+    async fn answer(&self, _: MemberId, request: Bytes) -> Bytes {
+        if &request[..] == b"hang" {
+            std::future::pending::<()>().await;
+        }
+        request.iter().rev().copied().collect()
+    }
+
+    fn notice(&self, event: Event) {
+        drop(self.events.send(event));
+    }
+}
+
+pub(super) struct Node {
+    pub(super) peers: Peers<Recorder>,
+    pub(super) member: MemberId,
+    pub(super) address: SocketAddr,
+    pub(super) turns: Arc<Semaphore>,
+    events: mpsc::UnboundedReceiver<Event>,
+    received: mpsc::UnboundedReceiver<(MemberId, Vec<PeerMessage>)>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+pub(super) fn member(node: u64, incarnation: u64) -> MemberId {
+    MemberId { node: NodeId(node), incarnation }
+}
+
+pub(super) fn identity(member: MemberId) -> Identity {
+    let grid = Grid { id: GRID, name: "tests".to_owned() };
+    Identity { grid, member, secret: Secret::new(b"a secret of the tests").unwrap() }
+}
+
+impl Node {
+    pub(super) async fn start(member: MemberId) -> Self {
+        Self::start_as(identity(member)).await
+    }
+
+    pub(super) async fn start_as(identity: Identity) -> Self {
+        let (events, heard_events) = mpsc::unbounded_channel();
+        let (received, heard) = mpsc::unbounded_channel();
+        let turns = Arc::new(Semaphore::new(1));
+        let member = identity.member;
+        let recorder = Recorder { events, received, turns: Arc::clone(&turns) };
+        let peers = Peers::new(identity, recorder, Handle::current());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = TcpListenerStream::new(listener).map(|stream| {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(stream)
+        });
+        let server = Server::builder()
+            .initial_connection_window_size(CONNECTION_BYTES)
+            .add_service(peers.service())
+            .serve_with_incoming(incoming);
+        let server = tokio::spawn(async move { server.await.unwrap() });
+        Self { peers, member, address, turns, events: heard_events, received: heard, server }
+    }
+
+    pub(super) fn knows(&self, others: &[&Self]) {
+        self.peers.set_members(others.iter().map(|other| (other.member, other.address.to_string())));
+    }
+
+    /// Waits for the first event that is wanted; those before it are forgotten.
+    pub(super) async fn event<T>(&mut self, wanted: impl Fn(Event) -> Option<T>) -> T {
+        in_time(async {
+            loop {
+                let event = self.events.recv().await.expect("the node lives");
+                if let Some(found) = wanted(event) {
+                    return found;
+                }
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn opened(&mut self, to: MemberId) -> Purpose {
+        self.event(|event| match event {
+            Event::Opened { to: opened, purpose } if opened == to => Some(purpose),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(super) async fn failed(&mut self) -> LinkError {
+        self.event(|event| match event {
+            Event::Failed { error, .. } => Some(error),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(super) async fn closed(&mut self) -> LinkError {
+        self.event(|event| match event {
+            Event::Closed { error, .. } => Some(error),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(super) async fn denied(&mut self) -> LinkError {
+        self.event(|event| match event {
+            Event::Denied { error } | Event::Left { error: error @ LinkError::Denied(_), .. } => Some(error),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(super) async fn batch(&mut self) -> (MemberId, Vec<PeerMessage>) {
+        in_time(self.received.recv()).await.expect("the node lives")
+    }
+
+    /// The next so many messages.
+    pub(super) async fn messages(&mut self, count: usize) -> Vec<PeerMessage> {
+        let mut messages = Vec::new();
+        while messages.len() < count {
+            messages.extend(self.batch().await.1);
+        }
+        messages
+    }
+}
+
+pub(super) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it comes in time")
+}
+
+/// Messages that can be told apart.
+pub(super) fn wishes(range: std::ops::Range<u64>) -> Vec<PeerMessage> {
+    range.map(|time| PeerMessage::LeaseWish(LocalTime(time))).collect()
+}
+
+/// A wire that can be cut, and be laid to somewhere else.
+pub(super) struct Wire {
+    pub(super) address: SocketAddr,
+    to: watch::Sender<Option<SocketAddr>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Wire {
+    pub(super) async fn lay(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (to, target) = watch::channel(Some(to));
+        let task = tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                tokio::spawn(carry(near, target.clone()));
+            }
+        });
+        Self { address, to, task }
+    }
+
+    /// Cuts what goes over it; what comes next goes there, or is cut at once.
+    pub(super) fn turn(&self, to: Option<SocketAddr>) {
+        self.to.send_replace(to);
+    }
+}
+
+async fn carry(mut near: TcpStream, mut target: watch::Receiver<Option<SocketAddr>>) {
+    let to = *target.borrow_and_update();
+    let Some(to) = to else { return };
+    let mut far = TcpStream::connect(to).await.unwrap();
+    tokio::select! {
+        _ = copy_bidirectional(&mut near, &mut far) => {}
+        _ = target.changed() => {}
+    }
+}

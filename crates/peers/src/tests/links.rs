@@ -1,0 +1,231 @@
+//! Links: order, batches, bounds, and what becomes of them when the network or a node does not play along.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use wattle_core::ids::{Epoch, PartitionId, ReplicationClass, Version};
+use wattle_core::limits::{PEER_BATCH_BYTES, PEER_QUEUE_BYTES};
+use wattle_core::replication::{Body, Mark, Message, Record};
+
+use super::codec::mutations;
+use super::harness::{Node, Wire, in_time, member, wishes};
+use crate::{LinkError, PeerMessage, Purpose, Refusal, SendError};
+
+/// What a connection holds beside the queue: a batch that is encoded, HTTP/2 windows, buffers of the kernel.
+const IN_FLIGHT: usize = 32 * 1024 * 1024;
+
+async fn pair() -> (Node, Node) {
+    let (a, b) = (Node::start(member(1, 1)).await, Node::start(member(2, 1)).await);
+    a.knows(&[&b]);
+    b.knows(&[&a]);
+    (a, b)
+}
+
+fn append(index: u16, records: u64, bytes: usize) -> PeerMessage {
+    let epoch = Epoch { generation: 1, number: 2 };
+    let record =
+        |position| Record { mark: Mark { epoch, position: Version(position) }, payload: mutations(bytes) };
+    let previous = Mark { epoch, position: Version(10) };
+    let records = (11..11 + records).map(record).collect();
+    let body = Body::Append { attempt: 0, previous, records, commit: Version(10), probe: 1 };
+    let partition = PartitionId { class: ReplicationClass(0), index };
+    PeerMessage::Partition(partition, Message { epoch, body })
+}
+
+#[tokio::test]
+async fn messages_arrive_in_order_and_in_both_directions() {
+    let (mut a, mut b) = pair().await;
+    let (there, back) = (wishes(0..10_000), wishes(20_000..30_000));
+    for (there, back) in there.iter().zip(&back) {
+        a.peers.send(b.member, there.clone()).unwrap();
+        b.peers.send(a.member, back.clone()).unwrap();
+    }
+    assert_eq!(b.messages(10_000).await, there);
+    assert_eq!(a.messages(10_000).await, back);
+    let figures = a.peers.figures();
+    assert_eq!((figures.sent_messages, figures.received_messages), (10_000, 10_000));
+    assert!(figures.sent_batches < 100, "what waits goes together: {figures:?}");
+    assert_eq!((figures.opened, figures.admitted, figures.dropped, figures.refused), (1, 1, 0, 0));
+}
+
+#[tokio::test]
+async fn messages_of_two_hundred_partitions_share_a_batch() {
+    let (a, mut b) = pair().await;
+    let messages: Vec<_> = (0..200).map(|index| append(index, 1, 100)).collect();
+    for message in &messages {
+        a.peers.send(b.member, message.clone()).unwrap();
+    }
+    assert_eq!(b.batch().await, (a.member, messages));
+}
+
+#[tokio::test]
+async fn a_long_append_travels_in_pieces_that_follow_one_another() {
+    let (a, mut b) = pair().await;
+    let whole = append(3, 100, PEER_BATCH_BYTES / 10);
+    a.peers.send(b.member, whole.clone()).unwrap();
+    let PeerMessage::Partition(_, Message { body: Body::Append { previous, records, .. }, .. }) = whole
+    else {
+        unreachable!("it is an append")
+    };
+    let (mut last, mut arrived, mut pieces) = (previous, Vec::new(), 0);
+    while arrived.len() < records.len() {
+        for piece in b.batch().await.1 {
+            assert!(piece.weight() <= PEER_BATCH_BYTES);
+            let PeerMessage::Partition(_, Message { body: Body::Append { previous, records, .. }, .. }) =
+                piece
+            else {
+                panic!("{piece:?}")
+            };
+            assert_eq!(previous, last);
+            last = records.last().unwrap().mark;
+            arrived.extend(records);
+            pieces += 1;
+        }
+    }
+    assert_eq!((arrived, pieces), (records, 12));
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
+    let (mut a, mut b) = pair().await;
+    let turn = std::sync::Arc::clone(&b.turns).acquire_owned().await.unwrap();
+    a.peers.send(b.member, append(0, 1, 10)).unwrap();
+    a.opened(b.member).await;
+    let message = append(1, 1, 64 * 1024);
+    let mut taken = 0;
+    let full = loop {
+        match a.peers.send(b.member, message.clone()) {
+            Ok(()) => taken += 1,
+            Err(full) => {
+                let room = async {
+                    while !a.peers.queued(b.member).has_room(message.weight()) {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                if tokio::time::timeout(Duration::from_millis(500), room).await.is_err() {
+                    break full;
+                }
+            }
+        }
+    };
+    let queued = a.peers.queued(b.member);
+    assert_eq!(full, SendError::Full(queued));
+    assert!(queued.bytes <= PEER_QUEUE_BYTES && queued.bytes + message.weight() > PEER_QUEUE_BYTES);
+    let bytes = taken * message.weight();
+    assert!(bytes <= PEER_QUEUE_BYTES + IN_FLIGHT, "{bytes} bytes are somewhere");
+    drop(turn);
+    assert_eq!(b.messages(taken + 1).await[1..], vec![message; taken]);
+    assert_eq!(a.peers.queued(b.member).bytes, 0);
+}
+
+#[tokio::test]
+async fn a_link_that_was_cut_is_opened_again() {
+    let (mut a, mut b) = pair().await;
+    let wire = Wire::lay(b.address).await;
+    a.peers.set_members([(b.member, wire.address.to_string())]);
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    assert_eq!(a.opened(b.member).await, Purpose::Replication);
+    assert_eq!(b.messages(1).await, wishes(0..1));
+    wire.turn(None);
+    let cut = a.closed().await;
+    assert!(matches!(cut, LinkError::Broken(_)), "{cut:?}");
+    let failed = a.failed().await;
+    assert!(!failed.is_nobody_there(), "{failed:?}");
+    wire.turn(Some(b.address));
+    a.opened(b.member).await;
+    a.peers.send(b.member, wishes(1..2).remove(0)).unwrap();
+    assert_eq!(b.messages(1).await, wishes(1..2));
+    assert!(a.peers.figures().failed >= 1);
+}
+
+#[tokio::test]
+async fn a_link_that_is_down_takes_nothing_and_says_so() {
+    let a = Node::start(member(1, 1)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let mut a = a;
+    let other = member(2, 1);
+    a.peers.set_members([(other, nobody)]);
+    a.peers.send(other, wishes(0..1).remove(0)).unwrap();
+    let failed = a.failed().await;
+    assert!(failed.is_nobody_there(), "{failed:?}");
+    assert_eq!(a.peers.figures().dropped, 1);
+    let down = async {
+        while a.peers.send(other, wishes(0..1).remove(0)) != Err(SendError::Down) {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(down).await;
+}
+
+#[tokio::test]
+async fn a_member_that_moves_is_found_at_its_new_address() {
+    let (mut a, mut b) = pair().await;
+    a.peers.set_members([(b.member, "127.0.0.1:1".to_owned())]);
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.failed().await;
+    a.knows(&[&b]);
+    a.opened(b.member).await;
+    a.peers.send(b.member, wishes(1..2).remove(0)).unwrap();
+    assert_eq!(b.messages(1).await, wishes(1..2));
+}
+
+#[tokio::test]
+async fn a_new_life_of_a_node_at_the_same_address_is_another_member() {
+    let (mut a, b) = pair().await;
+    let wire = Wire::lay(b.address).await;
+    a.peers.set_members([(b.member, wire.address.to_string())]);
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.opened(b.member).await;
+    let mut reborn = Node::start(b.member.reborn()).await;
+    reborn.knows(&[&a]);
+    wire.turn(Some(reborn.address));
+    let refused = a.failed().await;
+    let expected = Refusal::OtherMember { asked: b.member, here: reborn.member };
+    assert!(matches!(&refused, LinkError::Refused(refusal) if *refusal == expected), "{refused:?}");
+    a.peers.set_members([(reborn.member, wire.address.to_string())]);
+    let old = a.peers.send(b.member, wishes(1..2).remove(0));
+    assert_eq!(old, Err(SendError::UnknownMember { to: b.member }));
+    a.peers.send(reborn.member, wishes(2..3).remove(0)).unwrap();
+    assert_eq!(reborn.batch().await, (a.member, wishes(2..3)));
+}
+
+#[tokio::test]
+async fn who_is_no_member_any_more_is_sent_away() {
+    let (mut a, b) = pair().await;
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.opened(b.member).await;
+    b.peers.set_members([(a.member.reborn(), a.address.to_string())]);
+    let closed = a.closed().await;
+    let expected = Refusal::UnknownMember { asked: a.member, incarnation: Some(2) };
+    assert!(matches!(&closed, LinkError::Refused(refusal) if *refusal == expected), "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_newer_link_of_a_member_takes_the_place_of_its_older_one() {
+    let (mut a, mut b) = pair().await;
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.opened(b.member).await;
+    assert_eq!(b.messages(1).await, wishes(0..1));
+    let twin = Node::start(a.member).await;
+    twin.knows(&[&b]);
+    twin.peers.send(b.member, wishes(1..2).remove(0)).unwrap();
+    let closed = a.closed().await;
+    assert!(matches!(&closed, LinkError::Refused(Refusal::Replaced)), "{closed:?}");
+    assert_eq!(b.messages(1).await, wishes(1..2));
+}
+
+#[tokio::test]
+async fn a_node_that_stops_says_so_and_ends_all_that_it_began() {
+    let (mut a, b) = pair().await;
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.opened(b.member).await;
+    b.peers.call(a.member, Bytes::from_static(b"abc")).await.unwrap();
+    in_time(b.peers.stop()).await;
+    let closed = a.closed().await;
+    assert!(matches!(&closed, LinkError::Refused(Refusal::Stopping)), "{closed:?}");
+    let refused = b.peers.send(a.member, wishes(0..1).remove(0));
+    assert_eq!(refused, Err(SendError::UnknownMember { to: a.member }));
+}

@@ -1,0 +1,177 @@
+//! What goes over the links that this node opens: [`Replication`], messages without answers, and [`Calls`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use wattle_core::limits::{PEER_BATCH_BYTES, PEER_CALL_BYTES, PEER_MESSAGE_BYTES};
+use wattle_proto::internal as wire;
+use wire::link_request::Body;
+
+use crate::codec::encode;
+use crate::counters::Counters;
+use crate::error::{CallError, LinkError, SendError};
+use crate::identity::Purpose;
+use crate::message::PeerMessage;
+use crate::queue::{Queue, Queued};
+use crate::refusal::Refusal;
+
+/// What a call takes in memory beside its request, in bytes.
+const CALL_OVERHEAD: usize = 256;
+
+/// What a link carries.
+pub(crate) trait Traffic: Send + Sync + 'static {
+    const PURPOSE: Purpose;
+
+    /// Waits for what is to be sent next.
+    fn next(&self) -> impl Future<Output = Body> + Send;
+
+    /// Something has come back.
+    fn receive(&self, answer: wire::Answer) -> Result<(), LinkError>;
+
+    /// The link is being opened: takes things in.
+    fn open(&self);
+
+    /// The link is down: throws away what waits.
+    fn close(&self);
+}
+
+#[derive(Debug)]
+pub(crate) struct Replication {
+    queue: Queue<PeerMessage>,
+    counters: Arc<Counters>,
+}
+
+impl Replication {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self { queue: Queue::new(), counters }
+    }
+
+    /// Takes a message, or as many pieces of a long one as there is room for.
+    pub(crate) fn send(&self, message: PeerMessage) -> Result<(), SendError> {
+        for piece in message.into_pieces() {
+            let weight = piece.weight();
+            let pushed = if weight > PEER_MESSAGE_BYTES {
+                Err(SendError::TooLarge { bytes: weight })
+            } else {
+                self.queue.push(piece, weight).map_err(SendError::from)
+            };
+            if pushed.is_err() {
+                self.counters.refused.add(1);
+            }
+            pushed?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn queued(&self) -> Queued {
+        self.queue.queued()
+    }
+}
+
+impl Traffic for Replication {
+    const PURPOSE: Purpose = Purpose::Replication;
+
+    async fn next(&self) -> Body {
+        let messages = self.queue.take(PEER_BATCH_BYTES).await;
+        let weight: usize = messages.iter().map(PeerMessage::weight).sum();
+        self.counters.sent_batches.add(1);
+        self.counters.sent_messages.add(messages.len());
+        self.counters.sent_bytes.add(weight);
+        Body::Batch(wire::Batch { messages: messages.into_iter().map(encode).collect() })
+    }
+
+    fn receive(&self, _: wire::Answer) -> Result<(), LinkError> {
+        Err(LinkError::Denied(Refusal::malformed(&"an answer to no call")))
+    }
+
+    fn open(&self) {
+        self.queue.open();
+    }
+
+    fn close(&self) {
+        self.counters.dropped.add(self.queue.close());
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Calls {
+    queue: Queue<(u64, Bytes)>,
+    /// Who waits for which answer. Held to look one up, and never across an await.
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
+    next_id: AtomicU64,
+    counters: Arc<Counters>,
+}
+
+/// Somebody waits for an answer.
+struct Waiting<'a> {
+    calls: &'a Calls,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.calls.waiting.lock().remove(&self.id);
+    }
+}
+
+impl Calls {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self { queue: Queue::new(), waiting: Mutex::default(), next_id: AtomicU64::new(0), counters }
+    }
+
+    /// Sends a request and waits for its answer; when dropped before, the answer is not waited for.
+    pub(crate) async fn call(&self, request: Bytes) -> Result<Bytes, CallError> {
+        if request.len() > PEER_CALL_BYTES {
+            return Err(SendError::TooLarge { bytes: request.len() }.into());
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        self.waiting.lock().insert(id, sender);
+        let _waiting = Waiting { calls: self, id };
+        let weight = CALL_OVERHEAD + request.len();
+        self.queue.push((id, request), weight).map_err(SendError::from)?;
+        answer.await.map_err(|_| CallError::Broken)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unanswered(&self) -> usize {
+        self.waiting.lock().len()
+    }
+}
+
+impl Traffic for Calls {
+    const PURPOSE: Purpose = Purpose::Calls;
+
+    async fn next(&self) -> Body {
+        loop {
+            // One at a time: whatever it weighs, the first is taken.
+            for (id, request) in self.queue.take(0).await {
+                if self.waiting.lock().contains_key(&id) {
+                    self.counters.calls.add(1);
+                    return Body::Call(wire::Call { id, request });
+                }
+            }
+        }
+    }
+
+    fn receive(&self, answer: wire::Answer) -> Result<(), LinkError> {
+        // Without anybody who waits it is the answer to a call that was given up, or comes twice.
+        if let Some(waiting) = self.waiting.lock().remove(&answer.id) {
+            drop(waiting.send(answer.answer));
+        }
+        Ok(())
+    }
+
+    fn open(&self) {
+        self.queue.open();
+    }
+
+    fn close(&self) {
+        self.counters.dropped.add(self.queue.close());
+        self.waiting.lock().clear();
+    }
+}
