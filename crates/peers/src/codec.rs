@@ -75,7 +75,7 @@ fn encode_partition(partition: PartitionId, message: PartitionMessage) -> wire::
         Body::Append { attempt, previous, records, commit, probe } => WireBody::Append(wire::Append {
             attempt,
             previous: Some(encode_mark(previous)),
-            records: records.into_iter().map(encode_record).collect(),
+            records: records.iter().map(encode_record).collect(),
             commit: commit.0,
             probe,
         }),
@@ -160,7 +160,7 @@ fn decode_records(previous: Mark, records: Vec<wire::Record>) -> Result<Vec<Reco
     Ok(decoded)
 }
 
-fn encode_record(record: Record<Mutations>) -> wire::Record {
+fn encode_record(record: &Record<Mutations>) -> wire::Record {
     wire::Record { mark: Some(encode_mark(record.mark)), payload: record.payload.as_bytes().clone() }
 }
 

@@ -1,10 +1,11 @@
 //! [`Dialler`]: keeps one link of this node open, for as long as the other is a member.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -60,10 +61,14 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
             let (to, purpose) = (self.to, T::PURPOSE);
             let ended = match self.open(&address).await {
                 Ok(open) => {
-                    pause = PEER_RETRY_MIN;
+                    let since = Instant::now();
                     self.shared.counters.opened.add(1);
                     self.shared.handler.notice(Event::Opened { to, purpose });
                     let error = self.carry(open).await;
+                    // A link that breaks at once, again and again, is not to do so ever faster.
+                    if since.elapsed() >= PEER_RETRY_MAX {
+                        pause = PEER_RETRY_MIN;
+                    }
                     Event::Closed { to, purpose, error }
                 }
                 Err(error) => {
@@ -97,7 +102,7 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
         let (said, says) = mpsc::channel(1);
         let nonce = draw_nonce()?;
         let hello = hello::hello(own, self.to, T::PURPOSE, &nonce);
-        say(&said, Said::Hello(hello)).await?;
+        say(&said, Said::Hello(hello)).await;
         let mut heard = client.link(ReceiverStream::new(says)).await?.into_inner();
         let transcript = match hear(&mut heard).await? {
             Heard::Challenge(challenge) => {
@@ -106,7 +111,7 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
             Heard::Welcome(_) | Heard::Answer(_) | Heard::Refusal(_) => return Err(out_of_place()),
         };
         let transcript = transcript.map_err(LinkError::Denied)?;
-        say(&said, Said::Proof(transcript.prove(&own.secret, Side::Dialled))).await?;
+        say(&said, Said::Proof(transcript.prove(&own.secret, Side::Dialled))).await;
         match hear(&mut heard).await? {
             Heard::Welcome(proof) if transcript.is_proved(&own.secret, Side::Answered, &proof) => {
                 Ok(Open { said, heard })
@@ -131,28 +136,26 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
             }
             std::future::pending().await
         };
-        let receiving = async {
-            loop {
-                match hear(&mut heard).await {
-                    Ok(Heard::Answer(answer)) => {
-                        if let Err(error) = self.traffic.receive(answer) {
-                            return error;
-                        }
-                    }
-                    Ok(Heard::Challenge(_) | Heard::Welcome(_) | Heard::Refusal(_)) => return out_of_place(),
-                    Err(error) => return error,
-                }
-            }
-        };
         tokio::select! {
-            error = receiving => error,
+            Err(error) = self.listen(&mut heard) => error,
             error = sending => error,
+        }
+    }
+
+    /// Takes what comes, until it is the end.
+    async fn listen(&self, heard: &mut Streaming<wire::LinkResponse>) -> Result<Infallible, LinkError> {
+        loop {
+            match hear(heard).await? {
+                Heard::Answer(answer) => self.traffic.receive(answer)?,
+                Heard::Challenge(_) | Heard::Welcome(_) | Heard::Refusal(_) => return Err(out_of_place()),
+            }
         }
     }
 }
 
-async fn say(said: &mpsc::Sender<wire::LinkRequest>, body: Said) -> Result<(), LinkError> {
-    said.send(wire::LinkRequest { body: Some(body) }).await.map_err(|_| LinkError::Ended)
+/// Says something. That nobody listens any more is heard, with the reason for it.
+async fn say(said: &mpsc::Sender<wire::LinkRequest>, body: Said) {
+    drop(said.send(wire::LinkRequest { body: Some(body) }).await);
 }
 
 /// What the other says next. A refusal is an error.

@@ -19,7 +19,7 @@ use wattle_core::ids::MemberId;
 use wattle_core::limits::{PEER_HELLO_BYTES, PEER_HELLOS, PEER_MESSAGE_BYTES};
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
-use crate::counters::{Counters, Figures};
+use crate::counters::Figures;
 use crate::directory::Directory;
 use crate::error::{CallError, SendError};
 use crate::gate::{Gate, GatedBody};

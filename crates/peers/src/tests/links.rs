@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use wattle_core::ids::{Epoch, PartitionId, ReplicationClass, Version};
+use wattle_core::ids::{Epoch, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{PEER_BATCH_BYTES, PEER_QUEUE_BYTES};
 use wattle_core::replication::{Body, Mark, Message, Record};
 
@@ -86,6 +86,16 @@ async fn a_long_append_travels_in_pieces_that_follow_one_another() {
     assert_eq!((arrived, pieces), (records, 12));
 }
 
+/// Whether something leaves a full queue any more.
+async fn makes_room(node: &Node, to: MemberId, bytes: usize) -> bool {
+    let room = async {
+        while !node.peers.queued(to).has_room(bytes) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(500), room).await.is_ok()
+}
+
 #[tokio::test]
 async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
     let (mut a, mut b) = pair().await;
@@ -97,16 +107,8 @@ async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
     let full = loop {
         match a.peers.send(b.member, message.clone()) {
             Ok(()) => taken += 1,
-            Err(full) => {
-                let room = async {
-                    while !a.peers.queued(b.member).has_room(message.weight()) {
-                        tokio::task::yield_now().await;
-                    }
-                };
-                if tokio::time::timeout(Duration::from_millis(500), room).await.is_err() {
-                    break full;
-                }
-            }
+            Err(_) if makes_room(&a, b.member, message.weight()).await => {}
+            Err(full) => break full,
         }
     };
     let queued = a.peers.queued(b.member);
