@@ -103,7 +103,7 @@ pub const PEER_MESSAGE_BYTES: usize = 128 * MIB;
 /// What a stranger may say before it has proved to be a peer, in bytes.
 pub const PEER_HELLO_BYTES: usize = 4 * KIB;
 /// Links that are being opened by others at the same time.
-pub const PEER_HELLOS: usize = 64;
+pub const PEER_HELLOS: usize = 128;
 /// How long the opening of a link may take, without the connection.
 pub const PEER_HELLO_TIME: Duration = Duration::from_secs(3);
 /// How long a connection to another node may take.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use wattle_core::ids::{MemberId, NodeId};
 
 use crate::refusal::Refusal;
@@ -11,9 +10,6 @@ use crate::refusal::Refusal;
 /// Where members are.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Directory(Arc<BTreeMap<NodeId, (u64, String)>>);
-
-/// Says what it is now.
-pub(crate) type DirectoryWatch = watch::Receiver<Directory>;
 
 impl Directory {
     /// Of two lives of a node only the later one is a member.

@@ -46,9 +46,6 @@ pub enum LinkError {
     /// The other has ended it without a word.
     #[error("the other has ended the link")]
     Ended,
-    /// The member is one no more.
-    #[error("the node is no member any more")]
-    NoMember,
     /// No random numbers for a nonce.
     #[error("no random numbers")]
     Random(#[from] getrandom::Error),

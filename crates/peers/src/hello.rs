@@ -65,8 +65,11 @@ impl Transcript {
 
     /// All that goes in has a fixed length, so that no two transcripts are the same bytes.
     fn mac(&self, secret: &Secret, side: Side) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key has any length");
+        let key = secret.as_bytes();
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key has any length");
         mac.update(b"wattle peer hello");
+        // HMAC fills short keys up with zeros: one of zeros alone is not to be as good as none.
+        mac.update(&(key.len() as u64).to_be_bytes());
         mac.update(&[side as u8, encode_purpose(self.purpose) as u8]);
         mac.update(&self.grid.to_be_bytes());
         for member in [self.dialler, self.answerer] {

@@ -1,5 +1,6 @@
 //! [`Incoming`]: the links that others open.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -16,7 +17,6 @@ use wire::link_response::Body as Said;
 use wire::peer_service_server::PeerService;
 
 use crate::codec::decode;
-use crate::directory::DirectoryWatch;
 use crate::error::LinkError;
 use crate::gate::Gate;
 use crate::handler::{Event, Handler};
@@ -24,7 +24,7 @@ use crate::hello::{Side, Transcript, answer_hello, draw_nonce};
 use crate::identity::Purpose;
 use crate::message::PeerMessage;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Session, Shared};
 
 type Answers = mpsc::Sender<Result<wire::LinkResponse, Status>>;
 
@@ -40,21 +40,12 @@ impl<H: Handler> PeerService for Incoming<H> {
         &self,
         request: Request<Streaming<wire::LinkRequest>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let Ok(place) = Arc::clone(&self.0.hellos).try_acquire_owned() else {
-            return Err(Status::resource_exhausted("too many links are being opened: try again"));
-        };
         let (_, extensions, heard) = request.into_parts();
         let gate = extensions.get::<Gate>().cloned().unwrap_or_default();
         let (said, says) = mpsc::channel(PEER_CALLS);
-        let link = Link { shared: Arc::clone(&self.0), heard, said };
+        let mut link = Link { shared: Arc::clone(&self.0), heard, said };
         self.0.tasks.spawn(async move {
-            let mut link = link;
-            let stop = link.shared.stop.clone();
-            let greeted = stop.run_until_cancelled(timeout(PEER_HELLO_TIME, link.greet())).await;
-            drop(place);
-            let stopping = Err(LinkError::Denied(Refusal::Stopping));
-            match greeted.map_or(stopping, |greeted| greeted.unwrap_or_else(|_| Err(malformed(&"too slow"))))
-            {
+            match link.open().await {
                 Ok(transcript) => {
                     gate.open();
                     link.keep(&transcript).await;
@@ -74,7 +65,19 @@ struct Link<H> {
 }
 
 impl<H: Handler> Link<H> {
-    /// Finds out who is there.
+    /// Finds out who is there, if it does not take too long.
+    async fn open(&mut self) -> Result<Transcript, LinkError> {
+        let shared = Arc::clone(&self.shared);
+        let place = shared.hellos.begin();
+        tokio::select! {
+            () = shared.stop.cancelled() => Err(LinkError::Denied(Refusal::Stopping)),
+            () = place.displaced() => Err(LinkError::Denied(Refusal::Busy)),
+            greeted = timeout(PEER_HELLO_TIME, self.greet()) => {
+                greeted.unwrap_or_else(|_| Err(malformed(&"nothing for too long")))
+            }
+        }
+    }
+
     async fn greet(&mut self) -> Result<Transcript, LinkError> {
         let shared = Arc::clone(&self.shared);
         let own = &shared.identity;
@@ -100,18 +103,26 @@ impl<H: Handler> Link<H> {
     async fn keep(mut self, transcript: &Transcript) {
         let shared = Arc::clone(&self.shared);
         let (from, purpose) = (transcript.dialler, transcript.purpose);
-        let session = shared.sessions.begin((from, purpose));
+        let denied = |error| Event::Denied { error };
+        let Some(session) = shared.sessions.begin(from, purpose) else {
+            return self.end(LinkError::Denied(Refusal::Replaced), denied);
+        };
+        let mut over = pin!(over(&shared, &session, from));
+        // First what ends it: nothing is heard of who is no member any more.
+        let turn = tokio::select! {
+            biased;
+            refusal = &mut over => return self.end(LinkError::Denied(refusal), denied),
+            turn = session.turn() => turn,
+        };
         shared.counters.admitted.add(1);
         shared.handler.notice(Event::Admitted { from, purpose });
-        let mut members = shared.directory.subscribe();
         let error = tokio::select! {
-            () = shared.stop.cancelled() => LinkError::Denied(Refusal::Stopping),
-            () = session.replaced() => LinkError::Denied(Refusal::Replaced),
-            refusal = expelled(&mut members, from) => LinkError::Denied(refusal),
+            biased;
+            refusal = &mut over => LinkError::Denied(refusal),
             error = self.serve(from, purpose) => error,
         };
-        drop(session);
         self.end(error, |error| Event::Left { from, purpose, error });
+        drop(turn);
     }
 
     async fn serve(&mut self, from: MemberId, purpose: Purpose) -> LinkError {
@@ -138,19 +149,23 @@ impl<H: Handler> Link<H> {
             counters.received_batches.add(1);
             counters.received_messages.add(messages.len());
             counters.received_bytes.add(messages.iter().map(PeerMessage::weight).sum());
-            self.shared.handler.receive(from, messages).await;
+            if !messages.is_empty() {
+                self.shared.handler.receive(from, messages).await;
+            }
         }
     }
 
     async fn serve_calls(&mut self, from: MemberId) -> Result<(), LinkError> {
         let mut answers = FuturesUnordered::new();
         loop {
+            // First a place for the answer, then the call: so who does not take its answers is not heard any more.
+            let place = tokio::select! {
+                place = self.said.clone().reserve_owned() => place.map_err(|_| LinkError::Ended)?,
+                Some(()) = answers.next() => continue,
+            };
             let heard = tokio::select! {
-                heard = hear(&mut self.heard), if answers.len() < PEER_CALLS => heard?,
-                Some(answered) = answers.next() => {
-                    let () = answered?;
-                    continue;
-                }
+                heard = hear(&mut self.heard) => heard?,
+                Some(()) = answers.next() => continue,
             };
             let Heard::Call(wire::Call { id, request }) = heard else {
                 return Err(malformed(&"no call"));
@@ -159,10 +174,11 @@ impl<H: Handler> Link<H> {
                 return Err(malformed(&"a call that is too large"));
             }
             self.shared.counters.answers.add(1);
-            let (shared, said) = (&self.shared, &self.said);
+            let shared = &self.shared;
             answers.push(async move {
                 let answer = shared.handler.answer(from, request).await;
-                say(said, Said::Answer(wire::Answer { id, answer })).await
+                let body = Some(Said::Answer(wire::Answer { id, answer }));
+                place.send(Ok(wire::LinkResponse { body }));
             });
         }
     }
@@ -178,15 +194,23 @@ impl<H: Handler> Link<H> {
     }
 }
 
-/// Waits until somebody is no member any more.
-async fn expelled(members: &mut DirectoryWatch, member: MemberId) -> Refusal {
-    loop {
-        if let Err(refusal) = members.borrow_and_update().check(member) {
-            return refusal;
+/// Waits until a link is not to be served any more.
+async fn over<H>(shared: &Shared<H>, session: &Session<'_>, from: MemberId) -> Refusal {
+    let mut members = shared.directory.subscribe();
+    let expelled = async {
+        loop {
+            if let Err(refusal) = members.borrow_and_update().check(from) {
+                return refusal;
+            }
+            if members.changed().await.is_err() {
+                return Refusal::Stopping;
+            }
         }
-        if members.changed().await.is_err() {
-            return Refusal::Stopping;
-        }
+    };
+    tokio::select! {
+        () = shared.stop.cancelled() => Refusal::Stopping,
+        () = session.replaced() => Refusal::Replaced,
+        refusal = expelled => refusal,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tonic::codegen::http::uri::Authority;
 use tonic::transport::{Channel, Endpoint};
 use tracing::debug;
 use wattle_core::ids::MemberId;
@@ -44,11 +45,13 @@ struct Open {
 impl<T: Traffic, H: Handler> Dialler<T, H> {
     /// Keeps the link open until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let kept = stop.run_until_cancelled(self.keep()).await;
-        self.traffic.close();
-        if kept.is_none() {
-            debug!(to = ?self.to, purpose = ?T::PURPOSE, "link given up");
+        tokio::select! {
+            // First: what is to stop sends nothing more.
+            biased;
+            () = stop.cancelled() => debug!(to = ?self.to, purpose = ?T::PURPOSE, "link given up"),
+            () = self.keep() => {}
         }
+        self.traffic.close();
     }
 
     async fn keep(&self) {
@@ -175,7 +178,9 @@ fn out_of_place() -> LinkError {
 fn endpoint(address: &str) -> Result<Endpoint, LinkError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     let endpoint = endpoint.map_err(|_| LinkError::Address { address: address.to_owned() })?;
-    if endpoint.uri().port().is_none() {
+    // The whole of it, without a path or the like.
+    let authority = endpoint.uri().authority().map(Authority::as_str);
+    if endpoint.uri().port().is_none() || authority != Some(address) {
         return Err(LinkError::Address { address: address.to_owned() });
     }
     Ok(endpoint
@@ -200,7 +205,7 @@ mod tests {
         for address in ["127.0.0.1:7117", "[::1]:7117", "node-3.grid:7117"] {
             endpoint(address).unwrap();
         }
-        for address in ["", "127.0.0.1", "a b:7117", ":", "\n"] {
+        for address in ["", "127.0.0.1", "a b:7117", ":", "\n", "a:7117/b", "a:7117?b"] {
             let refused = endpoint(address).map(|_| ());
             assert!(
                 matches!(&refused, Err(LinkError::Address { address: named }) if named == address),

@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError, http};
 use tonic::server::NamedService;
 use wattle_core::ids::MemberId;
-use wattle_core::limits::{PEER_HELLO_BYTES, PEER_HELLOS, PEER_MESSAGE_BYTES};
+use wattle_core::limits::{PEER_HELLO_BYTES, PEER_MESSAGE_BYTES};
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
 use crate::counters::Figures;
@@ -29,7 +29,7 @@ use crate::incoming::Incoming;
 use crate::link::Dialler;
 use crate::message::PeerMessage;
 use crate::queue::Queued;
-use crate::shared::{Sessions, Shared};
+use crate::shared::{Hellos, Sessions, Shared};
 use crate::traffic::{Calls, Replication, Traffic};
 
 /// The links of a node. A link is opened when there is first something to say to a member, and kept open for as long as it is one.
@@ -72,7 +72,7 @@ impl<H: Handler> Peers<H> {
             handler,
             directory: watch::Sender::new(Directory::default()),
             counters: Arc::default(),
-            hellos: Arc::new(Semaphore::new(PEER_HELLOS)),
+            hellos: Hellos::default(),
             sessions: Sessions::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -80,7 +80,8 @@ impl<H: Handler> Peers<H> {
         Self { shared: Arc::new(shared), runtime, links: RwLock::default() }
     }
 
-    /// Says who the members are, and where (`HOST:PORT`). Links with everybody else are closed.
+    /// Says who the members are, and where (`HOST:PORT`). Links with everybody else are closed: what they have sent may be received
+    /// for a moment still, but nothing of an earlier life of a node comes behind what a later one has sent.
     pub fn set_members(&self, members: impl IntoIterator<Item = (MemberId, String)>) {
         let directory = Directory::new(members);
         let mut links = self.links.write();
@@ -92,7 +93,7 @@ impl<H: Handler> Peers<H> {
     /// Sends a message some time soon, behind all that was sent to this member before, or not at all. Never waits.
     ///
     /// # Errors
-    /// It will not arrive.
+    /// It will not arrive. Of an append that is longer than a batch the first records may, as an append of their own.
     pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), SendError> {
         self.replication(to)?.send(message)
     }

@@ -1,6 +1,7 @@
 //! [`Refusal`]: why a node has nothing to do with another.
 
 use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::limits::NAME_BYTES;
 use wattle_proto::internal as wire;
 use wire::refusal::{self, Reason};
 
@@ -77,6 +78,9 @@ pub enum Refusal {
     /// The same member has opened another link of this kind.
     #[error("a newer link of the same node has taken over")]
     Replaced,
+    /// Others are opening so many links that it was not this one's turn any more.
+    #[error("too many links are being opened: try again")]
+    Busy,
     /// The node stops.
     #[error("the node stops")]
     Stopping,
@@ -120,6 +124,7 @@ impl Refusal {
             Self::Malformed { problem } => Reason::Malformed(refusal::Malformed { problem }),
             Self::Replaced => Reason::Replaced(refusal::Replaced {}),
             Self::Stopping => Reason::Stopping(refusal::Stopping {}),
+            Self::Busy => Reason::Busy(refusal::Busy {}),
             Self::Unrecognised => return wire::Refusal { reason: None },
         };
         wire::Refusal { reason: Some(reason) }
@@ -146,16 +151,23 @@ impl Refusal {
                 Self::OtherSecret { asked: shown_member(reason.asked), here: shown_member(reason.here) }
             }
             Reason::UnknownPurpose(reason) => Self::UnknownPurpose { asked: reason.asked },
-            Reason::Malformed(reason) => Self::Malformed { problem: reason.problem },
+            Reason::Malformed(reason) => Self::Malformed { problem: shown(&reason.problem) },
             Reason::Replaced(_) => Self::Replaced,
             Reason::Stopping(_) => Self::Stopping,
+            Reason::Busy(_) => Self::Busy,
         }
     }
 }
 
+/// So much of a text as a sound node says: it may come from a stranger.
+fn shown(text: &str) -> String {
+    text.chars().take(NAME_BYTES).collect()
+}
+
 fn shown_grid(grid: Option<wire::Grid>) -> Grid {
     let grid = grid.unwrap_or_default();
-    decode_grid(&grid).unwrap_or(Grid { id: 0, name: grid.name })
+    let id = decode_grid(&grid).map_or(0, |grid| grid.id);
+    Grid { id, name: shown(&grid.name) }
 }
 
 fn shown_member(member: Option<wire::Member>) -> MemberId {

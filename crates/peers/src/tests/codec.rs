@@ -83,7 +83,7 @@ const GOLDEN: [&str; 9] = [
     "1a0508e807104d",
 ];
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use prost::Message as _;
 use wattle_core::ids::MemberId;
+use wattle_core::limits::NAME_BYTES;
 use wattle_proto::internal as wire;
+use wire::link_request::Body as Said;
+use wire::link_response::Body as Heard;
 
+use super::codec::hex;
 use super::harness::{GRID, Node, identity, member, wishes};
 use crate::directory::Directory;
 use crate::hello::{SPOKEN, Side, Transcript, answer_challenge, answer_hello, hello};
@@ -192,8 +197,57 @@ fn refusals_arrive_as_they_were_sent() {
         malformed("no hello"),
         Refusal::Replaced,
         Refusal::Stopping,
+        Refusal::Busy,
         Refusal::Unrecognised,
     ] {
         assert_eq!(Refusal::decode(refusal.clone().encode()), refusal);
     }
+}
+
+#[test]
+fn of_what_a_stranger_says_little_is_kept() {
+    let long = "x".repeat(1000);
+    let kept = "x".repeat(NAME_BYTES);
+    assert_eq!(Refusal::decode(malformed(&long).encode()), malformed(&kept));
+    let refusal = |name| Refusal::OtherGrid { asked: grid(1, name), here: grid(2, name) };
+    assert_eq!(Refusal::decode(refusal(&long).encode()), refusal(&kept));
+}
+
+#[test]
+fn a_secret_of_zeros_is_not_as_good_as_none() {
+    let (transcript, _) = answered(&said()).unwrap();
+    let mut secrets = vec![Secret::none()];
+    secrets.extend([&[0; 16][..], &[0; 17], &[1; 100]].map(|bytes| Secret::new(bytes).unwrap()));
+    let proofs = secrets.iter().map(|secret| transcript.prove(secret, Side::Dialled).mac);
+    let proofs: BTreeSet<_> = proofs.collect();
+    assert_eq!(proofs.len(), 4);
+}
+
+/// Made by another program from what `hello.rs` says.
+const GOLDEN: [&str; 5] = [
+    concat!(
+        "0a510a040801100112190a1000000000000000000000000000001001120574657374731a040801100122040802100128",
+        "0232200505050505050505050505050505050505050505050505050505050505050505",
+    ),
+    concat!(
+        "0a490a040801100112190a1000000000000000000000000000001001120574657374731a040802100122200606060606",
+        "060606060606060606060606060606060606060606060606060606",
+    ),
+    "3ffb51df1e8325bc7d05bbac7feee6842f6b944647d99b48183a81db82b463c1",
+    "d2374a8c2ec2eeb222b2c1c37a0f841b36140403846bd840f47850f271642079",
+    "1a0e2a0c0a0408011001120408021001",
+];
+
+/// The bytes of a handshake between nodes that speak version 1.
+#[test]
+fn a_handshake_is_the_same_as_ever() {
+    let (transcript, challenge) = answered(&said()).unwrap();
+    let secret = identity(member(1, 1)).secret;
+    let said = wire::LinkRequest { body: Some(Said::Hello(said())) }.encode_to_vec();
+    let heard = wire::LinkResponse { body: Some(Heard::Challenge(challenge)) }.encode_to_vec();
+    let proofs = [Side::Dialled, Side::Answered].map(|side| transcript.prove(&secret, side).mac);
+    let refusal = Heard::Refusal(Refusal::OtherSecret { asked: member(1, 1), here: member(2, 1) }.encode());
+    let refused = wire::LinkResponse { body: Some(refusal) }.encode_to_vec();
+    let written = [hex(&said), hex(&heard), hex(&proofs[0]), hex(&proofs[1]), hex(&refused)];
+    assert_eq!(written, GOLDEN);
 }

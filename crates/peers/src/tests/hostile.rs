@@ -1,14 +1,17 @@
 //! Whoever reaches the port, and peers that have lost their mind: they are refused, and nobody else notices.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
-use wattle_core::limits::{PEER_HELLO_BYTES, PEER_HELLOS};
+use wattle_core::limits::{PEER_CALL_BYTES, PEER_CALLS, PEER_HELLO_BYTES, PEER_HELLOS};
 use wattle_proto::internal as wire;
 use wire::link_request::Body as Said;
 use wire::link_response::Body as Heard;
@@ -16,9 +19,11 @@ use wire::peer_service_client::PeerServiceClient;
 use wire::peer_service_server::{PeerService, PeerServiceServer};
 
 use super::harness::{Node, identity, in_time, member, wishes};
-use crate::hello::{Side, answer_challenge, hello};
+use crate::codec::encode_member;
+use crate::directory::Directory;
+use crate::hello::{Side, answer_challenge, answer_hello, hello};
 use crate::refusal::encode_grid;
-use crate::{LinkError, Purpose, Refusal};
+use crate::{Identity, LinkError, Purpose, Refusal};
 
 /// A link whose other end says what a test wants.
 struct RawLink {
@@ -152,20 +157,32 @@ async fn a_stranger_cannot_say_much() {
 }
 
 #[tokio::test]
-async fn links_that_are_being_opened_are_bounded() {
-    let (mut node, sound) = node_with_peer().await;
+async fn strangers_that_go_no_further_keep_nobody_out() {
+    let (mut node, mut sound) = node_with_peer().await;
     let first = || Said::Hello(hello(&identity(member(1, 1)), member(2, 1), Purpose::Calls, &[1; 32]));
     let mut links = Vec::new();
     for _ in 0..PEER_HELLOS {
         let mut link = RawLink::begin(node.address, first()).await.unwrap();
-        link.hear().await.unwrap();
+        let challenge = link.hear().await.unwrap();
+        assert!(matches!(challenge, Heard::Challenge(_)), "{challenge:?}");
         links.push(link);
     }
-    let refused = RawLink::begin(node.address, first()).await.map(|_| ()).unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    drop(links.pop());
-    node.event(|event| matches!(event, crate::Event::Denied { .. }).then_some(())).await;
-    RawLink::begin(node.address, first()).await.unwrap();
+    assert_eq!(node.peers.figures().denied, 0);
+    drop(sound.peers.call(node.member, Bytes::new()).await.unwrap());
+    assert_eq!(sound.opened(node.member).await, Purpose::Calls);
+    assert_eq!(links[0].refusal().await, Refusal::Busy);
+    let denied = node.denied().await;
+    assert!(matches!(&denied, LinkError::Denied(Refusal::Busy)), "{denied:?}");
+    assert_eq!(node.peers.figures().denied, 1, "the place was taken from one alone");
+}
+
+#[tokio::test]
+async fn who_says_nothing_more_is_not_waited_for_long() {
+    let (mut node, sound) = node_with_peer().await;
+    let first = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]);
+    let mut link = RawLink::begin(node.address, Said::Hello(first)).await.unwrap();
+    link.hear().await.unwrap();
+    assert_eq!(link.refusal().await, malformed("nothing for too long"));
     check_still_served(&mut node, &sound).await;
 }
 
@@ -199,6 +216,9 @@ async fn a_peer_that_talks_nonsense_is_sent_away() {
     check_refused_inside(Purpose::Replication, batch(chunk), expected).await;
     check_refused_inside(Purpose::Replication, Some(Said::Call(wire::Call::default())), "no batch").await;
     check_refused_inside(Purpose::Calls, Some(Said::Batch(wire::Batch::default())), "no call").await;
+    let request = vec![0; PEER_CALL_BYTES + 1].into();
+    let large = Some(Said::Call(wire::Call { id: 1, request }));
+    check_refused_inside(Purpose::Calls, large, "a call that is too large").await;
     let unknown = "a request of a kind that is not known here";
     check_refused_inside(Purpose::Replication, None, unknown).await;
 }
@@ -214,46 +234,136 @@ async fn messages_of_unknown_kinds_are_counted_and_skipped() {
     assert_eq!(node.peers.figures().skipped, 1);
 }
 
-/// Pretends to be node 2.1 without the secret.
-struct Impostor;
+#[tokio::test]
+async fn who_does_not_take_its_answers_is_not_heard_any_more() {
+    let (node, _sound) = node_with_peer().await;
+    let mut link = RawLink::open(node.address, Purpose::Calls).await;
+    let mut sent = 0;
+    loop {
+        let call = wire::Call { id: sent, request: vec![1; 512 * 1024].into() };
+        let call = wire::LinkRequest { body: Some(Said::Call(call)) };
+        // That nothing moves any more is seen by its not moving for long.
+        let moves = timeout(Duration::from_millis(500), link.said.send(call)).await;
+        let Ok(moves) = moves else { break };
+        moves.unwrap();
+        sent += 1;
+    }
+    let answers = node.peers.figures().answers;
+    // The windows of HTTP/2 hold some.
+    assert!(answers <= PEER_CALLS as u64 + 16, "{answers}");
+    for _ in 0..sent {
+        let answer = link.hear().await.unwrap();
+        assert!(matches!(answer, Heard::Answer(_)), "{answer:?}");
+    }
+}
+
+/// Node 2.1, or who pretends to be, says these things to whoever dials.
+struct Scripted {
+    /// Knows the secret, and opens the link first.
+    opens: bool,
+    says: Vec<Heard>,
+}
+
+impl Scripted {
+    async fn open(
+        request: &mut Streaming<wire::LinkRequest>,
+        say: &mpsc::Sender<Result<wire::LinkResponse, Status>>,
+    ) {
+        let own = identity(member(2, 1));
+        let Some(Said::Hello(hello)) = request.message().await.unwrap().unwrap().body else {
+            panic!("no hello")
+        };
+        let members = Directory::new([(member(1, 1), String::new())]);
+        let (transcript, challenge) = answer_hello(&own, &members, &hello, [4; 32]).unwrap();
+        say.send(Ok(wire::LinkResponse { body: Some(Heard::Challenge(challenge)) })).await.unwrap();
+        request.message().await.unwrap();
+        let welcome = Heard::Welcome(transcript.prove(&own.secret, Side::Answered));
+        say.send(Ok(wire::LinkResponse { body: Some(welcome) })).await.unwrap();
+    }
+}
 
 #[tonic::async_trait]
-impl PeerService for Impostor {
+impl PeerService for Scripted {
     type LinkStream = ReceiverStream<Result<wire::LinkResponse, Status>>;
 
     async fn link(
         &self,
-        _: Request<Streaming<wire::LinkRequest>>,
+        request: Request<Streaming<wire::LinkRequest>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let (say, says) = mpsc::channel(2);
-        let challenge = wire::Challenge {
-            versions: Some(wire::Versions { oldest: 1, newest: 1 }),
-            grid: Some(encode_grid(&identity(member(2, 1)).grid)),
-            member: Some(wire::Member { node: 2, incarnation: 1 }),
-            nonce: vec![4; 32].into(),
-        };
-        let welcome = wire::Proof { mac: vec![0; 32].into() };
-        for body in [Heard::Challenge(challenge), Heard::Welcome(welcome)] {
-            say.try_send(Ok(wire::LinkResponse { body: Some(body) })).unwrap();
-        }
-        Ok(Response::new(ReceiverStream::new(says)))
+        let (say, answer) = mpsc::channel(8);
+        let (opens, says, mut request) = (self.opens, self.says.clone(), request.into_inner());
+        tokio::spawn(async move {
+            if opens {
+                Self::open(&mut request, &say).await;
+            }
+            for body in says {
+                say.send(Ok(wire::LinkResponse { body: Some(body) })).await.unwrap();
+            }
+            // Open until the other has gone.
+            while let Ok(Some(_)) = request.message().await {}
+        });
+        Ok(Response::new(ReceiverStream::new(answer)))
     }
 }
 
-#[tokio::test]
-async fn who_answers_without_the_secret_hears_nothing() {
+/// Node 1.1 sends something to node 2.1, which says this; the error of the link.
+async fn check_dialled(scripted: Scripted, expected: Refusal) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let server = Server::builder().add_service(PeerServiceServer::new(Impostor));
+    let opens = scripted.opens;
+    let server = Server::builder().add_service(PeerServiceServer::new(scripted));
     let server = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let mut node = Node::start(member(1, 1)).await;
     node.peers.set_members([(member(2, 1), address)]);
     node.peers.send(member(2, 1), wishes(0..1).remove(0)).unwrap();
-    let failed = node.failed().await;
-    let expected = Refusal::OtherSecret { asked: member(2, 1), here: member(1, 1) };
-    assert!(matches!(&failed, LinkError::Denied(refusal) if *refusal == expected), "{failed:?}");
-    assert_eq!(node.peers.figures().sent_messages, 0);
+    let error = if opens { node.closed().await } else { node.failed().await };
+    assert!(matches!(&error, LinkError::Denied(refusal) if *refusal == expected), "{error:?}");
+    if !opens {
+        assert_eq!(node.peers.figures().sent_messages, 0);
+    }
     server.abort();
+}
+
+fn challenge(own: &Identity) -> Heard {
+    Heard::Challenge(wire::Challenge {
+        versions: Some(wire::Versions { oldest: 1, newest: 1 }),
+        grid: Some(encode_grid(&own.grid)),
+        member: Some(encode_member(own.member)),
+        nonce: vec![4; 32].into(),
+    })
+}
+
+#[tokio::test]
+async fn who_answers_without_the_secret_hears_nothing() {
+    let welcome = Heard::Welcome(wire::Proof { mac: vec![0; 32].into() });
+    let says = vec![challenge(&identity(member(2, 1))), welcome];
+    let expected = Refusal::OtherSecret { asked: member(2, 1), here: member(1, 1) };
+    check_dialled(Scripted { opens: false, says }, expected).await;
+}
+
+#[tokio::test]
+async fn who_answers_as_somebody_else_hears_nothing() {
+    let says = vec![challenge(&identity(member(2, 2)))];
+    let expected = Refusal::OtherMember { asked: member(2, 1), here: member(2, 2) };
+    check_dialled(Scripted { opens: false, says }, expected).await;
+    let mut other = identity(member(2, 1));
+    other.grid.id = 7;
+    let expected = Refusal::OtherGrid { asked: other.grid.clone(), here: identity(member(1, 1)).grid };
+    check_dialled(Scripted { opens: false, says: vec![challenge(&other)] }, expected).await;
+}
+
+#[tokio::test]
+async fn answers_that_are_out_of_place_end_a_link() {
+    let challenge = || challenge(&identity(member(2, 1)));
+    let (welcome, answer) = (Heard::Welcome(wire::Proof::default()), Heard::Answer(wire::Answer::default()));
+    let out_of_place = || malformed("an answer that is out of place");
+    for says in [vec![welcome.clone()], vec![answer.clone()], vec![challenge(), answer.clone()]] {
+        check_dialled(Scripted { opens: false, says }, out_of_place()).await;
+    }
+    for says in [vec![welcome], vec![challenge()]] {
+        check_dialled(Scripted { opens: true, says }, out_of_place()).await;
+    }
+    check_dialled(Scripted { opens: true, says: vec![answer] }, malformed("an answer to no call")).await;
 }
 
 #[tokio::test]

@@ -217,6 +217,35 @@ async fn a_newer_link_of_a_member_takes_the_place_of_its_older_one() {
     let closed = a.closed().await;
     assert!(matches!(&closed, LinkError::Refused(Refusal::Replaced)), "{closed:?}");
     assert_eq!(b.messages(1).await, wishes(1..2));
+    let mut events = Vec::new();
+    while events.len() < 3 {
+        events.push(b.event(|event| Some(format!("{event:?}"))).await);
+    }
+    let (admitted, left) = ("Admitted { from:", "error: Denied(Replaced) }");
+    assert!(events[0].starts_with(admitted), "{events:?}");
+    assert!(events[1].starts_with("Left {") && events[1].ends_with(left), "{events:?}");
+    assert!(events[2].starts_with(admitted), "{events:?}");
+}
+
+#[tokio::test]
+async fn what_an_earlier_life_has_sent_is_not_heard_behind_a_later_one() {
+    let (mut a, mut b) = pair().await;
+    let turn = std::sync::Arc::clone(&b.turns).acquire_owned().await.unwrap();
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.opened(b.member).await;
+    let received = async {
+        while b.peers.figures().received_batches == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(received).await;
+    let reborn = Node::start(a.member.reborn()).await;
+    reborn.knows(&[&b]);
+    b.knows(&[&reborn]);
+    reborn.peers.send(b.member, wishes(1..2).remove(0)).unwrap();
+    a.closed().await;
+    drop(turn);
+    assert_eq!(b.batch().await, (reborn.member, wishes(1..2)));
 }
 
 #[tokio::test]
