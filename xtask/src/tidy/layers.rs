@@ -29,7 +29,7 @@ const LAYERS: [Layer; 10] = [
     Layer { package: "wattle-frame", never: &RUNTIMES, at_most: 2 },
     Layer { package: "wattle-strand", never: &RUNTIMES, at_most: NO_LIMIT },
     Layer { package: "wattle-wasm", never: &["prost", "tonic", "hyper", "wattle-core"], at_most: NO_LIMIT },
-    Layer { package: "wattle-peers", never: &["wasmtime", "redb", "axum", "openraft"], at_most: NO_LIMIT },
+    Layer { package: "wattle-peers", never: &["wasmtime", "redb", "openraft"], at_most: NO_LIMIT },
     Layer { package: "wattle-proto", never: &["wasmtime", "wattle-core"], at_most: NO_LIMIT },
     Layer { package: "wattle-client", never: &["wasmtime", "redb", "wattle-core"], at_most: NO_LIMIT },
     Layer { package: "wattle-guest", never: &RUNTIMES, at_most: 30 },
