@@ -1,6 +1,7 @@
 //! Calls and their answers.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use wattle_core::limits::{PEER_CALL_BYTES, PEER_CALLS};
 
@@ -75,6 +76,15 @@ async fn a_call_to_nobody_is_not_sent() {
     let to = member(2, 1);
     let refused = a.peers.call(to, Bytes::new()).await;
     assert_eq!(refused, Err(CallError::NotSent(SendError::UnknownMember { to })));
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_before_it_was_sent_is_not_sent() {
+    let (a, b) = pair().await;
+    let given_up = a.peers.call(b.member, Bytes::from_static(b"abc")).now_or_never();
+    assert_eq!(given_up, None);
+    in_time(a.peers.call(b.member, Bytes::from_static(b"def"))).await.unwrap();
+    assert_eq!((a.peers.figures().calls, b.peers.figures().answers), (1, 1));
 }
 
 #[tokio::test]

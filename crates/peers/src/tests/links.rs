@@ -1,11 +1,11 @@
 //! Links: order, batches, bounds, and what becomes of them when the network or a node does not play along.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use wattle_core::ids::{Epoch, MemberId, PartitionId, ReplicationClass, Version};
-use wattle_core::limits::{PEER_BATCH_BYTES, PEER_QUEUE_BYTES};
+use wattle_core::limits::{PEER_BATCH_BYTES, PEER_QUEUE_BYTES, PEER_RETRY_MIN};
 use wattle_core::replication::{Body, Mark, Message, Record};
 
 use super::codec::mutations;
@@ -160,6 +160,20 @@ async fn a_link_that_is_down_takes_nothing_and_says_so() {
         }
     };
     in_time(down).await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_tried_ever_less_often() {
+    let mut a = Node::start(member(1, 1)).await;
+    a.peers.set_members([(member(2, 1), "127.0.0.1:1".to_owned())]);
+    let since = Instant::now();
+    a.peers.send(member(2, 1), wishes(0..1).remove(0)).unwrap();
+    let mut least = Duration::ZERO;
+    for attempt in 0..5 {
+        a.failed().await;
+        assert!(since.elapsed() >= least, "attempt {attempt} after {:?}", since.elapsed());
+        least += PEER_RETRY_MIN * (1 << attempt) / 2;
+    }
 }
 
 #[tokio::test]
