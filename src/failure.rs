@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
 use wattle_core::partition::Explanation;
+use wattle_core::replication::Unavailable;
 use wattle_core::{control, partition};
 use wattle_frame::FrameError;
 use wattle_proto::v1;
@@ -327,7 +328,29 @@ fn no_reply_facts(reason: &NoReply) -> Facts<'_> {
         NoReply::Interrupted => {
             Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Aborted, "INTERRUPTED") }
         }
+        NoReply::Unavailable(unavailable) => unavailable_facts(unavailable),
+        NoReply::Behind { .. } => overloaded(),
+        NoReply::Deposed => {
+            Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Unavailable, "DEPOSED") }
+        }
+        NoReply::NotCommitted => {
+            Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::DeadlineExceeded, "NOT_COMMITTED") }
+        }
+        NoReply::NotConfirmed => Facts::new(Code::DeadlineExceeded, "NOT_CONFIRMED"),
     }
+}
+
+/// A failover takes about as long as copies need to agree.
+const FAILOVER_PAUSE: Duration = Duration::from_millis(100);
+
+fn unavailable_facts(unavailable: &Unavailable) -> Facts<'static> {
+    let reason = match unavailable {
+        Unavailable::NotPrimary => "NOT_OWNER",
+        Unavailable::TakingOver => "TAKING_OVER",
+        Unavailable::HandingOver => "HANDING_OVER",
+        Unavailable::TooFewInSync { .. } => "TOO_FEW_IN_SYNC",
+    };
+    Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, reason) }
 }
 
 fn control_facts(error: &ProposeError) -> Facts<'_> {

@@ -96,7 +96,7 @@ impl Grid {
         for strand in self.partitions.strands() {
             let map = Arc::clone(map);
             let update = move |shard: &mut Shard| {
-                shard.with(|partition, _| partition.update_map(&map.descriptor));
+                shard.maintain(|partition| partition.update_map(&map.descriptor));
             };
             strand.submit_urgent(update, drop);
         }
@@ -105,7 +105,7 @@ impl Grid {
     fn drop_map(&self, map: MapId) {
         self.maps.delete(map);
         for strand in self.partitions.strands() {
-            let forget = move |shard: &mut Shard| shard.with(|partition, _| partition.drop_map(map));
+            let forget = move |shard: &mut Shard| shard.maintain(|partition| partition.drop_map(map));
             strand.submit_urgent(forget, drop);
         }
     }
@@ -179,7 +179,7 @@ pub(crate) mod tests {
         let compiler = Compiler::new(PathBuf::from("/nonexistent"), Vec::new(), 1, CompileLimits::default());
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
         let memory = Arc::new(Memory::new(1 << 30));
-        let partitions = Partitions::new(1, Arc::clone(&catalog), memory, 7).unwrap();
+        let partitions = Partitions::alone(1, &catalog, memory, 7).unwrap();
         Arc::new(Grid {
             maps: Maps::new(ControlState::default().maps()),
             catalog,

@@ -5,6 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wattle_core::ids::GridTime;
+use wattle_core::replication::{LocalTime, Now};
 
 /// Tells grid time.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,18 @@ impl GridClock {
     }
 
     pub(crate) fn now(self) -> GridTime {
-        GridTime(0).after(self.origin + since_boot())
+        self.read().grid
+    }
+
+    /// This machine's clock, which goes on while it sleeps.
+    pub(crate) fn local(self) -> LocalTime {
+        self.read().local
+    }
+
+    /// Both, read once.
+    pub(crate) fn read(self) -> Now {
+        let since_boot = since_boot();
+        Now { local: LocalTime(0) + since_boot, grid: GridTime(0).after(self.origin + since_boot) }
     }
 }
 

@@ -13,6 +13,7 @@ mod maps;
 pub mod node;
 pub mod observability;
 mod partition;
+mod replication;
 mod request;
 mod rpc;
 mod server;

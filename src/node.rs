@@ -269,7 +269,7 @@ fn grid(
     let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, config.compile);
     let (catalog, tripped) = Catalog::new(metrics.functions());
     let memory = Arc::new(Memory::new(config.memory_bytes));
-    let partitions = Partitions::new(config.partitions, Arc::clone(&catalog), memory, random()?);
+    let partitions = Partitions::alone(config.partitions, &catalog, memory, random()?);
     let grid = Grid {
         maps: control.read(|state| Maps::new(state.maps())),
         catalog,

@@ -1,16 +1,18 @@
 //! A request: operations on keys, read once, sorted by partition, and run there — at once where a partition is idle, else
 //! in turn.
 
+mod part;
+
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
-use wattle_core::ids::{MapId, RequestId};
+use wattle_core::ids::RequestId;
 use wattle_core::limits::{
-    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, LIGHT_INVOCATIONS, OPERATION_BYTES,
-    PREFETCHED_KEYS, REQUEST_BYTES, SHORT_BYTES, SHORT_KEYS, TTL_MAX,
+    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, OPERATION_BYTES, REQUEST_BYTES, TTL_MAX,
 };
-use wattle_core::partition::{Operation, Outcome, Partition, TtlChange, TtlChoice, prefetch};
+use wattle_core::partition::{Operation, Outcome, TtlChange, TtlChoice};
 use wattle_strand::{Cost, Group};
 
 use crate::content;
@@ -19,8 +21,10 @@ use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::maps::{Map, Tally};
 use crate::partition::{
-    Action, Message, Moment, NoReply, OwnedResult, OwnedResults, Placed, Resolved, Shard, SlowPart, Source,
-    View, run_short,
+    Action, Message, NoReply, OwnedResults, Placed, Resolved, Shard, SlowPart, Source, View,
+};
+use part::{
+    AtOnce, Gated, Kind, Part, Waiting, count_together, failed, give, refuse, run_owned, run_together,
 };
 
 /// Scans and long lists of keys: not a function's, but slow.
@@ -34,33 +38,6 @@ pub(crate) struct Request {
     /// What the names of functions stand for, if it is known already.
     pub(crate) function: Resolved<ActiveFunction>,
     pub(crate) source: Source,
-}
-
-/// The work of a request in one partition.
-struct Part<'o> {
-    partition: u16,
-    operations: &'o [Placed],
-    kind: Kind,
-    bytes: usize,
-}
-
-/// How a part is run.
-enum Kind {
-    /// On the caller's thread, or in its turn.
-    Short,
-    /// On the caller's thread if nothing slow waits there: invocations of functions that have proven quick, or are gone.
-    Light(Group),
-    /// On the compute pool.
-    Slow(Group),
-}
-
-/// A part that could not run at once.
-struct Waiting {
-    partition: u16,
-    operations: Vec<Placed>,
-    /// Its slow work belongs to this group; short work to none.
-    slow: Option<Group>,
-    bytes: usize,
 }
 
 /// A function's share of the compute pool is counted by this.
@@ -97,12 +74,14 @@ impl Grid {
         self.resolve(&mut message, (&request.names, request.function), &views).await;
         let operations = self.admit(&mut message, &views, set);
         let message = Arc::new(message);
-        let waiting = self.run_at_once(&message, &views, &operations, set);
-        if waiting.is_empty() {
+        let AtOnce { waiting, gated } = self.run_at_once(&message, &views, &operations, set);
+        if waiting.is_empty() && gated.is_empty() {
             return Ok(message);
         }
-        let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part);
-        let mut pending: FuturesUnordered<_> = waiting.into_iter().map(in_turn).collect();
+        let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part).left_future();
+        let pass = |gated| Arc::clone(self).pass(gated).right_future();
+        let mut pending: FuturesUnordered<_> =
+            waiting.into_iter().map(in_turn).chain(gated.into_iter().map(pass)).collect();
         while let Some(results) = pending.next().await {
             give(results, set);
         }
@@ -203,8 +182,8 @@ impl Grid {
         views: &[View<'_>],
         operations: &[Placed],
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
-    ) -> Vec<Waiting> {
-        let mut waiting = Vec::new();
+    ) -> AtOnce {
+        let (mut waiting, mut gated) = (Vec::new(), Vec::new());
         let mut short: SmallVec<[Part<'_>; 1]> = SmallVec::new();
         for operations in operations.chunk_by(|a, b| a.partition == b.partition) {
             let part = Part::new(message, views, operations);
@@ -213,7 +192,11 @@ impl Grid {
                 Kind::Light(_) => {
                     let light = SlowPart::new(Arc::clone(message), operations);
                     match self.partitions.run_light(part.partition, light, views) {
-                        Some(results) => give(results, set),
+                        Some(Ok((results, None))) => give(results, set),
+                        Some(Ok((results, Some(gate)))) => {
+                            gated.push(Gated { partition: part.partition, results, gate });
+                        }
+                        Some(Err(no_reply)) => refuse(operations, &no_reply, set),
                         None => waiting.push(part.wait()),
                     }
                 }
@@ -221,10 +204,13 @@ impl Grid {
             }
         }
         let mut moment = self.partitions.moment();
-        let busy = self.run_short_parts(&short, (message, views), &mut moment, set);
+        let mut run = |shard: &mut Shard, part: &Part<'_>| {
+            gated.extend(part.run(shard, &mut moment, (message, views), set));
+        };
+        let busy = self.run_short_parts(&short, (message, views), &mut run);
         self.partitions.memory().settle(&moment);
         waiting.extend(busy.into_iter().map(Part::wait));
-        waiting
+        AtOnce { waiting, gated }
     }
 
     /// Runs short parts and returns those whose partitions were busy, both times that they were asked.
@@ -232,8 +218,7 @@ impl Grid {
         &self,
         parts: &'p [Part<'p>],
         (message, views): (&Message, &[View<'_>]),
-        moment: &mut Moment,
-        set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
+        run: &mut impl FnMut(&mut Shard, &Part<'_>),
     ) -> SmallVec<[&'p Part<'p>; 1]> {
         let mut again: SmallVec<[&Part<'_>; 1]> = SmallVec::new();
         let mut rest = parts;
@@ -245,15 +230,13 @@ impl Grid {
                 continue;
             }
             let partitions = together.iter().map(|part| part.partition);
-            let busy = self.partitions.try_run_together(partitions, |shards| {
-                run_together(together, shards, (message, views), moment, set)
-            });
+            let busy = self
+                .partitions
+                .try_run_together(partitions, |shards| run_together(together, shards, (message, views), run));
             again.extend(busy);
         }
-        again.retain(|part| {
-            let run = |shard: &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
-            self.partitions.strand(part.partition).try_run(run).is_err()
-        });
+        again
+            .retain(|part| self.partitions.strand(part.partition).try_run(|shard| run(shard, part)).is_err());
         again
     }
 
@@ -263,10 +246,16 @@ impl Grid {
             None => self.run_queued(message, &part).await,
             Some(group) => self.run_slow(message, &part, group).await,
         };
-        ran.unwrap_or_else(|no_reply| {
-            let failed = |place| (place, OwnedResult::Failed(Failure::from(no_reply.clone())));
-            places.into_iter().map(failed).collect()
-        })
+        ran.unwrap_or_else(|no_reply| failed(places.into_iter(), &no_reply))
+    }
+
+    /// Waits until results may leave.
+    async fn pass(self: Arc<Self>, gated: Gated) -> OwnedResults {
+        let Gated { partition, results, gate } = gated;
+        match self.partitions.pass(partition, Some(gate)).await {
+            Ok(()) => results,
+            Err(no_reply) => failed(results.into_iter().map(|(place, _)| place), &no_reply),
+        }
     }
 
     /// Runs short work in its turn.
@@ -274,14 +263,8 @@ impl Grid {
         let cost = Cost { operations: part.operations.len(), bytes: part.bytes };
         let operations = part.operations.clone();
         let run = move |shard: &mut Shard| {
-            let mut results = Vec::with_capacity(operations.len());
-            let mut set = |place: usize, result: Result<Outcome<'_>, Failure>| {
-                let place = u32::try_from(place).expect("it was one before");
-                results.push((place, OwnedResult::new(result)));
-            };
             let mut moment = shard.moment();
-            let views = message.views();
-            run_short(shard, &mut moment, (&message, &views), &operations, &mut set);
+            let results = run_owned(shard, &mut moment, (&message, &message.views()), &operations);
             shard.settle(&moment);
             results
         };
@@ -300,94 +283,6 @@ impl Grid {
             slow.turn((worker, shard), &|place| decoded.checked(place))
         };
         self.partitions.run_slow(part.partition, (group, part.bytes), turn).await
-    }
-}
-
-fn give(results: OwnedResults, set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>)) {
-    for (place, result) in results {
-        result.give(|result| set(place as usize, result));
-    }
-}
-
-/// Runs the parts whose shards are held, and returns the others.
-fn run_together<'p>(
-    parts: &'p [Part<'p>],
-    shards: &mut [Option<&mut Shard>],
-    (message, views): (&Message, &[View<'_>]),
-    moment: &mut Moment,
-    set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
-) -> SmallVec<[&'p Part<'p>; 1]> {
-    let held = parts.iter().zip(&*shards).filter_map(|(part, shard)| Some((part, shard.as_deref()?)));
-    prefetch(held.flat_map(|(part, shard)| part.keys(shard, message, views)));
-    let busy = parts.iter().zip(shards).filter_map(|(part, shard)| {
-        let run = |shard: &mut &mut Shard| run_short(shard, moment, (message, views), part.operations, set);
-        shard.as_mut().map(run).is_none().then_some(part)
-    });
-    busy.collect()
-}
-
-/// How many of the first parts run together: their operations wait for the memory at the same time.
-fn count_together(parts: &[Part<'_>]) -> usize {
-    let mut operations = 0;
-    let fit = parts.iter().take_while(|part| {
-        operations += part.operations.len();
-        operations <= PREFETCHED_KEYS
-    });
-    fit.count().max(1)
-}
-
-impl<'o> Part<'o> {
-    /// The lane that it waits in depends on what is asked alone, not on what the names stand for by now: so all attempts of a
-    /// request wait in the same one, and none is refused while an earlier one may still take effect.
-    fn new(message: &Message, views: &[View<'_>], operations: &'o [Placed]) -> Self {
-        let mut bytes = 0;
-        let mut invokes = false;
-        let mut function = None;
-        let mut light = operations.len() <= LIGHT_INVOCATIONS;
-        for operation in operations {
-            let view = &views[operation.place as usize];
-            bytes += bytes_of(view);
-            match view.action {
-                Action::Keyed(_) => light = false,
-                Action::Invoke { .. } => {
-                    invokes = true;
-                    // What cannot run takes no time.
-                    if message.may_run(operation.place, view).is_ok() {
-                        let invoked = message.function(view);
-                        light &= invoked.is_quick();
-                        function = function.or(Some(invoked));
-                    }
-                }
-            }
-        }
-        let group = function.map_or(SCANS, |function| group_of(function));
-        let long = operations.len() > SHORT_KEYS || bytes > SHORT_BYTES;
-        let kind = match (invokes, long) {
-            (true, false) if light => Kind::Light(group),
-            (true, _) | (false, true) => Kind::Slow(group),
-            (false, false) => Kind::Short,
-        };
-        Self { partition: operations[0].partition, operations, kind, bytes }
-    }
-
-    /// Its keys, and where they are.
-    fn keys<'a>(
-        &'a self,
-        shard: &'a Shard,
-        message: &'a Message,
-        views: &'a [View<'a>],
-    ) -> impl Iterator<Item = (&'a Partition, MapId, &'a [u8])> {
-        let views = self.operations.iter().map(|operation| &views[operation.place as usize]);
-        views.filter_map(|view| Some((shard.partition(), message.found_map(view)?.descriptor.id, view.key)))
-    }
-
-    fn wait(&self) -> Waiting {
-        let slow = match self.kind {
-            Kind::Short => None,
-            Kind::Light(group) | Kind::Slow(group) => Some(group),
-        };
-        let operations = self.operations.to_vec();
-        Waiting { partition: self.partition, operations, slow, bytes: self.bytes }
     }
 }
 

@@ -9,13 +9,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use wattle_core::partition::Statistics;
+use wattle_core::partition::{Partition, Statistics};
 
 use crate::failure::Failure;
 use crate::functions::FunctionMetrics;
 use crate::grid::Grid;
 use crate::maps::Map;
-use crate::partition::Shard;
 
 /// The metrics of a node.
 #[derive(Debug)]
@@ -147,10 +146,10 @@ impl MapMetrics {
         let mut sums = vec![Statistics::default(); maps.len()];
         for index in 0..grid.partitions.count() {
             let ids: Arc<[_]> = maps.iter().map(|map| map.descriptor.id).collect();
-            let read = move |shard: &mut Shard| {
-                shard.with(|partition, _| ids.iter().map(|id| partition.statistics(*id)).collect::<Vec<_>>())
+            let read = move |partition: &Partition| {
+                ids.iter().map(|id| partition.statistics(*id)).collect::<Vec<_>>()
             };
-            for (sum, part) in sums.iter_mut().zip(grid.partitions.run(index, 0, read).await?) {
+            for (sum, part) in sums.iter_mut().zip(grid.partitions.look(index, read).await?) {
                 sum.entries += part.entries;
                 sum.bytes += part.bytes;
                 sum.evictions += part.evictions;

@@ -7,7 +7,8 @@ use wattle_core::ids::{ModuleExport, RequestId};
 use wattle_core::partition::{Admission, Answer, Completion, PartRefusal, Recorded, Refusal};
 use wattle_strand::Turn;
 
-use super::partitions::{Partitions, Shard};
+use super::partitions::Partitions;
+use super::shard::Shard;
 use super::ticket::NoReply;
 use crate::failure::Failure;
 use crate::request::SCANS;
@@ -82,9 +83,13 @@ impl Partitions {
         index: u16,
         ask: impl Fn(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        match self.strand(index).try_run_alone(ask) {
-            Ok(answer) => Ok(answer),
-            Err(ask) => self.run_slow(index, (SCANS, 0), move |_, shard| Turn::Done(ask(shard))).await,
+        match self.strand(index).try_run_alone(|shard| shard.serve(&ask)) {
+            Ok(served) => {
+                let (answer, gate) = served?;
+                self.pass(index, gate).await?;
+                Ok(answer)
+            }
+            Err(_) => self.run_slow(index, (SCANS, 0), move |_, shard| Turn::Done(ask(shard))).await,
         }
     }
 
@@ -151,7 +156,7 @@ mod tests {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let others = 1..=u16::try_from(threads).unwrap();
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
-        let partitions = Partitions::new(*others.end() + 1, catalog, Arc::new(Memory::new(1 << 30)), 7);
+        let partitions = Partitions::alone(*others.end() + 1, &catalog, Arc::new(Memory::new(1 << 30)), 7);
         let partitions = &partitions.unwrap();
         let gone =
             |sequence| partitions.refuse(Some(id(sequence)), Failure::MapNotFound { name: "m".to_owned() });

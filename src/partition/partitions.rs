@@ -1,87 +1,28 @@
 //! [`Partitions`]: strands, the pool, and how work gets to them.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wattle_core::ids::{PartitionId, ReplicationClass, RequestId, Version};
+use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
+use wattle_core::replication::{Assignment, ReplicatedPartition};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 
+use super::gate::Gate;
 use super::memory::{Memory, Moment};
 use super::message::View;
 use super::positions::Positions;
+use super::shard::{OfNode, Shard};
 use super::slow::{OwnedResults, SlowPart};
 use super::ticket::{NoReply, ticket};
 use crate::functions::{Catalog, GuestThread, RunBy};
 use crate::grid_clock::GridClock;
-
-/// What a strand guards.
-#[derive(Debug)]
-pub(crate) struct Shard {
-    partition: Partition,
-    clock: GridClock,
-    memory: Arc<Memory>,
-    positions: Arc<Positions>,
-    /// Requests between two turns of their slow work here: what one of them may have changed is recorded with its last.
-    taking_turns: SmallVec<[RequestId; 2]>,
-}
-
-impl Shard {
-    /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
-    pub(super) fn is_taking_turns(&self, id: &RequestId) -> bool {
-        self.taking_turns.iter().any(|other| other.is_same(id))
-    }
-
-    /// A request takes its first turn.
-    pub(super) fn begin_turns(&mut self, id: RequestId) {
-        self.taking_turns.push(id);
-    }
-
-    /// It has taken its last.
-    pub(super) fn end_turns(&mut self, id: &RequestId) {
-        self.taking_turns.retain(|other| !other.is_same(id));
-    }
-
-    pub(crate) fn partition(&self) -> &Partition {
-        &self.partition
-    }
-
-    /// Works on the partition, and charges what it then holds.
-    pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut Partition, &Moment) -> R) -> R {
-        let mut moment = self.moment();
-        let result = self.at(&mut moment, work);
-        self.settle(&moment);
-        result
-    }
-
-    /// The moment that it is now.
-    pub(crate) fn moment(&self) -> Moment {
-        Moment::new(self.clock.now(), &self.memory)
-    }
-
-    /// Charges what was gained and lost at a moment.
-    pub(crate) fn settle(&self, moment: &Moment) {
-        self.memory.settle(moment);
-    }
-
-    /// As [`Self::with`], at a moment that the caller settles.
-    pub(crate) fn at<R>(
-        &mut self,
-        moment: &mut Moment,
-        work: impl FnOnce(&mut Partition, &Moment) -> R,
-    ) -> R {
-        moment.enter(self.partition.bytes());
-        let result = work(&mut self.partition, moment);
-        moment.leave(self.partition.bytes());
-        let (index, position) = (self.partition.id().index, self.partition.position());
-        self.partition.changed_maps().for_each(|map| self.positions.moved(map, index, position));
-        result
-    }
-}
+use crate::replication::{Nobody, Replication, Table};
 
 /// What a thread that runs guests keeps for itself.
 #[derive(Debug)]
@@ -92,7 +33,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(catalog: &Arc<Catalog>, run_by: RunBy) -> Self {
+    pub(super) fn new(catalog: &Arc<Catalog>, run_by: RunBy) -> Self {
         Self { guests: GuestThread::new(Arc::clone(catalog), run_by), frame: Vec::new() }
     }
 }
@@ -106,22 +47,32 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Partitions {
     strands: Box<[Arc<Strand<Shard, Worker>>]>,
-    memory: Arc<Memory>,
-    clock: GridClock,
-    positions: Arc<Positions>,
+    of_node: OfNode,
     catalog: Arc<Catalog>,
     // Behind the strands: they are gone before the pool ends.
     pool: ComputePool<Shard, Worker>,
 }
 
+/// Of the only replication class.
+const MIN_IN_SYNC: usize = 1;
+
+/// A piece of work that was done, and what its answer waits for; or why it was not.
+type Served<T> = Result<(T, Option<Gate>), NoReply>;
+
 impl Partitions {
-    /// `count` empty partitions and a pool with a thread for each core. The seed must be random.
-    pub(crate) fn new(count: u16, catalog: Arc<Catalog>, memory: Arc<Memory>, seed: u64) -> io::Result<Self> {
+    /// `count` empty partitions that nobody has decided about yet, and a pool with a thread for each core. The seed must be random.
+    pub(super) fn new(
+        count: u16,
+        catalog: Arc<Catalog>,
+        (memory, replication): (Arc<Memory>, Arc<Replication>),
+        seed: u64,
+    ) -> io::Result<Self> {
         let clock = GridClock::start();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let of_pool = Arc::clone(&catalog);
         let worker = move || Worker::new(&of_pool, RunBy::Compute);
         let positions = Arc::new(Positions::new(count));
+        let of_node = OfNode { clock, memory, positions, replication };
         let pool = ComputePool::new(threads, worker)?;
         let bound = Cost { operations: INBOX_OPERATIONS, bytes: INBOX_BYTES };
         let start = Version::at_start(clock.now());
@@ -129,12 +80,40 @@ impl Partitions {
             let id = PartitionId { class: ReplicationClass(0), index };
             let seed = seed ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93);
             let partition = Partition::new(id, count, seed, start);
-            let (memory, positions) = (Arc::clone(&memory), Arc::clone(&positions));
-            let shard = Shard { partition, clock, memory, positions, taking_turns: SmallVec::new() };
-            pool.strand(shard, Bounds { keyed: bound, slow: bound })
+            let me = of_node.replication.me();
+            let copy = ReplicatedPartition::new(me, MIN_IN_SYNC, Assignment::default(), partition);
+            pool.strand(Shard::new(copy, of_node.clone()), Bounds { keyed: bound, slow: bound })
         };
         let strands = (0..count).map(strand).collect();
-        Ok(Self { strands, memory, clock, positions, catalog, pool })
+        Ok(Self { strands, of_node, catalog, pool })
+    }
+
+    /// Of a node that is a grid by itself.
+    pub(crate) fn alone(
+        count: u16,
+        catalog: &Arc<Catalog>,
+        memory: Arc<Memory>,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let me = MemberId { node: NodeId(1), incarnation: 1 };
+        let replication = Arc::new(Replication::new(me, Box::new(Nobody)));
+        let partitions = Self::new(count, Arc::clone(catalog), (memory, replication), seed)?;
+        partitions.begin_alone();
+        Ok(partitions)
+    }
+
+    /// All partitions are this node's.
+    fn begin_alone(&self) {
+        let me = self.of_node.replication.me();
+        let epoch = Epoch::default().next();
+        let id = |index| PartitionId { class: ReplicationClass(0), index };
+        self.of_node.replication.follow(Table::new(1, (0..self.count()).map(|index| (id(index), epoch))));
+        for strand in self.strands() {
+            let all = BTreeSet::from([me]);
+            let assignment =
+                Assignment { version: 1, epoch, primary: Some(me), in_sync: all.clone(), wanted: all };
+            strand.submit_urgent(move |shard| shard.assign(assignment), drop);
+        }
     }
 
     pub(crate) fn count(&self) -> u16 {
@@ -146,15 +125,20 @@ impl Partitions {
     }
 
     pub(crate) fn clock(&self) -> GridClock {
-        self.clock
+        self.of_node.clock
     }
 
     pub(crate) fn memory(&self) -> &Memory {
-        &self.memory
+        &self.of_node.memory
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
+    pub(crate) fn replication(&self) -> &Replication {
+        &self.of_node.replication
     }
 
     pub(crate) fn positions(&self) -> &Arc<Positions> {
-        &self.positions
+        &self.of_node.positions
     }
 
     pub(crate) fn strand(&self, index: u16) -> &Arc<Strand<Shard, Worker>> {
@@ -172,7 +156,7 @@ impl Partitions {
 
     /// The moment that it is now, for steps on many partitions.
     pub(crate) fn moment(&self) -> Moment {
-        Moment::new(self.clock.now(), &self.memory)
+        Moment::new(self.of_node.clock.now(), &self.of_node.memory)
     }
 
     /// Runs short work on several partitions together: on those that are idle.
@@ -192,38 +176,64 @@ impl Partitions {
         index: u16,
         mut part: SlowPart,
         views: &[View<'_>],
-    ) -> Option<OwnedResults> {
+    ) -> Option<Served<OwnedResults>> {
         WORKER.with_borrow_mut(|worker| {
             let worker = match worker {
                 Some(worker) if worker.guests.runs_from(&self.catalog) => worker,
                 _ => worker.insert(Worker::new(&self.catalog, RunBy::Io)),
             };
-            let run = |shard: &mut Shard| loop {
+            let mut turns = |shard: &mut Shard| loop {
                 // At most two turns for each of a few invocations.
-                let turn = part.turn((&mut *worker, shard), &|place| views[place as usize]);
+                let turn = part.turn((&mut *worker, &mut *shard), &|place| views[place as usize]);
                 if let Turn::Done(reply) = turn {
                     break reply;
                 }
             };
+            let run = |shard: &mut Shard| shard.serve(&mut turns);
             self.strand(index).try_run_alone(run).ok()
         })
     }
 
-    /// Runs short work on a partition: here if it is idle, else in its turn.
+    /// Runs short work on a partition: here if it is idle, else in its turn. Returns when its answer may leave.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         index: u16,
         bytes: usize,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        match self.strand(index).try_run(work) {
-            Ok(reply) => Ok(reply),
-            Err(work) => self.queue(index, Cost { operations: 1, bytes }, work).await,
+        let (reply, gate) = match self.strand(index).try_run(|shard| shard.serve(work)) {
+            Ok(served) => served?,
+            Err(work) => self.submit(index, Cost { operations: 1, bytes }, work).await??,
+        };
+        self.pass(index, gate).await?;
+        Ok(reply)
+    }
+
+    /// Queues short work on a partition that is busy. Returns when its answer may leave.
+    pub(crate) async fn queue<T: Send + 'static>(
+        &self,
+        index: u16,
+        cost: Cost,
+        work: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, NoReply> {
+        let (reply, gate) = self.submit(index, cost, |shard| shard.serve(work)).await??;
+        self.pass(index, gate).await?;
+        Ok(reply)
+    }
+
+    /// Looks at what is here of a partition, whoever decides about it.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        index: u16,
+        look: impl FnOnce(&Partition) -> T + Send + 'static,
+    ) -> Result<T, NoReply> {
+        match self.strand(index).try_run(|shard| look(shard.partition())) {
+            Ok(seen) => Ok(seen),
+            Err(look) => self.submit(index, Cost { operations: 1, bytes: 0 }, look).await,
         }
     }
 
-    /// Queues short work on a partition that is busy.
-    pub(crate) async fn queue<T: Send + 'static>(
+    async fn submit<T: Send + 'static>(
         &self,
         index: u16,
         cost: Cost,
@@ -242,7 +252,7 @@ impl Partitions {
         ticket.reply(receiver).await
     }
 
-    /// Queues long work on a partition: the compute pool takes turns at it until it is done.
+    /// Queues long work on a partition: the compute pool takes turns at it until it is done. Returns when its answer may leave.
     pub(crate) async fn run_slow<T: Send + 'static>(
         &self,
         index: u16,
@@ -251,16 +261,24 @@ impl Partitions {
     ) -> Result<T, NoReply> {
         let (sender, receiver) = oneshot::channel();
         let (ticket, start) = ticket();
-        let turns = move |worker: &mut Worker, shard: &mut Shard| {
+        let mut begun = None;
+        let turns = move |worker: &mut Worker, shard: &mut Shard| -> Turn<Option<Served<T>>> {
             if !start.start() {
                 return Turn::Done(None);
             }
-            match turn(worker, shard) {
-                Turn::Done(reply) => Turn::Done(Some(reply)),
+            let begun = match shard.next_turn(&mut begun) {
+                Ok(begun) => begun,
+                Err(no_reply) => return Turn::Done(Some(Err(no_reply))),
+            };
+            let turn = turn(worker, shard);
+            let gate = shard.seal(begun);
+            match turn {
+                Turn::Done(reply) => Turn::Done(Some(Ok((reply, gate)))),
+                // The last turn's gate is behind this one.
                 Turn::Again => Turn::Again,
             }
         };
-        let deliver = move |reply: Option<T>| {
+        let deliver = move |reply: Option<Served<T>>| {
             if let Some(reply) = reply {
                 // The caller may have gone: then nobody wants the reply.
                 drop(sender.send(reply));
@@ -268,6 +286,8 @@ impl Partitions {
         };
         let cost = Cost { operations: 1, bytes };
         self.strand(index).submit_slow(group, cost, turns, deliver)?;
-        ticket.reply(receiver).await
+        let (reply, gate) = ticket.reply(receiver).await??;
+        self.pass(index, gate).await?;
+        Ok(reply)
     }
 }

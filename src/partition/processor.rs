@@ -10,7 +10,8 @@ use wattle_frame::guest::{self, EntrySlot, Reply, Request, RequestHeader, Reques
 use wattle_wasm::limits::MESSAGE_BYTES;
 
 use super::memory::Moment;
-use super::partitions::{Shard, Worker};
+use super::partitions::Worker;
+use super::shard::Shard;
 use crate::content;
 use crate::failure::Failure;
 use crate::functions::{ActiveFunction, Stopped};

@@ -8,7 +8,7 @@ use wattle_core::store::EntryRef;
 
 use super::memory::Moment;
 use super::message::{Action, Message, Placed, View};
-use super::partitions::Shard;
+use super::shard::Shard;
 use crate::failure::Failure;
 
 /// A result that outlives the strand.

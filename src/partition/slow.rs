@@ -11,8 +11,9 @@ use wattle_core::partition::{Access, Admission, Answer, Completion, PartRefusal,
 use wattle_strand::Turn;
 
 use super::message::{Action, Message, Placed, View};
-use super::partitions::{Shard, Worker};
+use super::partitions::Worker;
 use super::processor::{BatchError, Call, Target, run_batch};
+use super::shard::Shard;
 use super::short::OwnedResult;
 use crate::failure::Failure;
 
@@ -86,8 +87,21 @@ impl SlowPart {
             match progress {
                 Progress::Here => {}
                 Progress::NextTurn if self.next_open().is_none() => return self.end(view, shard),
-                Progress::NextTurn => return Turn::Again,
+                Progress::NextTurn => return self.pause(shard),
             }
+        }
+        self.pause(shard)
+    }
+
+    /// Other copies take over turn by turn: each must say what the request has done by then. On a node that is alone the last says it.
+    fn pause(&mut self, shard: &mut Shard) -> Turn<OwnedResults> {
+        let position = shard.partition().position();
+        if let Some(id) = self.message.id.filter(|_| shard.has_peers() && self.start < Some(position)) {
+            let recorded = |result: &Option<OwnedResult>| {
+                result.as_ref().map_or(Recorded::Again, |result| record(result, &id))
+            };
+            let completion = Completion::Results(self.results.iter().map(recorded).collect());
+            shard.with(|partition, _| partition.complete(&id, completion));
         }
         Turn::Again
     }

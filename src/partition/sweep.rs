@@ -10,8 +10,9 @@ use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES, TURN_TIME, TURNS_TIME};
 use wattle_core::partition::{Admission, Completion, PartRefusal, ScanEnd, ScanRange};
 use wattle_strand::Turn;
 
-use super::partitions::{Shard, Worker};
+use super::partitions::Worker;
 use super::processor::{BatchError, Call, Target, run_batch};
+use super::shard::Shard;
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::maps::Map;

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::partitions::{Partitions, Shard};
+use super::partitions::Partitions;
+use super::shard::Shard;
 
 const ROUNDS: usize = 10;
 const ROUND: Duration = Duration::from_millis(100);
-/// Ticks in a row that a partition with much to do gets in one round; the rest waits for the next.
-const TICKS_A_ROUND: u32 = 16;
-
 /// Ticks until it is dropped.
 pub(crate) async fn tick_partitions(partitions: Arc<Partitions>) {
     let mut interval = tokio::time::interval(ROUND);
@@ -17,16 +15,15 @@ pub(crate) async fn tick_partitions(partitions: Arc<Partitions>) {
     let mut busy = vec![false; usize::from(partitions.count())];
     for round in (0..ROUNDS).cycle() {
         interval.tick().await;
+        let now = partitions.clock().read();
         for (index, strand) in partitions.strands().enumerate() {
             if index % ROUNDS != round && !busy[index] {
+                // One at work is asked in the next round.
+                strand.try_run(|shard| shard.wake(now)).ok();
                 continue;
             }
             // A partition at work is ticked in a later round.
-            busy[index] = strand.try_run(tick).unwrap_or(true);
+            busy[index] = strand.try_run(Shard::tick).unwrap_or(true);
         }
     }
-}
-
-fn tick(shard: &mut Shard) -> bool {
-    shard.with(|partition, moment| (0..TICKS_A_ROUND).all(|_| partition.tick(moment.now)))
 }

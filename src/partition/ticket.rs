@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::oneshot;
 use wattle_core::limits::CALL_TIMEOUT;
+use wattle_core::replication::Unavailable;
 use wattle_strand::Refused;
 
 const WAITING: u8 = 0;
@@ -24,6 +25,26 @@ pub(crate) enum NoReply {
     /// It was dropped between two of its turns: some of it is done, and nobody knows how much.
     #[error("the node stopped in the middle of the call: some of it may have taken effect")]
     Interrupted,
+    /// The partition does not serve here: it has not run.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Other copies are too far behind: it has not run.
+    #[error("other copies are {bytes} bytes behind")]
+    Behind {
+        /// So many.
+        bytes: usize,
+    },
+    /// It has run, and then another node has taken the partition over: what it has changed may be lost or kept.
+    #[error(
+        "another node took the partition over before the change was safe there: it may have taken effect"
+    )]
+    Deposed,
+    /// It has run, and other copies do not answer.
+    #[error("the other copies did not confirm the change within {CALL_TIMEOUT:?}: it may have taken effect")]
+    NotCommitted,
+    /// It has only read, and other copies do not answer.
+    #[error("the other copies did not confirm within {CALL_TIMEOUT:?} that this node still decides")]
+    NotConfirmed,
 }
 
 /// The caller's end: dropping it abandons work that has not started.

@@ -6,13 +6,13 @@ use std::time::Instant;
 use tonic::{Request as Call, Response, Status};
 use wattle_core::ids::ClientId;
 use wattle_core::limits::CLIENT_ID_RENEWAL;
+use wattle_core::partition::Partition;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::partition::Shard;
 
 /// GridService on this node.
 #[derive(Debug, Clone)]
@@ -29,8 +29,7 @@ impl GridService for GridInfo {
         let grid = &self.grid;
         let mut entries = 0;
         for index in 0..grid.partitions.count() {
-            let count = |shard: &mut Shard| shard.with(|partition, _| partition.entries());
-            entries += grid.partitions.run(index, 0, count).await.map_err(Failure::from)?;
+            entries += grid.partitions.look(index, Partition::entries).await.map_err(Failure::from)?;
         }
         let functions = grid.control.read(|state| state.functions().len());
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -235,6 +235,9 @@ pub const PIPELINE_MESSAGES: usize = 256;
 pub const LEASE_HELD: Duration = Duration::from_millis(1900);
 /// How long a lease counts for who granted it, from when it heard: clocks may differ in speed by a twentieth.
 pub const LEASE_GRANTED: Duration = Duration::from_millis(2000);
+/// What the records of all partitions of a node may take that some copy may still miss; past it writes are refused. One record more
+/// may come to it for each thread.
+pub const REPLICATION_BYTES: usize = 64 * MIB;
 /// What a replica was sent is sent again after this long without an answer.
 pub const RESEND_TIME: Duration = Duration::from_millis(250);
 /// A replica that owes an answer for this long is to leave the in-sync set.

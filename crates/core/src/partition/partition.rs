@@ -78,6 +78,12 @@ impl Partition {
         self.ledger.position
     }
 
+    /// Where the last change is that is committed: watchers see nothing behind it.
+    #[must_use]
+    pub fn committed_position(&self) -> Version {
+        self.ledger.committed()
+    }
+
     /// Whether a request may run; a known one must be answered from its record instead.
     pub fn admit(&mut self, id: &RequestId) -> Admission<'_> {
         if cfg!(mutant = "rule-9-retries") {

@@ -7,8 +7,9 @@ use thiserror::Error;
 
 use crate::ids::{Epoch, MemberId};
 
-/// Who holds a partition. Changed only by the control group, every change conditional on the version that it was decided on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Who holds a partition: by default nobody, as long as nothing has been decided. Changed only by the control group, every change
+/// conditional on the version that it was decided on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Assignment {
     /// Rises with every change of this assignment.
     pub version: u64,

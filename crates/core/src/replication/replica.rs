@@ -228,6 +228,11 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         self.log.last()
     }
 
+    /// Records up to here are not kept any more: whoever is to have them has them.
+    pub(super) fn dropped(&self) -> Version {
+        self.log.base().position
+    }
+
     /// The records that it holds behind a position.
     pub fn records_after(&self, position: Version) -> impl Iterator<Item = &Record<P>> {
         self.log.after(position)

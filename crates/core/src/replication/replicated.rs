@@ -1,6 +1,6 @@
 //! [`ReplicatedPartition`]: a copy of a partition, the protocol and the entries that it is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::assignment::{Assignment, Proposal};
 use super::lease::{GrantedLeases, HeldLeases, LocalTime};
@@ -51,6 +51,9 @@ pub struct ReplicatedPartition {
     partition: Partition,
     /// What was here before this copy began to be brought in sync: until it is, that is the better one.
     aside: Option<Box<Partition>>,
+    /// The records that some copy may still miss: where they end, and their bytes.
+    in_flight: VecDeque<(Version, u64)>,
+    in_flight_bytes: u64,
     /// How far others have been brought in sync, and in which attempt.
     cursors: BTreeMap<MemberId, (u32, CopyCursor)>,
 }
@@ -60,7 +63,8 @@ impl ReplicatedPartition {
     #[must_use]
     pub fn new(me: MemberId, min_in_sync: usize, assignment: Assignment, partition: Partition) -> Self {
         let replica = Replica::new(me, min_in_sync, assignment);
-        Self { replica, partition, aside: None, cursors: BTreeMap::new() }
+        let (in_flight, cursors) = (VecDeque::new(), BTreeMap::new());
+        Self { replica, partition, aside: None, in_flight, in_flight_bytes: 0, cursors }
     }
 
     /// What it holds.
@@ -81,22 +85,50 @@ impl ReplicatedPartition {
         self.replica.epoch()
     }
 
-    /// Works on the partition, and returns the position that must be answerable before what was found or done is told.
-    /// Asked before must be [`Self::may_write`], or [`Self::may_read`] for what changes nothing, not even by expiry.
-    pub fn serve<R>(
-        &mut self,
-        now: Now,
-        work: impl FnOnce(&mut Partition) -> R,
-        deeds: &mut Vec<Deed>,
-    ) -> (R, Version) {
-        let result = work(&mut self.partition);
-        if let Some(record) = self.partition.take_record() {
-            self.replica.append(self.partition.position(), record);
-            self.step(now, deeds, |replica, out| replica.flush(now.local, out));
-        } else if !self.replica.has_peers() {
+    /// What it holds, to be changed in a step that ends with [`Self::seal`]. Asked before must be [`Self::may_write`].
+    pub fn partition_mut(&mut self) -> &mut Partition {
+        &mut self.partition
+    }
+
+    /// Ends a step: what it has changed is one record, which leaves now. Returns the position that must be answerable before
+    /// anything is told of what was found or done.
+    pub fn seal(&mut self, now: impl FnOnce() -> Now, deeds: &mut Vec<Deed>) -> Version {
+        if !self.replica.has_peers() {
             self.replica.append_alone(self.partition.position());
+        } else if let Some(record) = self.partition.take_record() {
+            let now = now();
+            let position = self.partition.position();
+            self.in_flight.push_back((position, record.as_bytes().len() as u64));
+            self.in_flight_bytes += record.as_bytes().len() as u64;
+            self.replica.append(position, record);
+            self.step(now, deeds, |replica, out| replica.flush(now.local, out));
         }
-        (result, self.replica.last().position)
+        self.replica.last().position
+    }
+
+    /// The position that a step begins behind.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.replica.last().position
+    }
+
+    /// Whether there are others that must hold what changes here.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        self.replica.has_peers()
+    }
+
+    /// What the records take that it has written and some other copy may still miss, in bytes.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    /// What all of it takes, in bytes: also what is kept until this copy is in sync.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let aside = self.aside.as_deref().map_or(0, Partition::bytes);
+        self.partition.bytes() + aside + self.in_flight_bytes
     }
 
     /// Whether what changes the partition up to a position may be told.
@@ -169,7 +201,9 @@ impl ReplicatedPartition {
     /// Does what is due by time; whether to call again soon because more is due.
     pub fn tick(&mut self, now: Now, deeds: &mut Vec<Deed>) -> bool {
         if self.may_write().is_ok() {
-            self.serve(now, |partition| partition.tick(now.grid), deeds).0
+            let more = self.partition.tick(now.grid);
+            self.seal(|| now, deeds);
+            more
         } else {
             !self.partition.free_some()
         }
@@ -192,6 +226,10 @@ impl ReplicatedPartition {
         let reign = self.replica.reign();
         if reign.is_some() && reign != before {
             self.partition.begin_reign(now.grid);
+        }
+        let dropped = if reign.is_some() { self.replica.dropped() } else { Version(u64::MAX) };
+        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= dropped) {
+            self.in_flight_bytes -= bytes;
         }
         // Who is alone has nobody to tell.
         self.partition.record_changes(self.replica.has_peers());

@@ -168,19 +168,15 @@ impl Grid {
         let map = self.map.clone();
         let at = Access { map: &map, now: self.now.grid, room: Room::UNLIMITED, record: 0 };
         let mut sum = None;
-        let ((), position) = self.step(primary, |copy, now, deeds| {
-            let add = |partition: &mut Partition| {
-                let operation = Operation::Increment { key: &key, delta: 1 };
-                let operations = std::iter::once(Ok((at, operation)));
-                let answer = |_, result: Result<Outcome<'_>, Refusal>| match result {
-                    Ok(Outcome::Answer(Answer::Incremented { value, version })) => {
-                        sum = Some((value, version))
-                    }
-                    other => panic!("{other:?}"),
-                };
-                partition.run_part(Some((&id, at.room)), operations, answer).unwrap();
+        let position = self.step(primary, |copy, now, deeds| {
+            let operation = Operation::Increment { key: &key, delta: 1 };
+            let operations = std::iter::once(Ok((at, operation)));
+            let answer = |_, result: Result<Outcome<'_>, Refusal>| match result {
+                Ok(Outcome::Answer(Answer::Incremented { value, version })) => sum = Some((value, version)),
+                other => panic!("{other:?}"),
             };
-            copy.serve(now, add, deeds)
+            copy.partition_mut().run_part(Some((&id, at.room)), operations, answer).unwrap();
+            copy.seal(|| now, deeds)
         });
         assert!(answered.is_none() || answered == sum, "a repetition gets the first answer");
         self.nodes[primary].waiting.push((request, position));

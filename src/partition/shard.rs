@@ -1,0 +1,269 @@
+//! [`Shard`]: what a strand guards: this node's copy of a partition, and the answers that wait for other copies.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use wattle_core::ids::{Epoch, MemberId, RequestId, Version};
+use wattle_core::partition::Partition;
+use wattle_core::replication::{
+    Assignment, Deed, LocalTime, Now, PartitionMessage, ReplicatedPartition, Unavailable,
+};
+
+use super::gate::{Confirmed, Gate, WaitingAnswers};
+use super::memory::{Memory, Moment};
+use super::positions::Positions;
+use super::ticket::NoReply;
+use crate::grid_clock::GridClock;
+use crate::replication::Replication;
+
+/// Ticks in a row that a partition with much to do gets in one round; the rest waits for the next.
+const TICKS_A_ROUND: u32 = 16;
+
+/// What the shards of a node share.
+#[derive(Debug, Clone)]
+pub(super) struct OfNode {
+    pub(super) clock: GridClock,
+    pub(super) memory: Arc<Memory>,
+    pub(super) positions: Arc<Positions>,
+    pub(super) replication: Arc<Replication>,
+}
+
+/// What a strand guards.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    copy: ReplicatedPartition,
+    of_node: OfNode,
+    waiting: WaitingAnswers,
+    /// When the copy is to be woken.
+    wake_at: Option<LocalTime>,
+    /// Requests between two turns of their slow work here: what one of them may have changed is recorded with each.
+    taking_turns: SmallVec<[RequestId; 2]>,
+    /// What a step has asked for. Empty between two steps.
+    deeds: Vec<Deed>,
+}
+
+/// Where a copy stood when a piece of work began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    epoch: Epoch,
+    /// Before this turn.
+    position: Version,
+    /// An earlier turn has changed something.
+    changed: bool,
+}
+
+impl Shard {
+    pub(super) fn new(copy: ReplicatedPartition, of_node: OfNode) -> Self {
+        let (waiting, deeds) = (WaitingAnswers::default(), Vec::new());
+        Self { copy, of_node, waiting, wake_at: None, taking_turns: SmallVec::new(), deeds }
+    }
+
+    /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
+    pub(super) fn is_taking_turns(&self, id: &RequestId) -> bool {
+        self.taking_turns.iter().any(|other| other.is_same(id))
+    }
+
+    /// A request takes its first turn.
+    pub(super) fn begin_turns(&mut self, id: RequestId) {
+        self.taking_turns.push(id);
+    }
+
+    /// It has taken its last.
+    pub(super) fn end_turns(&mut self, id: &RequestId) {
+        self.taking_turns.retain(|other| !other.is_same(id));
+    }
+
+    pub(crate) fn partition(&self) -> &Partition {
+        self.copy.partition()
+    }
+
+    /// Whether others must hold what changes here before it is told.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.copy.has_peers()
+    }
+
+    /// Works on the partition, and charges what it then holds.
+    pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut Partition, &Moment) -> R) -> R {
+        let mut moment = self.moment();
+        let result = self.at(&mut moment, work);
+        self.settle(&moment);
+        result
+    }
+
+    /// The moment that it is now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(self.of_node.clock.now(), &self.of_node.memory)
+    }
+
+    /// Charges what was gained and lost at a moment.
+    pub(crate) fn settle(&self, moment: &Moment) {
+        self.of_node.memory.settle(moment);
+    }
+
+    /// As [`Self::with`], at a moment that the caller settles.
+    pub(crate) fn at<R>(
+        &mut self,
+        moment: &mut Moment,
+        work: impl FnOnce(&mut Partition, &Moment) -> R,
+    ) -> R {
+        moment.enter(self.copy.bytes());
+        let result = work(self.copy.partition_mut(), moment);
+        moment.leave(self.copy.bytes());
+        self.tell_watchers();
+        result
+    }
+
+    fn tell_watchers(&mut self) {
+        let partition = self.copy.partition_mut();
+        let (index, committed) = (partition.id().index, partition.committed_position());
+        let positions = &self.of_node.positions;
+        partition.changed_maps().for_each(|map| positions.moved(map, index, committed));
+    }
+
+    /// Runs a piece of work that somebody waits for, as one step; with what its answer must wait for.
+    pub(crate) fn serve<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> Result<(T, Option<Gate>), NoReply> {
+        let mut begun = self.standing()?;
+        let reply = work(self);
+        Ok((reply, self.seal(&mut begun)))
+    }
+
+    /// Where the copy stands before a piece of work.
+    fn standing(&self) -> Result<Standing, NoReply> {
+        self.copy.may_write()?;
+        if self.copy.has_peers() {
+            self.of_node.replication.check_room()?;
+        }
+        Ok(Standing { epoch: self.copy.epoch(), position: self.copy.last(), changed: false })
+    }
+
+    /// Begins the next turn of work that may take several.
+    pub(super) fn next_turn<'b>(&self, begun: &'b mut Option<Standing>) -> Result<&'b mut Standing, NoReply> {
+        let now = self.standing();
+        let Some(before) = *begun else { return Ok(begun.insert(now?)) };
+        match now {
+            Ok(now) if now.epoch == before.epoch => {
+                Ok(begun.insert(Standing { changed: before.changed, ..now }))
+            }
+            // What it has done may be committed, or taken back.
+            Ok(_) | Err(_) if before.changed => Err(NoReply::Interrupted),
+            Ok(_) => Err(Unavailable::NotPrimary.into()),
+            Err(no_reply) => Err(no_reply),
+        }
+    }
+
+    /// Ends a step, and says what the answer must wait for.
+    pub(crate) fn seal(&mut self, begun: &mut Standing) -> Option<Gate> {
+        let clock = self.of_node.clock;
+        let before = self.copy.in_flight_bytes();
+        let position = self.copy.seal(|| clock.read(), &mut self.deeds);
+        self.count_in_flight(before);
+        let changed = position > begun.position;
+        begun.changed |= changed;
+        if !self.copy.has_peers() {
+            return None;
+        }
+        self.carry_out();
+        // That all copies have taken a change proves that none of them had followed another before.
+        let not_after = if changed { None } else { self.of_node.replication.may_read(&self.copy) };
+        let committed = (!self.copy.is_answerable(position)).then(|| self.waiting.until(position));
+        Some(Gate { epoch: begun.epoch, committed, changed: begun.changed, not_after })
+    }
+}
+
+/// What comes from the protocol, not from callers.
+impl Shard {
+    /// Works on the copy whatever it is, primary or not: on what is of this node alone.
+    pub(crate) fn maintain<R>(&mut self, work: impl FnOnce(&mut Partition) -> R) -> R {
+        self.step(|copy, _, _| work(copy.partition_mut()))
+    }
+
+    /// The control group has decided who holds the partition.
+    pub(crate) fn assign(&mut self, assignment: Assignment) {
+        let granted = self.of_node.replication.granted();
+        self.step(|copy, now, deeds| copy.assign(now, assignment, &granted, deeds));
+    }
+
+    /// Another copy says something.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
+    pub(crate) fn receive(&mut self, from: MemberId, message: PartitionMessage) {
+        self.step(|copy, now, deeds| copy.receive(now, from, message, deeds));
+    }
+
+    /// Asks all copies whether this one still decides, in the epoch in which something was read.
+    pub(super) fn confirm(&mut self, epoch: Epoch) -> Result<Confirmed, Unavailable> {
+        if self.copy.epoch() != epoch {
+            return Err(Unavailable::NotPrimary);
+        }
+        let probe = self.step(|copy, now, deeds| copy.confirm(now, deeds))?;
+        Ok(self.waiting.until_confirmed(probe))
+    }
+
+    /// Does what is due by time; whether more is due soon.
+    pub(crate) fn tick(&mut self) -> bool {
+        let now = self.of_node.clock.read();
+        let more = self.step_at(now, |copy, now, deeds| (0..TICKS_A_ROUND).all(|_| copy.tick(now, deeds)));
+        self.wake(now);
+        more
+    }
+
+    /// Wakes the copy if it is time.
+    pub(crate) fn wake(&mut self, now: Now) {
+        if self.wake_at.take_if(|at| *at <= now.local).is_some() {
+            self.step_at(now, |copy, now, deeds| copy.wake(now, deeds));
+        }
+    }
+
+    fn step<R>(&mut self, step: impl FnOnce(&mut ReplicatedPartition, Now, &mut Vec<Deed>) -> R) -> R {
+        self.step_at(self.of_node.clock.read(), step)
+    }
+
+    fn step_at<R>(
+        &mut self,
+        now: Now,
+        step: impl FnOnce(&mut ReplicatedPartition, Now, &mut Vec<Deed>) -> R,
+    ) -> R {
+        let mut moment = Moment::new(now.grid, &self.of_node.memory);
+        moment.enter(self.copy.bytes());
+        let before = self.copy.in_flight_bytes();
+        let result = step(&mut self.copy, now, &mut self.deeds);
+        moment.leave(self.copy.bytes());
+        self.settle(&moment);
+        self.count_in_flight(before);
+        self.carry_out();
+        result
+    }
+
+    fn count_in_flight(&self, before: u64) {
+        let now = self.copy.in_flight_bytes();
+        if now != before {
+            self.of_node.replication.count_in_flight(now.cast_signed() - before.cast_signed());
+        }
+    }
+
+    /// Does what a step has asked for. Records enter the links here, on the strand: so their order is the log's.
+    fn carry_out(&mut self) {
+        let id = self.copy.partition().id();
+        let replication = &self.of_node.replication;
+        for deed in self.deeds.drain(..) {
+            match deed {
+                Deed::Send { to, message } => replication.send(to, id, message),
+                Deed::Answer(position) => self.waiting.answer(position),
+                Deed::Deposed => {
+                    self.waiting.depose();
+                    // None of them takes another turn.
+                    self.taking_turns.clear();
+                }
+                Deed::Propose(proposal) => replication.propose(id, proposal),
+                Deed::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at))),
+            }
+        }
+        self.waiting.confirm(|| self.copy.confirmed());
+        self.tell_watchers();
+    }
+}
+
+#[cfg(test)]
+mod tests;

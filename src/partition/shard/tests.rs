@@ -1,0 +1,389 @@
+//! Two nodes with a copy each of one partition, and a network that delivers when it is told to.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use wattle_core::ids::{ClientId, GridTime, MapId, NodeId, PartitionId, ReplicationClass};
+use wattle_core::limits::{LEASE_HELD, REPLICATION_BYTES, SCAN_ENTRIES};
+use wattle_core::map::{MapDescriptor, MapOptions};
+use wattle_core::name::Name;
+use wattle_core::partition::{Answer, Condition, Previous, Put, Refusal, TtlChoice};
+use wattle_core::replication::Proposal;
+use wattle_strand::{Group, Turn};
+
+use super::*;
+use crate::functions::{Catalog, FunctionMetrics, RunBy};
+use crate::in_flight::InFlight;
+use crate::maps::Maps;
+use crate::partition::partitions::Worker;
+use crate::partition::{
+    Message, OwnedResult, OwnedResults, Partitions, Placed, SlowPart, Source, Step, StepKind,
+};
+use crate::replication::{Outside, Table};
+
+const ID: PartitionId = PartitionId { class: ReplicationClass(0), index: 0 };
+const MEMBERS: [MemberId; 2] = [member(1), member(2)];
+
+const fn member(node: u64) -> MemberId {
+    MemberId { node: NodeId(node), incarnation: 1 }
+}
+
+/// What was said and is not delivered yet: by whom, to whom.
+type Network = Arc<Mutex<VecDeque<(MemberId, MemberId, PartitionMessage)>>>;
+
+#[derive(Debug)]
+struct Way {
+    me: MemberId,
+    network: Network,
+}
+
+impl Outside for Way {
+    fn send(&self, to: MemberId, _: PartitionId, message: PartitionMessage) {
+        self.network.lock().push_back((self.me, to, message));
+    }
+
+    fn propose(&self, _: PartitionId, _: Proposal) {}
+}
+
+struct Pair {
+    nodes: [Arc<Partitions>; 2],
+    network: Network,
+    assignment: Assignment,
+    map: MapDescriptor,
+}
+
+impl Pair {
+    /// The first decides, and both are in sync.
+    fn new() -> Self {
+        let network = Network::default();
+        let node = |me| {
+            let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
+            let way = Way { me, network: Arc::clone(&network) };
+            let replication = Arc::new(Replication::new(me, Box::new(way)));
+            let memory = Arc::new(Memory::new(1 << 30));
+            Arc::new(Partitions::new(1, catalog, (memory, replication), 7).unwrap())
+        };
+        let nodes = MEMBERS.map(node);
+        let (name, options) = (Name::new("m").unwrap(), MapOptions::default());
+        let map = MapDescriptor { id: MapId(1), name, revision: 1, options };
+        let mut pair = Self { nodes, network, assignment: Assignment::default(), map };
+        pair.decide(0);
+        pair.deliver();
+        pair
+    }
+
+    /// The control group makes another copy primary.
+    fn decide(&mut self, primary: usize) {
+        let Assignment { version, epoch, .. } = self.assignment;
+        let all = BTreeSet::from(MEMBERS);
+        let (in_sync, wanted) = (all.clone(), all);
+        let primary = Some(MEMBERS[primary]);
+        self.assignment = Assignment { version: version + 1, epoch: epoch.next(), primary, in_sync, wanted };
+        for node in 0..2 {
+            self.tell(node);
+        }
+    }
+
+    /// A node learns what was decided.
+    fn tell(&self, node: usize) {
+        let Assignment { version, epoch, .. } = self.assignment;
+        self.nodes[node].replication().follow(Table::new(version, [(ID, epoch)]));
+        let assignment = self.assignment.clone();
+        self.nodes[node].strand(0).submit_urgent(|shard| shard.assign(assignment), drop);
+    }
+
+    /// Delivers everything, and what is answered to it.
+    fn deliver(&self) {
+        while let Some((from, to, message)) = { self.network.lock().pop_front() } {
+            let node = &self.nodes[usize::from(to == MEMBERS[1])];
+            node.strand(0).submit_urgent(move |shard| shard.receive(from, message), drop);
+        }
+    }
+
+    /// A node gets the other's lease.
+    fn lend(&self, to: usize) {
+        let (holder, granter) = (&self.nodes[to], &self.nodes[1 - to]);
+        let asked = holder.clock().local();
+        let grant = granter.replication().grant(MEMBERS[to], granter.clock().local(), asked);
+        holder.replication().hold(MEMBERS[1 - to], grant);
+    }
+
+    async fn put(&self, node: usize, value: &'static [u8]) -> Result<Version, NoReply> {
+        let answer = self.write(node, value, Condition::Always).await?;
+        let Ok(Answer::Put { version, .. }) = answer else { panic!("{answer:?}") };
+        Ok(version)
+    }
+
+    async fn write(
+        &self,
+        node: usize,
+        value: &'static [u8],
+        condition: Condition,
+    ) -> Result<Result<Answer, Refusal>, NoReply> {
+        let map = self.map.clone();
+        let put = move |shard: &mut Shard| {
+            shard.with(|partition, moment| {
+                let (ttl, previous) = (TtlChoice::OfMap, Previous::Ignore);
+                partition.put(&moment.access(&map), &Put { key: b"k", value, ttl, condition, previous })
+            })
+        };
+        self.nodes[node].run(0, 0, put).await
+    }
+
+    async fn get(&self, node: usize) -> Result<Option<Vec<u8>>, NoReply> {
+        let map = self.map.clone();
+        let get = move |shard: &mut Shard| {
+            shard.with(|partition, moment| {
+                let entry = partition.get(&moment.access(&map), b"k");
+                entry.map(|entry| entry.value.to_vec())
+            })
+        };
+        self.nodes[node].run(0, 0, get).await
+    }
+
+    /// Takes a turn of slow work on this thread.
+    fn take_turn(&self, node: usize, (part, message): (&mut SlowPart, &Message)) -> Turn<OwnedResults> {
+        let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
+        let mut worker = Worker::new(&catalog, RunBy::Io);
+        let decoded = message.decoded();
+        let served = self.nodes[node].strand(0).try_run(|shard| {
+            shard.serve(|shard| part.turn((&mut worker, shard), &|place| decoded.checked(place)))
+        });
+        served.map_err(|_| ()).unwrap().unwrap().0
+    }
+
+    /// What a copy holds, whoever decides.
+    fn held(&self, node: usize) -> u64 {
+        self.nodes[node].look(0, Partition::entries).now_or_never().unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_answered_when_the_other_copy_has_it() {
+    let pair = Pair::new();
+    let mut put = Box::pin(pair.put(0, b"v"));
+    assert!(put.as_mut().now_or_never().is_none());
+    assert_eq!((pair.held(0), pair.held(1)), (1, 0));
+    pair.deliver();
+    let version = put.await.unwrap();
+    // The other shows it as soon as it hears that all have it: with the next record.
+    let mut put = Box::pin(pair.put(0, b"w"));
+    assert!(put.as_mut().now_or_never().is_none());
+    pair.deliver();
+    assert!(put.await.unwrap() > version);
+    assert_eq!(pair.held(1), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_its_successor_may_have_is_in_doubt() {
+    let mut pair = Pair::new();
+    let mut put = Box::pin(pair.put(0, b"v"));
+    assert!(put.as_mut().now_or_never().is_none());
+    pair.network.lock().clear();
+    drop(put);
+    let map = pair.map.clone();
+    let put = move |shard: &mut Shard| {
+        shard.with(|partition, moment| {
+            let (ttl, condition, previous) = (TtlChoice::OfMap, Condition::Always, Previous::Ignore);
+            let put = Put { key: b"k", value: b"w", ttl, condition, previous };
+            partition.put(&moment.access(&map), &put).unwrap();
+        })
+    };
+    let first = Arc::clone(&pair.nodes[0]);
+    let mut put = Box::pin(first.run(0, 0, put));
+    assert!(put.as_mut().now_or_never().is_none());
+    pair.decide(1);
+    assert_eq!(put.await, Err(NoReply::Deposed));
+    assert_eq!(pair.held(0), 0, "what was not committed is taken back");
+    let refused = pair.get(0).await;
+    assert_eq!(refused, Err(Unavailable::NotPrimary.into()));
+}
+
+#[tokio::test]
+async fn a_read_without_a_lease_asks_the_other_copy() {
+    let pair = Pair::new();
+    let mut get = Box::pin(pair.get(0));
+    assert!(get.as_mut().now_or_never().is_none());
+    pair.deliver();
+    assert_eq!(get.await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_read_with_a_lease_is_answered_at_once() {
+    let pair = Pair::new();
+    pair.lend(0);
+    assert_eq!(pair.get(0).now_or_never(), Some(Ok(None)));
+    // A lease from somebody who has seen a newer table says nothing yet.
+    let newer = Table::new(pair.assignment.version + 1, [(ID, pair.assignment.epoch)]);
+    pair.nodes[1].replication().follow(newer);
+    pair.lend(0);
+    assert_eq!(pair.get(0).now_or_never(), None);
+}
+
+#[tokio::test]
+async fn a_lease_ends() {
+    let pair = Pair::new();
+    let node = &pair.nodes[0];
+    let mut asked = node.clock().local();
+    asked.0 -= u64::try_from(LEASE_HELD.as_millis()).unwrap();
+    let granted = pair.nodes[1].replication().grant(MEMBERS[0], node.clock().local(), asked);
+    node.replication().hold(MEMBERS[1], granted);
+    assert_eq!(pair.get(0).now_or_never(), None);
+}
+
+#[tokio::test]
+async fn a_read_waits_for_what_it_saw() {
+    let pair = Pair::new();
+    pair.lend(0);
+    let mut put = Box::pin(pair.put(0, b"v"));
+    assert!(put.as_mut().now_or_never().is_none());
+    let mut get = Box::pin(pair.get(0));
+    let mut create = Box::pin(pair.write(0, b"w", Condition::IfAbsent));
+    assert!(get.as_mut().now_or_never().is_none() && create.as_mut().now_or_never().is_none());
+    pair.deliver();
+    let version = put.await.unwrap();
+    assert_eq!(get.await, Ok(Some(b"v".to_vec())));
+    assert_eq!(create.await, Ok(Err(Refusal::AlreadyExists { version })));
+}
+
+#[tokio::test]
+async fn a_read_of_an_earlier_reign_is_not_confirmed_by_a_later_one() {
+    let mut pair = Pair::new();
+    let mut get = Box::pin({
+        let node = Arc::clone(&pair.nodes[0]);
+        async move { node.run(0, 0, |shard| shard.with(|partition, _| partition.entries())).await }
+    });
+    // Its question is lost.
+    assert!(get.as_mut().now_or_never().is_none());
+    pair.network.lock().clear();
+    pair.decide(1);
+    pair.deliver();
+    pair.decide(0);
+    pair.deliver();
+    assert_eq!(get.await, Err(Unavailable::NotPrimary.into()));
+}
+
+#[tokio::test]
+async fn writes_are_refused_when_the_other_copy_is_far_behind() {
+    let pair = Pair::new();
+    let value = vec![b'x'; 1 << 20].leak();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut put = Box::pin(pair.put(0, value));
+        match put.as_mut().now_or_never() {
+            None => waiting.push(put),
+            Some(refused) => break refused,
+        }
+    };
+    assert_eq!(waiting.len(), REPLICATION_BYTES >> 20);
+    assert!(matches!(refused, Err(NoReply::Behind { bytes }) if bytes > REPLICATION_BYTES), "{refused:?}");
+    pair.deliver();
+    for put in waiting {
+        put.await.unwrap();
+    }
+    let mut put = Box::pin(pair.put(0, b"v"));
+    assert!(put.as_mut().now_or_never().is_none());
+    pair.deliver();
+    put.await.unwrap();
+}
+
+/// A request of two turns, each of which writes, and notes what it has done.
+async fn two_turns(pair: &Pair, between: impl FnOnce() + Send + 'static) -> Result<(), NoReply> {
+    let map = pair.map.clone();
+    let (mut turns, mut between) = (0_u8, Some(between));
+    let turn = move |_: &mut _, shard: &mut Shard| {
+        shard.with(|partition, moment| {
+            let (ttl, condition, previous) = (TtlChoice::OfMap, Condition::Always, Previous::Ignore);
+            let (key, value) = (&[turns][..], &b"v"[..]);
+            let put = Put { key, value, ttl, condition, previous };
+            partition.put(&moment.access(&map), &put).unwrap();
+        });
+        turns += 1;
+        if turns == 2 {
+            return Turn::Done(());
+        }
+        between.take().expect("the first turn is once")();
+        Turn::Again
+    };
+    pair.nodes[0].run_slow(0, (Group(7), 0), turn).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_of_several_turns_does_not_go_on_in_another_reign() {
+    let mut pair = Pair::new();
+    let network = Arc::clone(&pair.network);
+    let node = Arc::clone(&pair.nodes[0]);
+    let mut next = pair.assignment.clone();
+    (next.version, next.epoch, next.primary) = (next.version + 1, next.epoch.next(), Some(MEMBERS[1]));
+    pair.assignment = next.clone();
+    let depose = move || {
+        network.lock().clear();
+        // Before the next turn: what is urgent goes first.
+        node.strand(0).submit_urgent(|shard| shard.assign(next), drop);
+    };
+    assert_eq!(two_turns(&pair, depose).await, Err(NoReply::Interrupted));
+    assert_eq!(pair.held(0), 0);
+}
+
+#[tokio::test]
+async fn a_ticker_repeats_what_was_lost() {
+    let pair = Pair::new();
+    let mut put = Box::pin(pair.put(0, b"v"));
+    assert!(put.as_mut().now_or_never().is_none());
+    pair.network.lock().clear();
+    let wake_at = |shard: &mut Shard| shard.wake_at.expect("an answer is owed");
+    let local = pair.nodes[0].strand(0).try_run(wake_at).map_err(|_| ()).unwrap();
+    let Now { grid, .. } = pair.nodes[0].clock().read();
+    let wake = |local| {
+        pair.nodes[0].strand(0).try_run(|shard| shard.wake(Now { local, grid })).map_err(|_| ()).unwrap();
+        pair.network.lock().len()
+    };
+    assert_eq!((wake(LocalTime(local.0 - 1)), wake(local)), (0, 1));
+    pair.deliver();
+    put.await.unwrap();
+}
+
+/// So many increments of as many keys: more than go into a turn.
+fn increments(pair: &Pair, repeated: bool) -> (Arc<Message>, Vec<Placed>) {
+    let count = u32::try_from(SCAN_ENTRIES).unwrap() * 2 + 1;
+    let step = |place: u32| {
+        let key = Bytes::copy_from_slice(&place.to_le_bytes());
+        Step { map: 0, key, kind: StepKind::Increment { delta: 1 } }
+    };
+    let source = Arc::new(Source::Steps((0..count).map(step).collect()));
+    let client = ClientId { issued: GridTime(1), random: 7 };
+    let id = RequestId { client, sequence: 1, oldest_pending: 0, repeated };
+    let held = Arc::new(InFlight::new(1 << 30)).count(0);
+    let mut message = Message::new(source, Some(id), 1 << 20, held);
+    message.maps.push(Some(Ok(Maps::default().publish(&pair.map))));
+    (Arc::new(message), (0..count).map(|place| Placed { partition: 0, place }).collect())
+}
+
+#[tokio::test]
+async fn a_successor_goes_on_behind_the_last_turn() {
+    let mut pair = Pair::new();
+    let (message, places) = increments(&pair, false);
+    let mut part = SlowPart::new(Arc::clone(&message), &places);
+    assert!(matches!(pair.take_turn(0, (&mut part, &message)), Turn::Again));
+    pair.deliver();
+    // What the second turn does is lost with its primary.
+    assert!(matches!(pair.take_turn(0, (&mut part, &message)), Turn::Again));
+    pair.network.lock().clear();
+    pair.decide(1);
+    pair.deliver();
+    let (message, places) = increments(&pair, true);
+    let mut part = SlowPart::new(Arc::clone(&message), &places);
+    let results = loop {
+        if let Turn::Done(results) = pair.take_turn(1, (&mut part, &message)) {
+            break results;
+        }
+    };
+    assert_eq!(results.len(), places.len());
+    for (place, result) in results {
+        let OwnedResult::Answer(Answer::Incremented { value, .. }) = result else { panic!("{result:?}") };
+        assert_eq!(value, 1, "increment {place} took effect once");
+    }
+}

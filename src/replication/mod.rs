@@ -1,0 +1,105 @@
+//! What the copies of partitions on this node share: the leases between nodes, the table that this node has seen, and the ways to
+//! other nodes and to the control group.
+
+mod outside;
+mod table;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use wattle_core::ids::{MemberId, PartitionId};
+use wattle_core::limits::REPLICATION_BYTES;
+use wattle_core::replication::{
+    Grant, GrantedLeases, HeldLeases, LocalTime, PartitionMessage, Proposal, ReplicatedPartition,
+};
+
+use crate::partition::NoReply;
+
+pub(crate) use outside::{Nobody, Outside};
+pub(crate) use table::Table;
+
+/// What the copies on this node share.
+#[derive(Debug)]
+pub(crate) struct Replication {
+    me: MemberId,
+    /// Held to look at it or to change it, and never across a step.
+    table: RwLock<Table>,
+    held: RwLock<HeldLeases>,
+    granted: Mutex<GrantedLeases>,
+    outside: Box<dyn Outside>,
+    /// What the records take that some copy may still miss, in bytes.
+    in_flight: AtomicI64,
+}
+
+impl Replication {
+    /// Of a member that has seen no table yet.
+    pub(crate) fn new(me: MemberId, outside: Box<dyn Outside>) -> Self {
+        Self {
+            me,
+            table: RwLock::default(),
+            held: RwLock::default(),
+            granted: Mutex::default(),
+            outside,
+            in_flight: AtomicI64::new(0),
+        }
+    }
+
+    pub(crate) fn me(&self) -> MemberId {
+        self.me
+    }
+
+    /// This node has seen a table. What changes for its copies is to be told to them after that: who computes for how long an older
+    /// primary may still read must find all that was granted while an older table was seen.
+    pub(crate) fn follow(&self, table: Table) {
+        *self.table.write() = table;
+    }
+
+    /// Sends a message to another copy; it may be lost.
+    pub(crate) fn send(&self, to: MemberId, partition: PartitionId, message: PartitionMessage) {
+        self.outside.send(to, partition, message);
+    }
+
+    /// Asks the control group for a change; that may be lost, too: copies ask again.
+    pub(crate) fn propose(&self, partition: PartitionId, proposal: Proposal) {
+        self.outside.propose(partition, proposal);
+    }
+
+    /// The records that some copy may still miss have become so many bytes more.
+    pub(crate) fn count_in_flight(&self, more: i64) {
+        self.in_flight.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Whether a write may add to them.
+    pub(crate) fn check_room(&self) -> Result<(), NoReply> {
+        let held = usize::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0);
+        if held < REPLICATION_BYTES { Ok(()) } else { Err(NoReply::Behind { bytes: held }) }
+    }
+
+    /// Until when an answer may leave that was just read from a copy; `None` is for ever, and a time that is over says that the other
+    /// copies must be asked.
+    pub(crate) fn may_read(&self, copy: &ReplicatedPartition) -> Option<LocalTime> {
+        let seen = self.table.read().seen(copy.partition().id());
+        let permit = copy.may_read(&self.held.read(), seen);
+        permit.map_or(Some(LocalTime::default()), |permit| permit.not_after)
+    }
+
+    /// What this member has granted to others by now.
+    pub(crate) fn granted(&self) -> GrantedLeases {
+        self.granted.lock().clone()
+    }
+
+    /// Another asks for a lease.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
+    pub(crate) fn grant(&self, to: MemberId, now: LocalTime, asked: LocalTime) -> Grant {
+        let mut granted = self.granted.lock();
+        // Who reads what was granted after it has seen a newer table waits for this.
+        let table = self.table.read().version();
+        granted.grant(to, now, asked, table)
+    }
+
+    /// Another has granted a lease.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
+    pub(crate) fn hold(&self, from: MemberId, grant: Grant) {
+        self.held.write().receive(from, grant);
+    }
+}
