@@ -120,6 +120,10 @@ pub const PEER_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const PEER_CALLS: usize = 64;
 /// A request or an answer between nodes, in bytes.
 pub const PEER_CALL_BYTES: usize = 8 * MIB;
+/// Changes of the control state in one answer to a node that follows it.
+pub const FOLLOW_CHANGES: usize = CONTROL_DECISIONS;
+/// How long a node that follows the control state is left without an answer when there is nothing new.
+pub const FOLLOW_TIME: Duration = Duration::from_secs(5);
 /// A secret that the nodes of a grid share has at least so many bytes.
 pub const SECRET_BYTES_MIN: usize = 16;
 
@@ -277,6 +281,7 @@ const _: () = {
     );
     assert!(CHUNK_BYTES <= PEER_BATCH_BYTES && PEER_BATCH_BYTES <= PEER_QUEUE_BYTES);
     assert!(PEER_CALL_BYTES <= PEER_QUEUE_BYTES && PEER_HELLO_BYTES >= 4 * NAME_BYTES);
+    assert!(CONTROL_MESSAGE_BYTES <= PEER_CALL_BYTES && CONTROL_PIECE_BYTES <= PEER_CALL_BYTES);
     assert!(PEER_RETRY_MIN.as_millis() <= PEER_RETRY_MAX.as_millis());
     assert!(PIECE_BYTES < CALL_BYTES && CALL_BYTES <= SHORT_BYTES);
     assert!(CONNECTIONS_MIN <= CONNECTIONS);

@@ -1,6 +1,8 @@
 //! Messages as they travel. What comes in is hostile until it has been checked: whatever does not read as what a sound node sends is an
 //! error that says what is wrong with it.
 
+mod calls;
+
 use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
 use wattle_core::partition::{MutationError, Mutations};
 use wattle_core::replication::{Body, Grant, LocalTime, Mark, Message, PartitionMessage, Record};
@@ -8,6 +10,8 @@ use wattle_proto::internal as wire;
 use wire::partition_message::Body as WireBody;
 
 use crate::message::PeerMessage;
+
+pub(crate) use calls::{check_answer, decode_answer, decode_call, encode_answer, encode_call};
 
 /// Why bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +28,17 @@ pub enum CodecError {
         /// Its name.
         field: &'static str,
         /// The number.
-        value: u32,
+        value: u64,
+    },
+    /// A piece of a snapshot that is none of it.
+    #[error("{bytes} bytes at {offset} are no piece of {total}")]
+    Piece {
+        /// So many bytes come before.
+        offset: u64,
+        /// Its length.
+        bytes: usize,
+        /// Of the snapshot.
+        total: u64,
     },
     /// Records of a log that do not follow one another.
     #[error("a record of epoch {}.{} at {} does not follow", .mark.epoch.generation, .mark.epoch.number, .mark.position.0)]
@@ -100,9 +114,9 @@ fn encode_partition(partition: PartitionId, message: PartitionMessage) -> wire::
 
 fn decode_partition(message: wire::PartitionMessage) -> Result<Option<PeerMessage>, CodecError> {
     let class = u8::try_from(message.class)
-        .map_err(|_| CodecError::TooLarge { field: "class", value: message.class })?;
+        .map_err(|_| CodecError::TooLarge { field: "class", value: message.class.into() })?;
     let index = u16::try_from(message.index)
-        .map_err(|_| CodecError::TooLarge { field: "index", value: message.index })?;
+        .map_err(|_| CodecError::TooLarge { field: "index", value: message.index.into() })?;
     let partition = PartitionId { class: ReplicationClass(class), index };
     let epoch = decode_epoch(required(message.epoch, "epoch")?);
     let Some(body) = message.body else { return Ok(None) };

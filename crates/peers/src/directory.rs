@@ -29,6 +29,11 @@ impl Directory {
         (*incarnation == member.incarnation).then_some(address)
     }
 
+    /// Who a node is.
+    pub(crate) fn member(&self, node: NodeId) -> Option<MemberId> {
+        self.0.get(&node).map(|(incarnation, _)| MemberId { node, incarnation: *incarnation })
+    }
+
     /// Whether this is a member.
     pub(crate) fn check(&self, asked: MemberId) -> Result<(), Refusal> {
         let incarnation = self.0.get(&asked.node).map(|(incarnation, _)| *incarnation);

@@ -6,6 +6,7 @@ use std::io;
 use wattle_core::ids::MemberId;
 use wattle_core::limits::{PEER_CALL_BYTES, PEER_MESSAGE_BYTES, PEER_QUEUE_BYTES, PEER_QUEUE_MESSAGES};
 
+use crate::call::CallRefusal;
 use crate::identity::name;
 use crate::queue::{NotQueued, Queued};
 use crate::refusal::Refusal;
@@ -108,7 +109,7 @@ impl From<NotQueued> for SendError {
     }
 }
 
-/// A call was not answered.
+/// A call was not answered as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// It was not sent.
@@ -117,4 +118,10 @@ pub enum CallError {
     /// The link broke: the request may have arrived.
     #[error("the link broke before the answer came")]
     Broken,
+    /// The other does not do it.
+    #[error(transparent)]
+    Refused(#[from] CallRefusal),
+    /// What came is the answer to another question.
+    #[error("the answer is to another kind of call")]
+    OtherKind,
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use wattle_core::ids::MemberId;
 
+use crate::call::{CallRefusal, Decided, Follow, Heartbeat, HeartbeatAnswer};
 use crate::error::LinkError;
 use crate::identity::Purpose;
 use crate::message::PeerMessage;
@@ -64,8 +65,37 @@ pub trait Handler: Send + Sync + 'static {
     /// is full. It is dropped when the link ends.
     fn receive(&self, from: MemberId, messages: Vec<PeerMessage>) -> impl Future<Output = ()> + Send;
 
-    /// Answers a call. It is dropped when the link ends.
-    fn answer(&self, from: MemberId, request: Bytes) -> impl Future<Output = Bytes> + Send;
+    /// Answers another member of the control group. This, as all answers, is dropped when the link ends, and counts against
+    /// [`PEER_CALLS`](wattle_core::limits::PEER_CALLS) of its caller until it is there.
+    fn control(
+        &self,
+        from: MemberId,
+        request: Bytes,
+    ) -> impl Future<Output = Result<Bytes, CallRefusal>> + Send;
+
+    /// Has a proposal decided, and answers what became of it.
+    fn propose(
+        &self,
+        from: MemberId,
+        proposal: Bytes,
+    ) -> impl Future<Output = Result<Bytes, CallRefusal>> + Send;
+
+    /// A member lives.
+    fn heartbeat(
+        &self,
+        from: MemberId,
+        heartbeat: Heartbeat,
+    ) -> impl Future<Output = Result<HeartbeatAnswer, CallRefusal>> + Send;
+
+    /// Says that this node lives.
+    fn ask_heartbeat(&self, from: MemberId) -> impl Future<Output = Result<Heartbeat, CallRefusal>> + Send;
+
+    /// Says what was decided.
+    fn follow(
+        &self,
+        from: MemberId,
+        follow: Follow,
+    ) -> impl Future<Output = Result<Decided, CallRefusal>> + Send;
 
     /// Something has happened.
     fn notice(&self, event: Event);

@@ -9,14 +9,16 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::warn;
 use wattle_core::ids::MemberId;
-use wattle_core::limits::{PEER_CALL_BYTES, PEER_CALLS, PEER_HELLO_TIME};
+use wattle_core::limits::{PEER_CALLS, PEER_HELLO_TIME};
 use wattle_proto::internal as wire;
 use wire::link_request::Body as Heard;
 use wire::link_response::Body as Said;
 use wire::peer_service_server::PeerService;
 
-use crate::codec::decode;
+use crate::call::{Answer, Call, CallRefusal};
+use crate::codec::{check_answer, decode, decode_call, encode_answer};
 use crate::error::LinkError;
 use crate::gate::Gate;
 use crate::handler::{Event, Handler};
@@ -167,18 +169,15 @@ impl<H: Handler> Link<H> {
                 heard = hear(&mut self.heard) => heard?,
                 Some(()) = answers.next() => continue,
             };
-            let Heard::Call(wire::Call { id, request }) = heard else {
+            let Heard::Call(wire::Call { id, body }) = heard else {
                 return Err(malformed(&"no call"));
             };
-            if request.len() > PEER_CALL_BYTES {
-                return Err(malformed(&"a call that is too large"));
-            }
+            let call = decode_call(body).map_err(|error| malformed(&error))?;
             self.shared.counters.answers.add(1);
-            let shared = &self.shared;
+            let handler = &self.shared.handler;
             answers.push(async move {
-                let answer = shared.handler.answer(from, request).await;
-                let body = Some(Said::Answer(wire::Answer { id, answer }));
-                place.send(Ok(wire::LinkResponse { body }));
+                let answer = encode_answer(id, answer(handler, from, call).await);
+                place.send(Ok(wire::LinkResponse { body: Some(Said::Answer(answer)) }));
             });
         }
     }
@@ -191,6 +190,26 @@ impl<H: Handler> Link<H> {
             drop(self.said.try_send(Ok(wire::LinkResponse { body })));
         }
         self.shared.handler.notice(event(error));
+    }
+}
+
+/// The answer to a call; `None` is one that only newer nodes know.
+async fn answer<H: Handler>(handler: &H, from: MemberId, call: Option<Call>) -> Answer {
+    let answer = match call {
+        None => Err(CallRefusal::Unknown),
+        Some(Call::Control(request)) => handler.control(from, request).await.map(Answer::Control),
+        Some(Call::Propose(proposal)) => handler.propose(from, proposal).await.map(Answer::Propose),
+        Some(Call::Heartbeat(heartbeat)) => handler.heartbeat(from, heartbeat).await.map(Answer::Heartbeat),
+        Some(Call::AskHeartbeat) => handler.ask_heartbeat(from).await.map(Answer::AskHeartbeat),
+        Some(Call::Follow(follow)) => handler.follow(from, follow).await.map(Answer::Follow),
+    };
+    let answer = answer.unwrap_or_else(Answer::Refused);
+    match check_answer(&answer) {
+        Ok(()) => answer,
+        Err(error) => {
+            warn!(to = ?from, %error, "an answer is not sent");
+            Answer::Refused(CallRefusal::TooLarge { bytes: answer.len() as u64 })
+        }
     }
 }
 

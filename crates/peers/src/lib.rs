@@ -2,11 +2,12 @@
 //!
 //! A link is one stream of gRPC on a connection of its own, opened by the node that has something to say. It begins with a handshake
 //! (`hello.rs` says what it proves and what it does not). One kind carries messages that may be lost ([`PeerMessage`]), batched
-//! as they wait; the other one calls and their answers. Nothing waits without a bound: a peer that does not read fills its queue,
+//! as they wait; the other one calls and their answers (`call.rs`). Nothing waits without a bound: a peer that does not read fills its queue,
 //! and then [`Peers::send`] says so.
 //!
 //! It knows who is a member and where from [`Peers::set_members`]; it knows no tables, no Raft and no maps.
 
+mod call;
 mod codec;
 mod counters;
 mod directory;
@@ -24,6 +25,9 @@ mod refusal;
 mod shared;
 mod traffic;
 
+pub use call::{
+    CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, SnapshotPiece, SnapshotRest,
+};
 pub use codec::CodecError;
 pub use counters::Figures;
 pub use error::{CallError, LinkError, SendError};

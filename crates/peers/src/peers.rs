@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError, http};
 use tonic::server::NamedService;
-use wattle_core::ids::MemberId;
+use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::limits::{PEER_HELLO_BYTES, PEER_MESSAGE_BYTES};
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
+use crate::call::{Answer, Call, Decided, Follow, Heartbeat, HeartbeatAnswer};
 use crate::counters::Figures;
 use crate::directory::Directory;
 use crate::error::{CallError, SendError};
@@ -105,13 +106,68 @@ impl<H: Handler> Peers<H> {
         links.replication.get(&to).map_or_else(Queued::default, |link| link.traffic.queued())
     }
 
-    /// Asks a member. Wait no longer than makes sense: a member that is silent is waited for until its link breaks.
+    /// Who a node is now.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<MemberId> {
+        self.shared.directory.borrow().member(node)
+    }
+
+    /// Asks another member of the control group, in the group's own format.
+    ///
+    /// As of all calls: wait no longer than makes sense, for a member that is silent is waited for until its link breaks.
     ///
     /// # Errors
-    /// There is no answer; the request may have arrived.
-    pub async fn call(&self, to: MemberId, request: Bytes) -> Result<Bytes, CallError> {
-        let calls = self.calls(to)?;
-        calls.call(request).await
+    /// There is no answer, or it is a refusal. If there is none the call may have been heard.
+    pub async fn control(&self, to: MemberId, request: Bytes) -> Result<Bytes, CallError> {
+        let Answer::Control(answer) = self.call(to, Call::Control(request)).await? else {
+            return Err(CallError::OtherKind);
+        };
+        Ok(answer)
+    }
+
+    /// Has a proposal decided by the leader of the control group, in the group's own format.
+    ///
+    /// # Errors
+    /// As [`control`](Self::control).
+    pub async fn propose(&self, to: MemberId, proposal: Bytes) -> Result<Bytes, CallError> {
+        let Answer::Propose(answer) = self.call(to, Call::Propose(proposal)).await? else {
+            return Err(CallError::OtherKind);
+        };
+        Ok(answer)
+    }
+
+    /// Tells the leader of the control group that this node lives.
+    ///
+    /// # Errors
+    /// As [`control`](Self::control).
+    pub async fn heartbeat(&self, to: MemberId, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, CallError> {
+        let Answer::Heartbeat(answer) = self.call(to, Call::Heartbeat(heartbeat)).await? else {
+            return Err(CallError::OtherKind);
+        };
+        Ok(answer)
+    }
+
+    /// Asks whether a member lives.
+    ///
+    /// # Errors
+    /// As [`control`](Self::control).
+    pub async fn ask_heartbeat(&self, to: MemberId) -> Result<Heartbeat, CallError> {
+        let Answer::AskHeartbeat(answer) = self.call(to, Call::AskHeartbeat).await? else {
+            return Err(CallError::OtherKind);
+        };
+        Ok(answer)
+    }
+
+    /// Asks what the control group has decided. With nothing newer the answer takes up to
+    /// [`FOLLOW_TIME`](wattle_core::limits::FOLLOW_TIME).
+    ///
+    /// # Errors
+    /// As [`control`](Self::control).
+    pub async fn follow(&self, to: MemberId, follow: Follow) -> Result<Decided, CallError> {
+        let Answer::Follow(answer) = self.call(to, Call::Follow(follow)).await? else {
+            return Err(CallError::OtherKind);
+        };
+        Ok(answer)
     }
 
     /// What all links have done.
@@ -140,6 +196,11 @@ impl<H: Handler> Peers<H> {
     #[cfg(test)]
     pub(crate) fn unanswered(&self, to: MemberId) -> usize {
         self.links.read().calls.get(&to).map_or(0, |link| link.traffic.unanswered())
+    }
+
+    async fn call(&self, to: MemberId, call: Call) -> Result<Answer, CallError> {
+        let calls = self.calls(to)?;
+        calls.call(call).await
     }
 
     fn replication(&self, to: MemberId) -> Result<Arc<Replication>, SendError> {

@@ -1,3 +1,4 @@
+mod call_codec;
 mod calls;
 mod codec;
 mod harness;

@@ -4,23 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use wattle_core::limits::{PEER_BATCH_BYTES, PEER_CALL_BYTES, PEER_MESSAGE_BYTES};
 use wattle_proto::internal as wire;
 use wire::link_request::Body;
 
-use crate::codec::encode;
+use crate::call::{Answer, Call};
+use crate::codec::{decode_answer, encode, encode_call};
 use crate::counters::Counters;
 use crate::error::{CallError, LinkError, SendError};
 use crate::identity::Purpose;
 use crate::message::PeerMessage;
 use crate::queue::{Queue, Queued};
 use crate::refusal::Refusal;
-
-/// What a call takes in memory beside its request, in bytes.
-const CALL_OVERHEAD: usize = 256;
 
 /// What a link carries.
 pub(crate) trait Traffic: Send + Sync + 'static {
@@ -99,9 +96,9 @@ impl Traffic for Replication {
 
 #[derive(Debug)]
 pub(crate) struct Calls {
-    queue: Queue<(u64, Bytes)>,
+    queue: Queue<(u64, Call)>,
     /// Who waits for which answer. Held to look one up, and never across an await.
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     next_id: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -123,18 +120,22 @@ impl Calls {
         Self { queue: Queue::new(), waiting: Mutex::default(), next_id: AtomicU64::new(0), counters }
     }
 
-    /// Sends a request and waits for its answer; when dropped before, the answer is not waited for.
-    pub(crate) async fn call(&self, request: Bytes) -> Result<Bytes, CallError> {
-        if request.len() > PEER_CALL_BYTES {
-            return Err(SendError::TooLarge { bytes: request.len() }.into());
+    /// Sends a call and waits for its answer; when dropped before, the answer is not waited for.
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer, CallError> {
+        if call.len() > PEER_CALL_BYTES {
+            return Err(SendError::TooLarge { bytes: call.len() }.into());
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.waiting.lock().insert(id, sender);
         let _waiting = Waiting { calls: self, id };
-        let weight = CALL_OVERHEAD + request.len();
-        self.queue.push((id, request), weight).map_err(SendError::from)?;
-        answer.await.map_err(|_| CallError::Broken)
+        let weight = call.weight();
+        self.queue.push((id, call), weight).map_err(SendError::from)?;
+        match answer.await {
+            Ok(Answer::Refused(refusal)) => Err(refusal.into()),
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(CallError::Broken),
+        }
     }
 
     #[cfg(test)]
@@ -149,19 +150,21 @@ impl Traffic for Calls {
     async fn next(&self) -> Body {
         loop {
             // One at a time: whatever it weighs, the first is taken.
-            for (id, request) in self.queue.take(0).await {
+            for (id, call) in self.queue.take(0).await {
                 if self.waiting.lock().contains_key(&id) {
                     self.counters.calls.add(1);
-                    return Body::Call(wire::Call { id, request });
+                    return Body::Call(encode_call(id, call));
                 }
             }
         }
     }
 
     fn receive(&self, answer: wire::Answer) -> Result<(), LinkError> {
+        let decoded = decode_answer(answer.body);
+        let decoded = decoded.map_err(|error| LinkError::Denied(Refusal::malformed(&error)))?;
         // Without anybody who waits it is the answer to a call that was given up, or comes twice.
         if let Some(waiting) = self.waiting.lock().remove(&answer.id) {
-            drop(waiting.send(answer.answer));
+            drop(waiting.send(decoded));
         }
         Ok(())
     }

@@ -13,11 +13,14 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::ids::{GridTime, MemberId, NodeId};
 use wattle_core::limits::CONNECTION_BYTES;
 use wattle_core::replication::LocalTime;
 
-use crate::{Event, Grid, Handler, Identity, LinkError, PeerMessage, Peers, Purpose, Secret};
+use crate::{
+    CallRefusal, ControlPosition, Decided, Event, Follow, Grid, Handler, Heartbeat, HeartbeatAnswer,
+    Identity, LinkError, PeerMessage, Peers, Purpose, Secret, SnapshotPiece, SnapshotRest,
+};
 
 /// Whoever waits longer than this waits for what does not come.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -39,11 +42,42 @@ impl Handler for Recorder {
     }
 
     /// Says it backwards; never says anything to "hang".
-    async fn answer(&self, _: MemberId, request: Bytes) -> Bytes {
+    async fn control(&self, _: MemberId, request: Bytes) -> Result<Bytes, CallRefusal> {
         if &request[..] == b"hang" {
             std::future::pending::<()>().await;
         }
-        request.iter().rev().copied().collect()
+        Ok(request.iter().rev().copied().collect())
+    }
+
+    /// Has it decided by node 9, it says.
+    async fn propose(&self, _: MemberId, proposal: Bytes) -> Result<Bytes, CallRefusal> {
+        if proposal.is_empty() {
+            return Err(CallRefusal::NotLeader { leader: Some(NodeId(9)) });
+        }
+        Ok(proposal)
+    }
+
+    /// The leader is always one step ahead.
+    async fn heartbeat(&self, from: MemberId, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, CallRefusal> {
+        let ControlPosition { generation, version } = heartbeat.position;
+        let position = ControlPosition { generation, version: version + 1 };
+        Ok(HeartbeatAnswer { position, time: GridTime(from.node.0) })
+    }
+
+    async fn ask_heartbeat(&self, from: MemberId) -> Result<Heartbeat, CallRefusal> {
+        Ok(Heartbeat { position: ControlPosition { generation: 1, version: from.node.0 } })
+    }
+
+    /// So many changes as the version is that is asked for, or the rest of "snapshot".
+    async fn follow(&self, _: MemberId, follow: Follow) -> Result<Decided, CallRefusal> {
+        let Some(SnapshotRest { position, offset }) = follow.rest_of else {
+            let count = usize::try_from(follow.after.version).expect("a test asks for few");
+            let changes = vec![Bytes::from_static(b"change"); count];
+            return Ok(Decided::Changes { position: follow.after, changes });
+        };
+        let content = Bytes::from_static(b"snapshot");
+        let (total, content) = (content.len() as u64, content.slice(usize::try_from(offset).unwrap_or(8)..));
+        Ok(Decided::Piece(SnapshotPiece { position, offset, total, content }))
     }
 
     fn notice(&self, event: Event) {

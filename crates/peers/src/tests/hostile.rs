@@ -23,7 +23,7 @@ use crate::codec::encode_member;
 use crate::directory::Directory;
 use crate::hello::{Side, answer_challenge, answer_hello, hello};
 use crate::refusal::encode_grid;
-use crate::{Identity, LinkError, Purpose, Refusal};
+use crate::{CallError, CallRefusal, Identity, LinkError, Purpose, Refusal};
 
 /// A link whose other end says what a test wants.
 struct RawLink {
@@ -168,7 +168,7 @@ async fn strangers_that_go_no_further_keep_nobody_out() {
         links.push(link);
     }
     assert_eq!(node.peers.figures().denied, 0);
-    drop(sound.peers.call(node.member, Bytes::new()).await.unwrap());
+    drop(sound.peers.control(node.member, Bytes::new()).await.unwrap());
     assert_eq!(sound.opened(node.member).await, Purpose::Calls);
     assert_eq!(links[0].refusal().await, Refusal::Busy);
     let denied = node.denied().await;
@@ -202,6 +202,26 @@ fn batch(message: wire::PartitionMessage) -> Option<Said> {
     Some(Said::Batch(wire::Batch { messages: vec![message] }))
 }
 
+fn call(body: Option<wire::call::Body>) -> Option<Said> {
+    Some(Said::Call(wire::Call { id: 7, body }))
+}
+
+#[tokio::test]
+async fn calls_of_unknown_kinds_are_refused_and_nothing_else() {
+    let (node, _sound) = node_with_peer().await;
+    let mut link = RawLink::open(node.address, Purpose::Calls).await;
+    link.say(call(None)).await;
+    link.say(call(Some(wire::call::Body::Control(Bytes::from_static(b"abc"))))).await;
+    let refusal =
+        wire::CallRefusal { reason: Some(wire::call_refusal::Reason::Unknown(wire::UnknownCall {})) };
+    for body in
+        [wire::answer::Body::Refused(refusal), wire::answer::Body::Control(Bytes::from_static(b"cba"))]
+    {
+        let expected = Heard::Answer(wire::Answer { id: 7, body: Some(body) });
+        assert_eq!(link.hear().await.unwrap(), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_talks_nonsense_is_sent_away() {
     check_refused_inside(Purpose::Replication, batch(wire::PartitionMessage::default()), "epoch is missing")
@@ -216,9 +236,11 @@ async fn a_peer_that_talks_nonsense_is_sent_away() {
     check_refused_inside(Purpose::Replication, batch(chunk), expected).await;
     check_refused_inside(Purpose::Replication, Some(Said::Call(wire::Call::default())), "no batch").await;
     check_refused_inside(Purpose::Calls, Some(Said::Batch(wire::Batch::default())), "no call").await;
-    let request = vec![0; PEER_CALL_BYTES + 1].into();
-    let large = Some(Said::Call(wire::Call { id: 1, request }));
-    check_refused_inside(Purpose::Calls, large, "a call that is too large").await;
+    let request = wire::call::Body::Control(vec![0; PEER_CALL_BYTES + 1].into());
+    let expected = format!("bytes of a call is {}: too large", PEER_CALL_BYTES + 1);
+    check_refused_inside(Purpose::Calls, call(Some(request)), &expected).await;
+    let silent = wire::call::Body::Heartbeat(wire::Heartbeat::default());
+    check_refused_inside(Purpose::Calls, call(Some(silent)), "position is missing").await;
     let unknown = "a request of a kind that is not known here";
     check_refused_inside(Purpose::Replication, None, unknown).await;
 }
@@ -240,8 +262,8 @@ async fn who_does_not_take_its_answers_is_not_heard_any_more() {
     let mut link = RawLink::open(node.address, Purpose::Calls).await;
     let mut sent = 0;
     loop {
-        let call = wire::Call { id: sent, request: vec![1; 512 * 1024].into() };
-        let call = wire::LinkRequest { body: Some(Said::Call(call)) };
+        let call = call(Some(wire::call::Body::Control(vec![1; 512 * 1024].into())));
+        let call = wire::LinkRequest { body: call };
         // That nothing moves any more is seen by its not moving for long.
         let moves = timeout(Duration::from_millis(500), link.said.send(call)).await;
         let Ok(moves) = moves else { break };
@@ -304,6 +326,33 @@ impl PeerService for Scripted {
         });
         Ok(Response::new(ReceiverStream::new(answer)))
     }
+}
+
+/// Node 1.1 proposes something to node 2.1, which answers this.
+async fn check_answered(body: Option<wire::answer::Body>, expected: CallError) -> Node {
+    let says = vec![Heard::Answer(wire::Answer { id: 0, body })];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = Server::builder().add_service(PeerServiceServer::new(Scripted { opens: true, says }));
+    let server = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let node = Node::start(member(1, 1)).await;
+    node.peers.set_members([(member(2, 1), address)]);
+    let answer = in_time(node.peers.propose(member(2, 1), Bytes::new())).await;
+    assert_eq!(answer, Err(expected));
+    server.abort();
+    node
+}
+
+#[tokio::test]
+async fn answers_that_make_no_sense_are_none() {
+    use wire::answer::Body;
+    check_answered(Some(Body::Control(Bytes::new())), CallError::OtherKind).await;
+    let refusal = Body::Refused(wire::CallRefusal { reason: None });
+    check_answered(Some(refusal), CallError::Refused(CallRefusal::Unrecognised)).await;
+    let mut node = check_answered(None, CallError::Broken).await;
+    let closed = node.closed().await;
+    let expected = malformed("answer is missing");
+    assert!(matches!(&closed, LinkError::Denied(refusal) if *refusal == expected), "{closed:?}");
 }
 
 /// Node 1.1 sends something to node 2.1, which says this; the error of the link.
