@@ -5,6 +5,8 @@
 use bytes::Bytes;
 use wattle_core::ids::{GridTime, NodeId};
 
+use crate::identity::Purpose;
+
 /// What a call or an answer takes in memory beside what is in it, in bytes.
 const OVERHEAD: usize = 256;
 /// What each of many byte strings takes on the wire beside its bytes, at most.
@@ -134,6 +136,14 @@ pub(crate) enum Answer {
 }
 
 impl Call {
+    /// What the link that carries it is for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Heartbeat(_) | Self::AskHeartbeat => Purpose::Heartbeats,
+            Self::Control(_) | Self::Propose(_) | Self::Follow(_) => Purpose::Calls,
+        }
+    }
+
     /// Of what it carries, in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {

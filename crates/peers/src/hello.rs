@@ -118,6 +118,7 @@ pub(crate) fn answer_hello(
     let purpose = match hello.purpose() {
         wire::Purpose::Replication => Purpose::Replication,
         wire::Purpose::Calls => Purpose::Calls,
+        wire::Purpose::Heartbeats => Purpose::Heartbeats,
         wire::Purpose::Unspecified => return Err(Refusal::UnknownPurpose { asked: hello.purpose }),
     };
     let transcript = Transcript {
@@ -187,5 +188,6 @@ fn encode_purpose(purpose: Purpose) -> wire::Purpose {
     match purpose {
         Purpose::Replication => wire::Purpose::Replication,
         Purpose::Calls => wire::Purpose::Calls,
+        Purpose::Heartbeats => wire::Purpose::Heartbeats,
     }
 }

@@ -80,6 +80,8 @@ pub enum Purpose {
     Replication,
     /// Calls and their answers.
     Calls,
+    /// Heartbeats and their answers: proposals that wait for a decision, or many bytes, are not to keep them waiting.
+    Heartbeats,
 }
 
 /// A member as text.

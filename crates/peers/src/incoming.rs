@@ -130,7 +130,7 @@ impl<H: Handler> Link<H> {
     async fn serve(&mut self, from: MemberId, purpose: Purpose) -> LinkError {
         let served = match purpose {
             Purpose::Replication => self.serve_messages(from).await,
-            Purpose::Calls => self.serve_calls(from).await,
+            Purpose::Calls | Purpose::Heartbeats => self.serve_calls(from).await,
         };
         served.err().unwrap_or(LinkError::Ended)
     }

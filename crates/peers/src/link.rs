@@ -48,7 +48,7 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
         tokio::select! {
             // First: what is to stop sends nothing more.
             biased;
-            () = stop.cancelled() => debug!(to = ?self.to, purpose = ?T::PURPOSE, "link given up"),
+            () = stop.cancelled() => debug!(to = ?self.to, purpose = ?self.traffic.purpose(), "link given up"),
             () = self.keep() => {}
         }
         self.traffic.close();
@@ -61,7 +61,7 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
             let address = directory.borrow_and_update().address(self.to).map(str::to_owned);
             let Some(address) = address else { return };
             self.traffic.open();
-            let (to, purpose) = (self.to, T::PURPOSE);
+            let (to, purpose) = (self.to, self.traffic.purpose());
             let ended = match self.open(&address).await {
                 Ok(open) => {
                     let since = Instant::now();
@@ -104,12 +104,13 @@ impl<T: Traffic, H: Handler> Dialler<T, H> {
             .max_encoding_message_size(usize::MAX);
         let (said, says) = mpsc::channel(1);
         let nonce = draw_nonce()?;
-        let hello = hello::hello(own, self.to, T::PURPOSE, &nonce);
+        let purpose = self.traffic.purpose();
+        let hello = hello::hello(own, self.to, purpose, &nonce);
         say(&said, Said::Hello(hello)).await;
         let mut heard = client.link(ReceiverStream::new(says)).await?.into_inner();
         let transcript = match hear(&mut heard).await? {
             Heard::Challenge(challenge) => {
-                hello::answer_challenge(own, (self.to, T::PURPOSE), nonce, &challenge)
+                hello::answer_challenge(own, (self.to, purpose), nonce, &challenge)
             }
             Heard::Welcome(_) | Heard::Answer(_) | Heard::Refusal(_) => return Err(out_of_place()),
         };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -25,7 +26,7 @@ use crate::directory::Directory;
 use crate::error::{CallError, SendError};
 use crate::gate::{Gate, GatedBody};
 use crate::handler::Handler;
-use crate::identity::Identity;
+use crate::identity::{Identity, Purpose};
 use crate::incoming::Incoming;
 use crate::link::Dialler;
 use crate::message::PeerMessage;
@@ -44,7 +45,7 @@ pub struct Peers<H> {
 #[derive(Default)]
 struct Links {
     replication: HashMap<MemberId, Link<Replication>>,
-    calls: HashMap<MemberId, Link<Calls>>,
+    calls: HashMap<(MemberId, Purpose), Link<Calls>>,
 }
 
 struct Link<T> {
@@ -87,7 +88,7 @@ impl<H: Handler> Peers<H> {
         let directory = Directory::new(members);
         let mut links = self.links.write();
         links.replication.retain(|member, _| directory.check(*member).is_ok());
-        links.calls.retain(|member, _| directory.check(*member).is_ok());
+        links.calls.retain(|(member, _), _| directory.check(*member).is_ok());
         self.shared.directory.send_replace(directory);
     }
 
@@ -195,11 +196,11 @@ impl<H: Handler> Peers<H> {
     /// Calls whose answers are waited for.
     #[cfg(test)]
     pub(crate) fn unanswered(&self, to: MemberId) -> usize {
-        self.links.read().calls.get(&to).map_or(0, |link| link.traffic.unanswered())
+        self.links.read().calls.get(&(to, Purpose::Calls)).map_or(0, |link| link.traffic.unanswered())
     }
 
     async fn call(&self, to: MemberId, call: Call) -> Result<Answer, CallError> {
-        let calls = self.calls(to)?;
+        let calls = self.calls(to, call.purpose())?;
         calls.call(call).await
     }
 
@@ -208,25 +209,25 @@ impl<H: Handler> Peers<H> {
             return Ok(Arc::clone(&link.traffic));
         }
         let links = &mut self.links.write().replication;
-        self.link(to, links, || Replication::new(Arc::clone(&self.shared.counters)))
+        self.link(to, (to, links), || Replication::new(Arc::clone(&self.shared.counters)))
     }
 
-    fn calls(&self, to: MemberId) -> Result<Arc<Calls>, SendError> {
-        if let Some(link) = self.links.read().calls.get(&to) {
+    fn calls(&self, to: MemberId, purpose: Purpose) -> Result<Arc<Calls>, SendError> {
+        if let Some(link) = self.links.read().calls.get(&(to, purpose)) {
             return Ok(Arc::clone(&link.traffic));
         }
         let links = &mut self.links.write().calls;
-        self.link(to, links, || Calls::new(Arc::clone(&self.shared.counters)))
+        self.link(to, ((to, purpose), links), || Calls::new(purpose, Arc::clone(&self.shared.counters)))
     }
 
     /// The link with a member, which is opened if there is none yet.
-    fn link<T: Traffic>(
+    fn link<K: Eq + Hash, T: Traffic>(
         &self,
         to: MemberId,
-        links: &mut HashMap<MemberId, Link<T>>,
+        (key, links): (K, &mut HashMap<K, Link<T>>),
         new: impl FnOnce() -> T,
     ) -> Result<Arc<T>, SendError> {
-        if let Some(link) = links.get(&to) {
+        if let Some(link) = links.get(&key) {
             return Ok(Arc::clone(&link.traffic));
         }
         let is_member = self.shared.directory.borrow().check(to).is_ok();
@@ -236,7 +237,7 @@ impl<H: Handler> Peers<H> {
         let (traffic, stop) = (Arc::new(new()), self.shared.stop.child_token());
         let dialler = Dialler { shared: Arc::clone(&self.shared), to, traffic: Arc::clone(&traffic) };
         self.shared.tasks.spawn_on(dialler.run(stop.clone()), &self.runtime);
-        links.insert(to, Link { traffic: Arc::clone(&traffic), stop });
+        links.insert(key, Link { traffic: Arc::clone(&traffic), stop });
         Ok(traffic)
     }
 }

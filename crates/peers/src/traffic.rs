@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 
 /// What a link carries.
 pub(crate) trait Traffic: Send + Sync + 'static {
-    const PURPOSE: Purpose;
+    fn purpose(&self) -> Purpose;
 
     /// Waits for what is to be sent next.
     fn next(&self) -> impl Future<Output = Body> + Send;
@@ -70,7 +70,9 @@ impl Replication {
 }
 
 impl Traffic for Replication {
-    const PURPOSE: Purpose = Purpose::Replication;
+    fn purpose(&self) -> Purpose {
+        Purpose::Replication
+    }
 
     async fn next(&self) -> Body {
         let messages = self.queue.take(PEER_BATCH_BYTES).await;
@@ -96,6 +98,7 @@ impl Traffic for Replication {
 
 #[derive(Debug)]
 pub(crate) struct Calls {
+    purpose: Purpose,
     queue: Queue<(u64, Call)>,
     /// Who waits for which answer. Held to look one up, and never across an await.
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
@@ -116,8 +119,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Calls {
-    pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Self { queue: Queue::new(), waiting: Mutex::default(), next_id: AtomicU64::new(0), counters }
+    pub(crate) fn new(purpose: Purpose, counters: Arc<Counters>) -> Self {
+        let (queue, waiting, next_id) = (Queue::new(), Mutex::default(), AtomicU64::new(0));
+        Self { purpose, queue, waiting, next_id, counters }
     }
 
     /// Sends a call and waits for its answer; when dropped before, the answer is not waited for.
@@ -145,7 +149,9 @@ impl Calls {
 }
 
 impl Traffic for Calls {
-    const PURPOSE: Purpose = Purpose::Calls;
+    fn purpose(&self) -> Purpose {
+        self.purpose
+    }
 
     async fn next(&self) -> Body {
         loop {

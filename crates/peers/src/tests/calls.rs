@@ -58,6 +58,24 @@ async fn calls_that_are_not_answered_do_not_hold_up_others() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_do_not_hold_up_heartbeats() {
+    let (a, b) = pair().await;
+    let hanging = (0..2 * PEER_CALLS).map(|_| a.peers.control(b.member, Bytes::from_static(b"hang")));
+    let hanging = futures_util::future::join_all(hanging);
+    let answer = async {
+        while b.peers.figures().answers < PEER_CALLS as u64 {
+            tokio::task::yield_now().await;
+        }
+        a.peers.heartbeat(b.member, Heartbeat { position: position(1) }).await
+    };
+    tokio::select! {
+        _ = hanging => panic!("nobody answers them"),
+        answer = in_time(answer) => assert_eq!(answer.map(|answer| answer.position), Ok(position(2))),
+    }
+    assert_eq!(b.peers.figures().answers, PEER_CALLS as u64 + 1);
+}
+
+#[tokio::test]
 async fn calls_fail_when_their_link_breaks() {
     let (a, mut b) = pair().await;
     let wire = Wire::lay(b.address).await;

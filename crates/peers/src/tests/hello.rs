@@ -107,7 +107,7 @@ fn a_hello_that_makes_no_sense_is_refused_by_name() {
     check_hello(|hello| hello.to = None, &malformed("to is missing"));
     check_hello(|hello| hello.nonce.truncate(31), &malformed("nonce is missing"));
     check_hello(|hello| hello.purpose = 0, &Refusal::UnknownPurpose { asked: 0 });
-    check_hello(|hello| hello.purpose = 3, &Refusal::UnknownPurpose { asked: 3 });
+    check_hello(|hello| hello.purpose = 4, &Refusal::UnknownPurpose { asked: 4 });
 }
 
 #[test]
@@ -173,6 +173,7 @@ fn a_proof_is_good_for_one_side_of_one_handshake() {
         transcript(member(1, 2), Purpose::Calls, [1, 2], 1),
         transcript(member(3, 1), Purpose::Calls, [1, 2], 1),
         transcript(member(1, 1), Purpose::Replication, [1, 2], 1),
+        transcript(member(1, 1), Purpose::Heartbeats, [1, 2], 1),
         transcript(member(1, 1), Purpose::Calls, [3, 2], 1),
         transcript(member(1, 1), Purpose::Calls, [1, 3], 1),
         transcript(member(1, 1), Purpose::Calls, [1, 2], 2),

@@ -328,18 +328,25 @@ impl PeerService for Scripted {
     }
 }
 
+impl Scripted {
+    /// Starts node 2.1 so, and node 1.1, which knows it.
+    async fn meet(self) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = Server::builder().add_service(PeerServiceServer::new(self));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let node = Node::start(member(1, 1)).await;
+        node.peers.set_members([(member(2, 1), address)]);
+        node
+    }
+}
+
 /// Node 1.1 proposes something to node 2.1, which answers this.
 async fn check_answered(body: Option<wire::answer::Body>, expected: CallError) -> Node {
     let says = vec![Heard::Answer(wire::Answer { id: 0, body })];
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = Server::builder().add_service(PeerServiceServer::new(Scripted { opens: true, says }));
-    let server = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    let node = Node::start(member(1, 1)).await;
-    node.peers.set_members([(member(2, 1), address)]);
+    let node = Scripted { opens: true, says }.meet().await;
     let answer = in_time(node.peers.propose(member(2, 1), Bytes::new())).await;
     assert_eq!(answer, Err(expected));
-    server.abort();
     node
 }
 
@@ -357,20 +364,14 @@ async fn answers_that_make_no_sense_are_none() {
 
 /// Node 1.1 sends something to node 2.1, which says this; the error of the link.
 async fn check_dialled(scripted: Scripted, expected: Refusal) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let opens = scripted.opens;
-    let server = Server::builder().add_service(PeerServiceServer::new(scripted));
-    let server = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    let mut node = Node::start(member(1, 1)).await;
-    node.peers.set_members([(member(2, 1), address)]);
+    let mut node = scripted.meet().await;
     node.peers.send(member(2, 1), wishes(0..1).remove(0)).unwrap();
     let error = if opens { node.closed().await } else { node.failed().await };
     assert!(matches!(&error, LinkError::Denied(refusal) if *refusal == expected), "{error:?}");
     if !opens {
         assert_eq!(node.peers.figures().sent_messages, 0);
     }
-    server.abort();
 }
 
 fn challenge(own: &Identity) -> Heard {
