@@ -2,7 +2,7 @@
 //!
 //! A link is one stream of gRPC on a connection of its own, opened by the node that has something to say. It begins with a handshake
 //! (`hello.rs` says what it proves and what it does not). One kind carries messages that may be lost ([`PeerMessage`]), batched
-//! as they wait; the other one calls and their answers (`call.rs`). Nothing waits without a bound: a peer that does not read fills its queue,
+//! as they wait; the others calls and their answers (`call.rs`). Nothing waits without a bound: a peer that does not read fills its queue,
 //! and then [`Peers::send`] says so.
 //!
 //! It knows who is a member and where from [`Peers::set_members`]; it knows no tables, no Raft and no maps.
