@@ -1,6 +1,7 @@
 //! [`ControlState`]: applies commands.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +12,11 @@ use crate::limits::{FUNCTIONS, MAPS, SUSPENSION_REASON_BYTES};
 use crate::map::{MapDescriptor, MapOptions, OptionsChange};
 use crate::name::Name;
 
-/// Maps and functions of the grid.
+/// Maps and functions of the grid. A clone shares them: who changes one of them then copies its kind, but no function's versions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ControlState {
-    maps: BTreeMap<Name, MapDescriptor>,
-    functions: BTreeMap<Name, Function>,
+    maps: Arc<BTreeMap<Name, MapDescriptor>>,
+    functions: Arc<BTreeMap<Name, Arc<Function>>>,
     /// Ids up to this one were given to maps.
     last_map: u64,
 }
@@ -34,13 +35,20 @@ impl ControlState {
 
     /// All functions by name.
     pub fn functions(&self) -> impl ExactSizeIterator<Item = (&Name, &Function)> {
-        self.functions.iter()
+        self.functions.iter().map(|(name, function)| (name, function.as_ref()))
     }
 
     /// A function by its name.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {
-        self.functions.get(name)
+        self.functions.get(name).map(Arc::as_ref)
+    }
+
+    /// Whether the other is a clone of this one, or this one of the other, and neither has changed since. Looks at no map or
+    /// function.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.maps, &other.maps) && Arc::ptr_eq(&self.functions, &other.functions)
     }
 
     /// Whether any version of any function is this module.
@@ -60,23 +68,25 @@ impl ControlState {
         match command {
             Command::CreateMap { name, options } => self.create_map(name, options),
             Command::UpdateMap { name, change } => self.update_map(name, change),
-            Command::DeleteMap { name } => match self.maps.remove(name) {
-                Some(map) => Ok(Applied::MapDeleted(map.id)),
-                None => Err(Refusal::MapNotFound { name: name.clone() }),
-            },
+            Command::DeleteMap { name } => {
+                let map = self.map_named(name)?.id;
+                Arc::make_mut(&mut self.maps).remove(name);
+                Ok(Applied::MapDeleted(map))
+            }
             Command::AddVersion { name, version, promote } => self.add_version(name, version, *promote),
             Command::Promote { name, version } => self.promote(name, *version),
             Command::Rollback { name } => {
-                let function = self.function_mut(name)?;
+                let mut function = self.function_named(name)?.clone();
                 let previous =
                     function.previous.ok_or_else(|| Refusal::NothingToRollBack { name: name.clone() })?;
                 function.promote(previous);
-                Ok(Applied::Function(name.clone(), previous))
+                Ok(self.put_function(name, function, previous))
             }
-            Command::DeleteFunction { name } => match self.functions.remove(name) {
-                Some(_) => Ok(Applied::FunctionDeleted(name.clone())),
-                None => Err(Refusal::FunctionNotFound { name: name.clone() }),
-            },
+            Command::DeleteFunction { name } => {
+                self.function_named(name)?;
+                Arc::make_mut(&mut self.functions).remove(name);
+                Ok(Applied::FunctionDeleted(name.clone()))
+            }
             Command::Suspend { name, version, because } => self.suspend(name, *version, because),
         }
     }
@@ -96,19 +106,19 @@ impl ControlState {
             revision: 1,
             options: options.clone(),
         };
-        self.maps.insert(name.clone(), map.clone());
-        Ok(Applied::Map(map))
+        Ok(self.put_map(map))
     }
 
     fn update_map(&mut self, name: &Name, change: &OptionsChange) -> Result<Applied, Refusal> {
-        let map = self.maps.get_mut(name).ok_or_else(|| Refusal::MapNotFound { name: name.clone() })?;
+        let mut map = self.map_named(name)?.clone();
         let options = map.options.changed(change);
         options.validate()?;
-        if options != map.options {
-            map.options = options;
-            map.revision += 1;
+        if options == map.options {
+            return Ok(Applied::Map(map));
         }
-        Ok(Applied::Map(map.clone()))
+        map.options = options;
+        map.revision += 1;
+        Ok(self.put_map(map))
     }
 
     fn add_version(
@@ -117,48 +127,66 @@ impl ControlState {
         version: &FunctionVersion,
         promote: Promote,
     ) -> Result<Applied, Refusal> {
-        if !self.functions.contains_key(name) && self.functions.len() == FUNCTIONS {
-            return Err(Refusal::TooManyFunctions);
-        }
-        let function = self.functions.entry(name.clone()).or_insert_with(Function::new);
+        let mut function = match self.functions.get(name) {
+            Some(function) => Function::clone(function),
+            None if self.functions.len() == FUNCTIONS => return Err(Refusal::TooManyFunctions),
+            None => Function::new(),
+        };
         let number = function.add(version);
         match promote {
             Promote::AtOnce => function.promote(number),
             Promote::Later => {}
         }
-        Ok(Applied::Function(name.clone(), number))
+        Ok(self.put_function(name, function, number))
     }
 
     fn promote(&mut self, name: &Name, version: Option<u32>) -> Result<Applied, Refusal> {
-        let function = self.function_mut(name)?;
+        let mut function = self.function_named(name)?.clone();
         let newest = function.versions.last().map_or(0, |version| version.number);
         let number = version.unwrap_or(newest);
         if function.version(number).is_none() {
             return Err(Refusal::VersionNotFound { name: name.clone(), version: number });
         }
         function.promote(number);
-        Ok(Applied::Function(name.clone(), number))
+        Ok(self.put_function(name, function, number))
     }
 
     fn suspend(&mut self, name: &Name, version: u32, because: &str) -> Result<Applied, Refusal> {
         if because.len() > SUSPENSION_REASON_BYTES {
             return Err(Refusal::ReasonTooLong { bytes: because.len() });
         }
-        let function = self.function_mut(name)?;
+        let mut function = self.function_named(name)?.clone();
         if function.state != FunctionState::Active(version) {
             return Ok(Applied::Unchanged);
         }
         function.state = FunctionState::Suspended { version, because: because.to_owned() };
-        Ok(Applied::Function(name.clone(), version))
+        Ok(self.put_function(name, function, version))
     }
 
-    fn function_mut(&mut self, name: &Name) -> Result<&mut Function, Refusal> {
-        self.functions.get_mut(name).ok_or_else(|| Refusal::FunctionNotFound { name: name.clone() })
+    fn map_named(&self, name: &Name) -> Result<&MapDescriptor, Refusal> {
+        self.maps.get(name).ok_or_else(|| Refusal::MapNotFound { name: name.clone() })
+    }
+
+    fn function_named(&self, name: &Name) -> Result<&Function, Refusal> {
+        self.function(name.as_str()).ok_or_else(|| Refusal::FunctionNotFound { name: name.clone() })
+    }
+
+    fn put_map(&mut self, map: MapDescriptor) -> Applied {
+        Arc::make_mut(&mut self.maps).insert(map.name.clone(), map.clone());
+        Applied::Map(map)
+    }
+
+    /// Also when the function is as it was: then nothing is copied.
+    fn put_function(&mut self, name: &Name, function: Function, version: u32) -> Applied {
+        if self.function(name.as_str()) != Some(&function) {
+            Arc::make_mut(&mut self.functions).insert(name.clone(), Arc::new(function));
+        }
+        Applied::Function(name.clone(), version)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::control::{FunctionKind, FunctionOptions};
     use crate::limits::FUNCTION_VERSIONS;
@@ -167,7 +195,7 @@ mod tests {
         Name::new(text).unwrap()
     }
 
-    fn upload(module: u8) -> Box<FunctionVersion> {
+    pub(in crate::control) fn upload(module: u8) -> Box<FunctionVersion> {
         Box::new(FunctionVersion {
             number: 0,
             module: ModuleHash([module; 32]),

@@ -1,9 +1,11 @@
 //! What becomes of partitions: wishes of their primaries, decisions of the control group's leader, and what people ask for when
 //! copies are lost.
 
+use std::sync::Arc;
+
 use super::class::ClassOptions;
 use super::command::{Decision, DecisionError, GridApplied, GridRefusal, OnFullLoss, Order, Recovery};
-use super::node::Role;
+use super::node::{Node, Role};
 use super::row::Row;
 use super::state::Grid;
 use crate::ids::{MemberId, PartitionId};
@@ -20,13 +22,12 @@ impl Grid {
         if let Some(add) = proposal.change.add {
             self.holder(add).map_err(refused)?;
         }
-        let version = self.version + 1;
-        let (options, row) = self.row_mut(partition).map_err(refused)?;
+        let (options, row) = self.found(partition).map_err(refused)?;
+        let mut row = row.clone();
         row.assignment
             .change(proposal, usize::from(options.min_in_sync))
             .map_err(|source| GridRefusal::Proposal { partition, source })?;
-        row.changed = version;
-        self.version = version;
+        self.put(partition, row);
         proposal.change.add.into_iter().for_each(|add| self.holds(add));
         Ok(GridApplied::Partitions(vec![partition]))
     }
@@ -49,8 +50,8 @@ impl Grid {
     /// Returns whether anything has changed.
     fn carry_out(&mut self, decision: &Decision) -> Result<bool, DecisionError> {
         let Decision { partition, version: decided, order } = decision;
-        let (options, row) = self.row_mut(*partition)?;
-        let (options, current) = (*options, row.assignment.version);
+        let (options, row) = self.found(*partition)?;
+        let current = row.assignment.version;
         if *decided != current && !cfg!(mutant = "control-outdated") {
             return Err(DecisionError::Outdated { decided: *decided, current });
         }
@@ -75,12 +76,10 @@ impl Grid {
                 Some(*on)
             }
         };
-        let version = self.version + 1;
-        let (_, row) = self.row_mut(*partition)?;
+        let mut row = row.clone();
         let changed = row.follow(order)?;
         if changed {
-            row.changed = version;
-            self.version = version;
+            self.put(*partition, row);
             begins.into_iter().for_each(|member| self.holds(member));
         }
         Ok(changed)
@@ -99,13 +98,7 @@ impl Grid {
     pub(super) fn start_empty(&mut self) -> Result<GridApplied, GridRefusal> {
         self.full_loss()?;
         self.version += 1;
-        let version = self.version;
-        let mut changed = Vec::new();
-        for (partition, row) in self.rows_mut().filter(|(_, row)| row.is_lost()) {
-            row.began = None;
-            row.changed = version;
-            changed.push(partition);
-        }
+        let changed = self.change_rows(Row::is_lost, |row| row.began = None);
         Ok(GridApplied::Partitions(changed))
     }
 
@@ -145,8 +138,7 @@ impl Grid {
         (member, from): (MemberId, Recovery),
     ) -> Result<(), DecisionError> {
         self.holder(member)?;
-        let version = self.version + 1;
-        let (_, row) = self.row_mut(partition)?;
+        let (_, row) = self.found(partition)?;
         let current = row.assignment.version;
         if decided != current {
             return Err(DecisionError::Outdated { decided, current });
@@ -154,6 +146,7 @@ impl Grid {
         if !row.is_lost() {
             return Err(DecisionError::NotLost);
         }
+        let mut row = row.clone();
         match from {
             Recovery::Copy { epoch, .. } => {
                 let (began, current) = (row.began, row.assignment.epoch);
@@ -164,15 +157,21 @@ impl Grid {
             }
             Recovery::Empty => row.restart(member),
         }
-        row.changed = version;
-        self.version = version;
+        self.put(partition, row);
         Ok(())
     }
 
-    fn row_mut(&mut self, partition: PartitionId) -> Result<(&ClassOptions, &mut Row), DecisionError> {
-        let class = self.classes.get_mut(usize::from(partition.class.0)).ok_or(DecisionError::NotFound)?;
-        let row = class.rows.get_mut(usize::from(partition.index)).ok_or(DecisionError::NotFound)?;
-        Ok((&class.options, row))
+    fn found(&self, partition: PartitionId) -> Result<(ClassOptions, &Row), DecisionError> {
+        let class = self.class(partition.class).ok_or(DecisionError::NotFound)?;
+        Ok((*class, self.row(partition).ok_or(DecisionError::NotFound)?))
+    }
+
+    /// Puts a row in the place of the one that was found.
+    fn put(&mut self, partition: PartitionId, row: Row) {
+        self.version += 1;
+        let row = Arc::new(Row { changed: self.version, ..row });
+        let class = &mut self.classes[usize::from(partition.class.0)];
+        Arc::make_mut(&mut class.rows)[usize::from(partition.index)] = row;
     }
 
     /// Checks that a member may hold data: it lives its newest life, and is no arbiter.
@@ -186,8 +185,9 @@ impl Grid {
 
     /// From now on a member may have a copy of something.
     fn holds(&mut self, member: MemberId) {
-        if let Some(node) = self.nodes.get_mut(&member.node) {
-            node.has_held = true;
+        if let Some(node) = self.nodes.get(&member.node).filter(|node| !node.has_held) {
+            let node = Node { has_held: true, ..node.clone() };
+            Arc::make_mut(&mut self.nodes).insert(member.node, node);
         }
     }
 }

@@ -142,12 +142,17 @@ impl Row {
         self.preferred = Some(member);
     }
 
-    /// A member is gone with all its memory; returns whether that changes anything.
-    pub(super) fn forget(&mut self, member: MemberId) -> bool {
-        let before = self.assignment.version;
+    /// Whether the row is about this member.
+    #[must_use]
+    pub fn names(&self, member: MemberId) -> bool {
+        let Assignment { in_sync, wanted, .. } = &self.assignment;
+        in_sync.contains(&member) || wanted.contains(&member) || self.preferred == Some(member)
+    }
+
+    /// A member is gone with all its memory.
+    pub(super) fn forget(&mut self, member: MemberId) {
         self.assignment.forget(member);
-        let preferred = self.preferred.take_if(|preferred| *preferred == member);
-        before != self.assignment.version || preferred.is_some()
+        self.preferred.take_if(|preferred| *preferred == member);
     }
 
     /// Panics if the parts do not fit together.

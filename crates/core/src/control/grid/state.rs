@@ -1,6 +1,7 @@
 //! [`Grid`]: nodes, classes and the table of partitions; applies commands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,8 @@ pub struct NewGrid {
     pub founder: Joining,
 }
 
-/// Who is in the grid, and who holds what.
+/// Who is in the grid, and who holds what. A clone shares nodes and rows: who changes some of them then copies those alone, and
+/// beside them one pointer for each row of the class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
@@ -40,7 +42,7 @@ pub struct Grid {
     pub(super) on_full_loss: OnFullLoss,
     /// Rises with every change.
     pub(super) version: u64,
-    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) nodes: Arc<BTreeMap<NodeId, Node>>,
     /// The version at the last change of nodes, classes or what happens on loss.
     pub(super) nodes_changed: u64,
     /// Ids up to this one were given to nodes.
@@ -54,7 +56,7 @@ pub struct Grid {
 #[serde(deny_unknown_fields)]
 pub(super) struct Class {
     pub(super) options: ClassOptions,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Arc<[Arc<Row>]>,
 }
 
 impl Grid {
@@ -70,7 +72,7 @@ impl Grid {
             format: new.format,
             on_full_loss: new.on_full_loss,
             version: 0,
-            nodes: BTreeMap::new(),
+            nodes: Arc::default(),
             nodes_changed: 0,
             last_node: 0,
             classes: Vec::new(),
@@ -141,8 +143,7 @@ impl Grid {
                 (MemberId { node: NodeId(self.last_node), incarnation: 1 }, Vec::new())
             }
         };
-        self.change_nodes();
-        self.nodes.insert(member.node, Node::new(member, joining));
+        self.change_nodes().insert(member.node, Node::new(member, joining));
         Ok((member, partitions))
     }
 
@@ -152,26 +153,25 @@ impl Grid {
         description: &NodeDescription,
     ) -> Result<GridApplied, GridRefusal> {
         description.validate()?;
-        let node = self.nodes.get_mut(&member.node).filter(|node| node.member == member);
-        let node = node.ok_or(GridRefusal::NotAMember { member })?;
+        let node = self.current(member)?;
         if node.description.role != description.role {
             return Err(GridRefusal::RoleChanged { node: member.node });
         }
         if node.description == *description {
             return Ok(GridApplied::Unchanged);
         }
-        node.description = description.clone();
-        self.change_nodes();
+        let node = Node { description: description.clone(), ..node.clone() };
+        self.change_nodes().insert(member.node, node);
         Ok(GridApplied::Node(member.node))
     }
 
     fn set_state(&mut self, node: NodeId, state: NodeState) -> Result<GridApplied, GridRefusal> {
-        let found = self.nodes.get_mut(&node).ok_or(GridRefusal::NodeNotFound { node })?;
+        let found = self.nodes.get(&node).ok_or(GridRefusal::NodeNotFound { node })?;
         if found.state == state {
             return Ok(GridApplied::Unchanged);
         }
-        found.state = state;
-        self.change_nodes();
+        let changed = Node { state, ..found.clone() };
+        self.change_nodes().insert(node, changed);
         Ok(GridApplied::Node(node))
     }
 
@@ -189,23 +189,14 @@ impl Grid {
     fn forget(&mut self, node: NodeId) -> Result<GridApplied, GridRefusal> {
         let member = self.nodes.get(&node).ok_or(GridRefusal::NodeNotFound { node })?.member;
         let partitions = self.remove(member);
-        self.change_nodes();
-        self.nodes.remove(&node);
+        self.change_nodes().remove(&node);
         Ok(GridApplied::NodeGone { node, partitions })
     }
 
     /// Takes a member that has lost its memory out of every row.
     fn remove(&mut self, member: MemberId) -> Vec<PartitionId> {
         self.version += 1;
-        let version = self.version;
-        let mut changed = Vec::new();
-        for (partition, row) in self.rows_mut() {
-            if row.forget(member) {
-                row.changed = version;
-                changed.push(partition);
-            }
-        }
-        changed
+        self.change_rows(|row| row.names(member), |row| row.forget(member))
     }
 
     fn create_class(&mut self, options: ClassOptions) -> Result<GridApplied, GridRefusal> {
@@ -217,8 +208,9 @@ impl Grid {
             return Err(GridRefusal::TooManyClasses);
         }
         self.change_nodes();
-        let row = Row { changed: self.version, ..Row::new(self.generation) };
-        self.classes.push(Class { options, rows: vec![row; usize::from(options.partitions)] });
+        let row = Arc::new(Row { changed: self.version, ..Row::new(self.generation) });
+        let rows = std::iter::repeat_n(row, usize::from(options.partitions)).collect();
+        self.classes.push(Class { options, rows });
         Ok(GridApplied::Class(number(self.classes.len() - 1)))
     }
 
@@ -231,9 +223,11 @@ impl Grid {
         GridApplied::OnFullLoss(policy)
     }
 
-    fn change_nodes(&mut self) {
+    /// The nodes, which are about to change.
+    fn change_nodes(&mut self) -> &mut BTreeMap<NodeId, Node> {
         self.version += 1;
         self.nodes_changed = self.version;
+        Arc::make_mut(&mut self.nodes)
     }
 
     fn current(&self, member: MemberId) -> Result<&Node, GridRefusal> {
@@ -241,12 +235,23 @@ impl Grid {
         node.ok_or(GridRefusal::NotAMember { member })
     }
 
-    pub(super) fn rows_mut(&mut self) -> impl Iterator<Item = (PartitionId, &mut Row)> {
-        let classes = self.classes.iter_mut().enumerate();
-        classes.flat_map(|(place, class)| {
-            let rows = (0_u16..).zip(&mut class.rows);
-            rows.map(move |(index, row)| (PartitionId { class: number(place), index }, row))
-        })
+    /// Changes some rows, as part of a change of this version; returns which.
+    pub(super) fn change_rows(
+        &mut self,
+        which: impl Fn(&Row) -> bool,
+        change: impl Fn(&mut Row),
+    ) -> Vec<PartitionId> {
+        let mut changed = Vec::new();
+        for (place, class) in self.classes.iter_mut().enumerate() {
+            let found = (0_u16..).zip(class.rows.iter()).filter(|(_, row)| which(row));
+            for index in found.map(|(index, _)| index).collect::<Vec<_>>() {
+                let row = Arc::make_mut(&mut Arc::make_mut(&mut class.rows)[usize::from(index)]);
+                change(row);
+                row.changed = self.version;
+                changed.push(PartitionId { class: number(place), index });
+            }
+        }
+        changed
     }
 
     /// Panics if the parts do not fit together.

@@ -1,6 +1,7 @@
 //! What can be read of the grid, and what has changed in it since.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,12 @@ impl Grid {
         self.version
     }
 
+    /// Whether both are one grid at one version.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.id, self.generation, self.version) == (other.id, other.generation, other.version)
+    }
+
     /// What happens when no copy of anything is left.
     #[must_use]
     pub fn on_full_loss(&self) -> OnFullLoss {
@@ -104,13 +111,14 @@ impl Grid {
     /// The partitions of a class.
     pub fn rows_of(&self, class: ReplicationClass) -> impl Iterator<Item = (PartitionId, &Row)> {
         let rows = self.classes.get(usize::from(class.0)).map_or(&[][..], |class| &class.rows);
-        (0..).zip(rows).map(move |(index, row)| (PartitionId { class, index }, row))
+        (0..).zip(rows).map(move |(index, row)| (PartitionId { class, index }, row.as_ref()))
     }
 
     /// What is decided about a partition.
     #[must_use]
     pub fn row(&self, partition: PartitionId) -> Option<&Row> {
-        self.classes.get(usize::from(partition.class.0))?.rows.get(usize::from(partition.index))
+        let row = self.classes.get(usize::from(partition.class.0))?.rows.get(usize::from(partition.index));
+        row.map(Arc::as_ref)
     }
 
     /// How many partitions need a member still: at none it may leave without harm.
