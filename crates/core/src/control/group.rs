@@ -7,8 +7,10 @@ use super::command::{Applied, Command, Refusal};
 use super::grid::{Grid, GridApplied, GridCommand, GridId, GridRefusal, NewGrid};
 use super::state::ControlState;
 use crate::ids::MemberId;
+use crate::limits::NAME_BYTES;
 
-/// The state that every voter has: the grid, once it is created, and its maps and functions.
+/// The state that every voter has: the grid, once it is created, and its maps and functions. A clone shares all of it: a change
+/// copies what it changes, and not the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupState {
@@ -29,7 +31,8 @@ pub enum GroupCommand {
 }
 
 /// What a command has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum GroupApplied {
     /// The grid is there, and its creator is this member.
     Created(MemberId),
@@ -40,7 +43,8 @@ pub enum GroupApplied {
 }
 
 /// Why a command changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum GroupRefusal {
     /// A grid is created once.
     #[error("the grid {id} is there already")]
@@ -51,12 +55,39 @@ pub enum GroupRefusal {
     /// It is to be created first.
     #[error("the grid is not created yet")]
     NoGrid,
+    /// A module's functions have shorter names.
+    #[error("the export of a function has {bytes} bytes, at most {NAME_BYTES} are allowed")]
+    ExportTooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// The grid refuses.
     #[error(transparent)]
     Grid(#[from] GridRefusal),
     /// Maps and functions refuse.
     #[error(transparent)]
     Catalog(#[from] Refusal),
+}
+
+impl GroupApplied {
+    /// Whether it has changed nothing.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        match self {
+            Self::Created(_) => false,
+            Self::Grid(applied) => applied.is_unchanged(),
+            Self::Catalog(applied) => *applied == Applied::Unchanged,
+        }
+    }
+
+    /// How many partitions it names.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        match self {
+            Self::Grid(applied) => applied.partitions(),
+            Self::Created(_) | Self::Catalog(_) => 0,
+        }
+    }
 }
 
 impl GroupState {
@@ -72,6 +103,17 @@ impl GroupState {
         &self.catalog
     }
 
+    /// Whether the other is a clone of this one, or this one of the other, and neither has changed since. Costs nothing.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_grid = match (&self.grid, &other.grid) {
+            (Some(grid), Some(other)) => grid.is_same(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_grid && self.catalog.is_same(&other.catalog)
+    }
+
     /// Decides a command and carries it out.
     ///
     /// # Errors
@@ -85,6 +127,11 @@ impl GroupState {
             }
             (GroupCommand::Create(_), Some(grid)) => Err(GroupRefusal::GridExists { id: grid.id() }),
             (GroupCommand::Grid(command), Some(grid)) => Ok(GroupApplied::Grid(grid.apply(command)?)),
+            (GroupCommand::Catalog(Command::AddVersion { version, .. }), Some(_))
+                if version.export.len() > NAME_BYTES =>
+            {
+                Err(GroupRefusal::ExportTooLong { bytes: version.export.len() })
+            }
             (GroupCommand::Catalog(command), Some(_)) => {
                 Ok(GroupApplied::Catalog(self.catalog.apply(command)?))
             }
@@ -95,10 +142,15 @@ impl GroupState {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::control::grid::fixture::{member, new_grid};
-    use crate::ids::NodeId;
-    use crate::map::MapOptions;
+    use crate::control::grid::{Decision, Order, Row};
+    use crate::control::state::tests::upload;
+    use crate::control::{FunctionVersion, Promote};
+    use crate::ids::{NodeId, PartitionId, ReplicationClass};
+    use crate::map::{MapOptions, OptionsChange};
     use crate::name::Name;
 
     fn created() -> GroupState {
@@ -124,5 +176,91 @@ mod tests {
         assert_eq!(state.apply(&drain), Ok(GroupApplied::Grid(drained)));
         assert!(matches!(state.apply(&map), Ok(GroupApplied::Catalog(Applied::Map(_)))));
         assert_eq!(state.catalog().maps().len(), 1);
+    }
+
+    fn rows_shared(one: &GroupState, other: &GroupState) -> Vec<bool> {
+        let rows = |state: &GroupState| -> Vec<*const Row> {
+            state.grid().unwrap().rows().map(|(_, row)| std::ptr::from_ref(row)).collect()
+        };
+        rows(one).into_iter().zip(rows(other)).map(|(one, other)| one == other).collect()
+    }
+
+    #[test]
+    fn a_change_copies_what_it_changes_and_nothing_else() {
+        let mut state = created();
+        let add = |name: &str, module| {
+            let (name, promote) = (Name::new(name).unwrap(), Promote::AtOnce);
+            GroupCommand::Catalog(Command::AddVersion { name, version: upload(module), promote })
+        };
+        state.apply(&add("f", 1)).unwrap();
+        state.apply(&add("g", 1)).unwrap();
+        let before = state.clone();
+        let map = Command::CreateMap { name: Name::new("m").unwrap(), options: MapOptions::default() };
+        state.apply(&GroupCommand::Catalog(map)).unwrap();
+        assert!(!state.is_same(&before) && !state.catalog().is_same(before.catalog()));
+        assert_eq!(rows_shared(&state, &before), [true, true, true]);
+        assert!(std::ptr::eq(
+            state.catalog().function("f").unwrap(),
+            before.catalog().function("f").unwrap()
+        ));
+
+        let before = state.clone();
+        let wanted = BTreeSet::from([member(1, 1)]);
+        let order = Order::Begin { wanted, primary: member(1, 1) };
+        let partition = PartitionId { class: ReplicationClass(0), index: 1 };
+        let decisions = vec![Decision { partition, version: 0, order }];
+        state.apply(&GroupCommand::Grid(GridCommand::Decide { decisions })).unwrap();
+        assert!(!state.is_same(&before) && state.catalog().is_same(before.catalog()));
+        assert_eq!(rows_shared(&state, &before), [true, false, true]);
+
+        let before = state.clone();
+        state.apply(&add("f", 2)).unwrap();
+        assert!(std::ptr::eq(
+            state.catalog().function("g").unwrap(),
+            before.catalog().function("g").unwrap()
+        ));
+        assert_ne!(state.catalog().function("f"), before.catalog().function("f"));
+    }
+
+    #[test]
+    fn what_changes_nothing_leaves_the_state_the_same() {
+        let mut state = created();
+        let catalog = |state: &mut GroupState, command| state.apply(&GroupCommand::Catalog(command));
+        let (m, f) = (Name::new("m").unwrap(), Name::new("f").unwrap());
+        let create = Command::CreateMap { name: m.clone(), options: MapOptions::default() };
+        let add = Command::AddVersion { name: f.clone(), version: upload(1), promote: Promote::AtOnce };
+        catalog(&mut state, create.clone()).unwrap();
+        catalog(&mut state, add.clone()).unwrap();
+        let before = state.clone();
+        catalog(&mut state, create).unwrap_err();
+        catalog(&mut state, add).unwrap();
+        catalog(&mut state, Command::UpdateMap { name: m, change: OptionsChange::default() }).unwrap();
+        catalog(&mut state, Command::Promote { name: f.clone(), version: None }).unwrap();
+        let suspended = Command::Suspend { name: f, version: 9, because: "spins".into() };
+        let unchanged = catalog(&mut state, suspended).unwrap();
+        assert!(unchanged.is_unchanged());
+        let again = GridCommand::Join(Box::new(new_grid(3).founder));
+        state.apply(&GroupCommand::Grid(again)).unwrap();
+        let stay = GridCommand::CancelDrain { node: NodeId(1) };
+        assert!(state.apply(&GroupCommand::Grid(stay)).unwrap().is_unchanged());
+        assert!(state.is_same(&before));
+        assert_eq!(state, before);
+    }
+
+    #[test]
+    fn the_name_of_an_export_is_bounded() {
+        let mut state = created();
+        let mut add = |bytes| {
+            let (name, export) = (Name::new("f").unwrap(), "e".repeat(bytes));
+            let version = Box::new(FunctionVersion { export, ..*upload(1) });
+            state.apply(&GroupCommand::Catalog(Command::AddVersion {
+                name,
+                version,
+                promote: Promote::Later,
+            }))
+        };
+        let bytes = NAME_BYTES + 1;
+        assert_eq!(add(bytes), Err(GroupRefusal::ExportTooLong { bytes }));
+        assert!(matches!(add(bytes - 1), Ok(GroupApplied::Catalog(Applied::Function(_, 1)))));
     }
 }

@@ -18,7 +18,8 @@ pub struct ClassOptions {
 }
 
 /// Why a class cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum InvalidClass {
     /// Too many backups.
     #[error("a class has at most {BACKUPS_MAX} backups, not {backups}")]

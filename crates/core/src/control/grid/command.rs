@@ -145,7 +145,8 @@ pub enum Order {
 }
 
 /// What a command has changed. The partitions' rows and the nodes are read from the state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum GridApplied {
     /// The process is this member.
     Joined {
@@ -180,8 +181,38 @@ pub enum GridApplied {
     Unchanged,
 }
 
+impl GridApplied {
+    /// Whether it has changed nothing.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        match self {
+            Self::Unchanged => true,
+            Self::Decided { partitions, .. } => partitions.is_empty(),
+            Self::Joined { .. }
+            | Self::Node(_)
+            | Self::NodeGone { .. }
+            | Self::Class(_)
+            | Self::Partitions(_)
+            | Self::OnFullLoss(_) => false,
+        }
+    }
+
+    /// How many partitions it names.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        match self {
+            Self::Joined { partitions, .. }
+            | Self::NodeGone { partitions, .. }
+            | Self::Partitions(partitions) => partitions.len(),
+            Self::Decided { partitions, refused } => partitions.len() + refused.len(),
+            Self::Node(_) | Self::Class(_) | Self::OnFullLoss(_) | Self::Unchanged => 0,
+        }
+    }
+}
+
 /// Why a decision about a partition was not carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum DecisionError {
     /// There is no such partition.
     #[error("there is no such partition")]
@@ -248,7 +279,8 @@ pub enum DecisionError {
 }
 
 /// Why a command changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum GridRefusal {
     /// It means another grid.
     #[error("this is grid {here}, and the node means grid {meant}")]
@@ -324,6 +356,7 @@ pub enum GridRefusal {
         /// Which partition.
         partition: PartitionId,
         /// Why.
+        #[serde(with = "WrittenProposalError")]
         source: ProposalError,
     },
     /// A decision was refused.
@@ -347,4 +380,14 @@ pub enum GridRefusal {
         /// Nodes whose memory may have copies that no set counts on.
         holders: usize,
     },
+}
+
+/// How a [`ProposalError`] is written; the compiler compares the two.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ProposalError", deny_unknown_fields)]
+enum WrittenProposalError {
+    Outdated { proposed: u64, current: u64 },
+    NotItsOwn,
+    Meaningless,
+    TooFew { left: usize, min_in_sync: usize },
 }

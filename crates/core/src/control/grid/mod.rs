@@ -28,7 +28,9 @@ pub use class::{ClassOptions, InvalidClass};
 pub use command::{
     Decision, DecisionError, GridApplied, GridCommand, GridRefusal, OnFullLoss, Order, Recovery,
 };
-pub use node::{Formats, GridId, JoinNonce, Joining, Node, NodeDescription, NodeState, Role, TextTooLong};
+pub use node::{
+    Formats, GridId, JoinNonce, Joining, Node, NodeDescription, NodeState, NodeText, Role, TextTooLong,
+};
 pub use reconcile::Reconciler;
 pub use row::{Duty, Row};
 pub use state::{Grid, NewGrid};

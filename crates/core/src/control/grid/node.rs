@@ -70,12 +70,40 @@ pub struct NodeDescription {
     pub role: Role,
 }
 
+/// A text that a node says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeText {
+    /// [`NodeDescription::peer_address`].
+    PeerAddress,
+    /// [`NodeDescription::client_address`].
+    ClientAddress,
+    /// [`NodeDescription::zone`].
+    Zone,
+    /// [`NodeDescription::host`].
+    Host,
+    /// [`NodeDescription::version`].
+    Version,
+}
+
+impl fmt::Display for NodeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PeerAddress => "peer address",
+            Self::ClientAddress => "client address",
+            Self::Zone => "zone",
+            Self::Host => "host",
+            Self::Version => "version",
+        })
+    }
+}
+
 /// A text about a node that is longer than is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[error("the {field} of a node has {bytes} bytes, at most {NODE_TEXT_BYTES} are allowed")]
 pub struct TextTooLong {
     /// Which one.
-    pub field: &'static str,
+    pub field: NodeText,
     /// Its length.
     pub bytes: usize,
 }
@@ -87,12 +115,12 @@ impl NodeDescription {
     /// [`TextTooLong`] names the field.
     pub fn validate(&self) -> Result<(), TextTooLong> {
         let texts = [
-            ("peer address", &self.peer_address),
-            ("client address", &self.client_address),
-            ("host", &self.host),
-            ("version", &self.version),
+            (NodeText::PeerAddress, &self.peer_address),
+            (NodeText::ClientAddress, &self.client_address),
+            (NodeText::Host, &self.host),
+            (NodeText::Version, &self.version),
         ];
-        let zone = self.zone.as_ref().map(|zone| ("zone", zone));
+        let zone = self.zone.as_ref().map(|zone| (NodeText::Zone, zone));
         match texts.into_iter().chain(zone).find(|(_, text)| text.len() > NODE_TEXT_BYTES) {
             Some((field, text)) => Err(TextTooLong { field, bytes: text.len() }),
             None => Ok(()),
@@ -172,8 +200,8 @@ mod tests {
         };
         assert_eq!(node.validate(), Ok(()));
         node.zone = Some(text(NODE_TEXT_BYTES + 1));
-        assert_eq!(node.validate(), Err(TextTooLong { field: "zone", bytes: NODE_TEXT_BYTES + 1 }));
+        assert_eq!(node.validate(), Err(TextTooLong { field: NodeText::Zone, bytes: NODE_TEXT_BYTES + 1 }));
         node.host = text(NODE_TEXT_BYTES + 1);
-        assert_eq!(node.validate(), Err(TextTooLong { field: "host", bytes: NODE_TEXT_BYTES + 1 }));
+        assert_eq!(node.validate(), Err(TextTooLong { field: NodeText::Host, bytes: NODE_TEXT_BYTES + 1 }));
     }
 }

@@ -79,7 +79,7 @@ fn strangers_are_refused() {
     let incompatible = GridRefusal::Incompatible { grid: 1, node };
     assert_eq!(join(&mut grid, Joining { description: newer, ..joining(2) }), Err(incompatible));
     let long = NodeDescription { zone: Some("z".repeat(300)), ..description(2) };
-    let too_long = GridRefusal::Description(TextTooLong { field: "zone", bytes: 300 });
+    let too_long = GridRefusal::Description(TextTooLong { field: NodeText::Zone, bytes: 300 });
     assert_eq!(join(&mut grid, Joining { description: long, ..joining(2) }), Err(too_long));
     assert_eq!(grid, before);
 }
