@@ -16,6 +16,7 @@ use wattle_core::limits::JOURNAL_CACHE_BYTES;
 
 use crate::identity::{GroupId, Identity, VoterId};
 use crate::raft::{Entry, LogId, SnapshotMeta, Vote};
+use crate::replicated::SnapshotError;
 
 /// The format that is written here.
 const FORMAT: u32 = 1;
@@ -24,7 +25,7 @@ const FORMAT: u32 = 1;
 const VOTER: TableDefinition<&str, &[u8]> = TableDefinition::new("voter");
 /// Entries as JSON by index, without gaps.
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-/// At most one row: the state by the `snapshot` that describes it.
+/// At most one row: the state as a snapshot, by the `snapshot` that describes it.
 const STATE: TableDefinition<(), &[u8]> = TableDefinition::new("state");
 
 /// A voter's file, locked and read.
@@ -102,6 +103,14 @@ pub enum DiskError {
         row: Row,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// The state of the snapshot is none.
+    #[error("the state in the control log {} cannot be read", path.display())]
+    UnreadableSnapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SnapshotError,
     },
     /// An entry is not there.
     #[error("entry {missing} is missing in the control log {}: it goes on with {found}", path.display())]

@@ -19,7 +19,7 @@ use tracing::warn;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_LOG_ENTRIES, CONTROL_LOG_KEPT, CONTROL_PROPOSALS};
 
-use crate::disk::{Contents, Disk, DiskError, Row, json};
+use crate::disk::{Contents, Disk, DiskError, json};
 use crate::identity::{Identity, VoterId};
 use crate::incoming::Incoming;
 use crate::log_store::LogStore;
@@ -155,11 +155,8 @@ impl ControlGroup {
         let Opened { path, mut contents, writer, writing } = open(storage, identity).await?;
         let (publish, published) = watch::channel(Decided::default());
         let snapshots = Snapshots::new(contents.snapshot.take(), writer.clone());
-        let machine = Machine::new(snapshots, publish, observer).map_err(|source| DiskError::Unreadable {
-            path,
-            row: Row::State,
-            source,
-        })?;
+        let machine = Machine::new(snapshots, publish, observer)
+            .map_err(|source| DiskError::UnreadableSnapshot { path, source })?;
         let heavy = Arc::new(Notify::new());
         let log = LogStore::new(contents, writer, Arc::clone(&heavy));
         let network =
@@ -205,10 +202,11 @@ impl ControlGroup {
             Err(RaftError::Fatal(_)) => return Err(ProposeError::Ended.into()),
         }
         self.until(|status| status.leader == Some(own)).await.ok_or(ProposeError::Ended)?;
-        let is_empty = state == State::default();
-        proposer::write(own, &self.raft, Payload::begin(state)).await?;
-        if !is_empty {
-            // It may be larger than a message.
+        let payload = Payload::begin(state);
+        let is_large = json(&payload).len() > CONTROL_COMMAND_BYTES;
+        proposer::write(own, &self.raft, payload).await?;
+        if is_large {
+            // An entry of the log would not fit a message; a snapshot is sent in pieces.
             compact(&self.raft).await.map_err(|_| ProposeError::Ended)?;
         }
         Ok(())
@@ -250,7 +248,8 @@ impl ControlGroup {
         self.published.borrow().clone()
     }
 
-    /// Follows the state; versions in between may be left out. [`Options::observer`] is told of all.
+    /// Follows the state: a clone of it shares all its parts, so it can be kept to compare the next one with. Versions in between may
+    /// be left out, and nobody is woken for what changes nothing. [`Options::observer`] is told of all changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Decided> {
         self.published.clone()

@@ -90,7 +90,7 @@ impl Incoming {
             Ok(state) => state,
             Err(next) => return Ok(Answer::Piece(PieceAnswer::Next(next))),
         };
-        if let Err(error) = serde_json::from_slice::<Replicated>(&state) {
+        if let Err(error) = Replicated::from_snapshot(&state) {
             warn!(%error, "snapshot of the control state cannot be read");
             return Ok(Answer::Refused(PeerRefusal::Malformed));
         }

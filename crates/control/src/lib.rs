@@ -28,10 +28,12 @@ pub use identity::{GroupId, Identity, NoVoterId, VoterId};
 pub use membership::ChangeError;
 pub use network::{Transport, TransportError};
 pub use proposal::{ControlVersion, Proposal, ProposalId, ProposeError};
-pub use replicated::{Change, Decided, Observer};
+pub use replicated::{Change, Decided, Observer, SnapshotError};
 pub use status::{Role, Status};
 /// What is replicated: the one place that says so.
-pub use wattle_core::control::{Applied, Command, ControlState as State, Refusal};
+pub use wattle_core::control::{
+    GroupApplied as Applied, GroupCommand as Command, GroupRefusal as Refusal, GroupState as State,
+};
 
 #[cfg(test)]
 mod tests;

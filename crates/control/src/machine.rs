@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Applied;
-use crate::disk::{Write, json};
+use crate::disk::Write;
 use crate::proposal::Outcome;
 use crate::raft::{
     Entry, LogId, Payload, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types,
 };
-use crate::replicated::{Change, Decided, Observer, Replicated};
+use crate::replicated::{Change, Decided, Observer, Replicated, SnapshotError};
 use crate::writer::Writer;
 
 /// The state machine of openraft's log.
@@ -72,7 +72,7 @@ impl Machine {
         snapshots: Snapshots,
         published: watch::Sender<Decided>,
         observer: Observer,
-    ) -> Result<Self, serde_json::Error> {
+    ) -> Result<Self, SnapshotError> {
         let newest = snapshots.newest.lock().clone();
         let mut machine = Self {
             replicated: Replicated::default(),
@@ -82,8 +82,10 @@ impl Machine {
             published,
             observer,
         };
+        // What is published is the machine's own from the start: that it is the same is seen by its pointers.
+        machine.renew();
         if let Some((meta, state)) = newest {
-            machine.replace(&meta, serde_json::from_slice(&state)?);
+            machine.replace(&meta, Replicated::from_snapshot(&state)?);
         }
         Ok(machine)
     }
@@ -113,8 +115,8 @@ impl Machine {
                 let outcomes: Vec<_> =
                     proposals.iter().map(|proposal| self.replicated.decide(proposal)).collect();
                 changes.extend(outcomes.iter().filter_map(|outcome| match outcome {
-                    Outcome::Applied(Applied::Unchanged) | Outcome::Refused(_) | Outcome::Expired => None,
-                    Outcome::Applied(applied) => Some(applied.clone()),
+                    Outcome::Applied(applied) => (!applied.is_unchanged()).then(|| applied.clone()),
+                    Outcome::Refused(_) | Outcome::Expired => None,
                 }));
                 outcomes
             }
@@ -123,10 +125,23 @@ impl Machine {
 
     /// Readers see the state before the observer tells of it.
     fn publish(&mut self, change: Change) {
-        let Replicated { begun, version, state, .. } = &self.replicated;
-        let decided = Decided { created: *begun, version: *version, state: Arc::clone(state) };
+        let decided = self.decided();
         self.published.send_replace(decided.clone());
         (self.observer)(&decided, change);
+    }
+
+    /// Whoever asks sees the version, and nobody is woken for it.
+    fn renew(&self) {
+        let decided = self.decided();
+        self.published.send_if_modified(|published| {
+            *published = decided;
+            false
+        });
+    }
+
+    fn decided(&self) -> Decided {
+        let Replicated { begun, version, state, .. } = &self.replicated;
+        Decided { created: *begun, version: *version, state: Arc::clone(state) }
     }
 }
 
@@ -137,16 +152,18 @@ impl RaftStateMachine<Types> for Machine {
         Ok((self.applied, self.membership.clone()))
     }
 
-    /// The state is published once for all entries: it is copied whenever readers hold the one before.
+    /// The state is published once for all entries: what changes in it is copied whenever readers hold the one before.
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Outcome>>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let before = self.replicated.version;
         let mut changes = Vec::new();
         let outcomes = entries.into_iter().map(|entry| self.apply_entry(entry, &mut changes)).collect();
-        if self.replicated.version != before {
+        let unchanged = self.replicated.state.is_same(&self.published.borrow().state);
+        if unchanged {
+            self.renew();
+        } else {
             self.publish(Change::Decided(changes));
         }
         Ok(outcomes)
@@ -167,7 +184,7 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, state: Box<Bytes>) -> Result<(), StorageError> {
-        let replicated = serde_json::from_slice(&state)
+        let replicated = Replicated::from_snapshot(&state)
             .map_err(|error| StorageIoError::read_snapshot(Some(meta.signature()), &error))?;
         self.snapshots.keep(meta, &state).await?;
         self.replace(meta, replicated);
@@ -184,7 +201,7 @@ impl RaftSnapshotBuilder<Types> for Picture {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let replicated = self.replicated.clone();
         // On a thread of its own: a large state takes longer than a heartbeat may.
-        let encoded = tokio::task::spawn_blocking(move || Bytes::from(json(&replicated))).await;
+        let encoded = tokio::task::spawn_blocking(move || replicated.to_snapshot()).await;
         let state = encoded.map_err(|error| StorageIoError::read_state_machine(&error))?;
         let meta = SnapshotMeta {
             last_log_id: self.applied,

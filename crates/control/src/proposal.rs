@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_DECISIONS, CONTROL_PROPOSALS};
+use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_PROPOSALS};
 
 use crate::identity::VoterId;
 use crate::{Applied, Command, Refusal};
@@ -21,8 +21,8 @@ impl fmt::Display for ControlVersion {
 /// Names a proposal, so that it is decided once although it is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProposalId {
-    /// The version of the state when it was made. After [`CONTROL_DECISIONS`] more decisions nobody remembers whether it was
-    /// decided, so it is not decided any more.
+    /// The version of the state when it was made. After [`CONTROL_DECISIONS`](wattle_core::limits::CONTROL_DECISIONS) more decisions,
+    /// or fewer large ones, nobody remembers whether it was decided, so it is not decided any more.
     pub made_at: ControlVersion,
     /// Tells it from all others that are remembered.
     pub nonce: u64,
@@ -56,7 +56,7 @@ pub enum ProposeError {
     Refused(#[from] Refusal),
     /// Too much was decided since it was made to know whether it was. It changes nothing from now on: it has done so already, or
     /// never will.
-    #[error("more than {CONTROL_DECISIONS} decisions were made since this proposal: look at the state")]
+    #[error("too many decisions were made since this proposal to know about it: look at the state")]
     Expired,
     /// It has changed nothing and never will.
     #[error("the command has {bytes} bytes, at most {CONTROL_COMMAND_BYTES} are allowed")]
@@ -80,6 +80,16 @@ pub enum ProposeError {
 
 fn whereabouts(leader: Option<VoterId>) -> String {
     leader.map_or_else(|| "it knows no leader".into(), |leader| format!("voter {leader} does"))
+}
+
+impl Outcome {
+    /// How many partitions it names: nothing else in it is long.
+    pub(crate) fn partitions(&self) -> usize {
+        match self {
+            Self::Applied(applied) => applied.partitions(),
+            Self::Refused(_) | Self::Expired => 0,
+        }
+    }
 }
 
 impl From<Outcome> for Result<Applied, ProposeError> {

@@ -3,11 +3,32 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wattle_core::limits::CONTROL_DECISIONS;
+use wattle_core::limits::{CONTROL_DECIDED_PARTITIONS, CONTROL_DECISIONS};
 
 use crate::proposal::{ControlVersion, Outcome, Proposal, ProposalId};
 use crate::{Applied, State};
+
+/// The format of snapshots that is written: this byte, and then JSON.
+const FORMAT: u8 = 1;
+
+/// Why bytes are no snapshot of the control state.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Nothing can be said about the rest.
+    #[error("format {found} of a snapshot is not known here, only up to {FORMAT}: use a newer version")]
+    Format {
+        /// What the bytes say.
+        found: u8,
+    },
+    /// There is not even a format.
+    #[error("a snapshot has no bytes")]
+    Empty,
+    /// They are no JSON, or say what is not understood.
+    #[error("a snapshot of format {FORMAT} cannot be read")]
+    Malformed(#[from] serde_json::Error),
+}
 
 /// The state, and as much of its past as is needed to decide no proposal twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,6 +56,21 @@ impl Replicated {
         true
     }
 
+    /// As it is kept and sent.
+    pub(crate) fn to_snapshot(&self) -> Bytes {
+        let mut bytes = vec![FORMAT];
+        serde_json::to_writer(&mut bytes, self).expect("the keys of its maps are strings");
+        bytes.into()
+    }
+
+    pub(crate) fn from_snapshot(snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        match snapshot.split_first() {
+            Some((&FORMAT, json)) => Ok(serde_json::from_slice(json)?),
+            Some((&found, _)) => Err(SnapshotError::Format { found }),
+            None => Err(SnapshotError::Empty),
+        }
+    }
+
     /// Decides a proposal, unless it was decided before: then the answer is the same again.
     pub(crate) fn decide(&mut self, proposal: &Proposal) -> Outcome {
         if let Some((_, outcome)) = self.decisions.iter().find(|(id, _)| *id == proposal.id) {
@@ -49,15 +85,24 @@ impl Replicated {
             Err(refusal) => Outcome::Refused(refusal),
         };
         self.version.0 += 1;
-        if self.decisions.len() == CONTROL_DECISIONS {
-            self.decisions.pop_front();
-        }
         self.decisions.push_back((proposal.id, outcome.clone()));
+        self.forget();
         outcome
+    }
+
+    /// Forgets the oldest decisions beyond the bounds, but never the last one.
+    fn forget(&mut self) {
+        let mut named: usize = self.decisions.iter().map(|(_, outcome)| outcome.partitions()).sum();
+        while self.decisions.len() > CONTROL_DECISIONS
+            || named > CONTROL_DECIDED_PARTITIONS && self.decisions.len() > 1
+        {
+            let forgotten = self.decisions.pop_front();
+            named -= forgotten.map_or(0, |(_, outcome)| outcome.partitions());
+        }
     }
 }
 
-/// A state, and how many proposals were decided before it.
+/// A state, and how many proposals were decided before it. To clone it costs next to nothing, and so does to keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decided {
     /// Whether the group has its first state.
@@ -77,6 +122,6 @@ pub enum Change {
     Replaced,
 }
 
-/// Is told every change in order, with the state after it, once it is durable on a majority of the voters. Called on the runtime
-/// of the group, and must not block.
+/// Is told every change in order, with the state after it, once it is durable on a majority of the voters; not of what has changed
+/// nothing. Called on the runtime of the group, and must not block.
 pub type Observer = Box<dyn FnMut(&Decided, Change) + Send + Sync>;

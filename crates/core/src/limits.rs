@@ -54,6 +54,8 @@ pub const CONTROL_BATCH_BYTES: usize = MIB;
 pub const CONTROL_COMMAND_BYTES: usize = 4 * MIB;
 /// Decisions that the control group remembers, so that a proposal that is repeated is not decided again.
 pub const CONTROL_DECISIONS: usize = 1024;
+/// Partitions that remembered decisions name: past it the oldest are forgotten, but never the last.
+pub const CONTROL_DECIDED_PARTITIONS: usize = 65_536;
 /// Entries of the control log between two snapshots of the control state.
 pub const CONTROL_LOG_ENTRIES: u64 = 256;
 /// Entries of the control log between two snapshots of the control state, in bytes.
@@ -274,6 +276,10 @@ const _: () = {
     assert!(CONTROL_PIECE_BYTES < CONTROL_MESSAGE_BYTES && CONTROL_MESSAGE_BYTES <= MESSAGE_BYTES);
     assert!(CONTROL_PROPOSALS <= CONTROL_DECISIONS, "what waits is remembered once it is decided");
     assert!(CONTROL_COMMAND_BYTES <= CONTROL_LOG_BYTES);
+    assert!(
+        CLASSES * PARTITIONS_MAX as usize <= CONTROL_DECIDED_PARTITIONS
+            && DECISIONS <= CONTROL_DECIDED_PARTITIONS
+    );
     assert!(MODULE_BYTES <= IN_FLIGHT_BYTES_MIN / 2);
     assert!(
         GUEST_MEMORY_BYTES_MAX + BATCH_BYTES + COMPLETION_BYTES_PER_CLIENT <= PEER_MESSAGE_BYTES,

@@ -87,7 +87,7 @@ async fn requests_that_openraft_would_fall_over_are_refused() {
         assert_eq!(refused, PeerRefusal::Malformed, "{request:?}");
     }
     assert_eq!(group.status().role, Role::Learner);
-    group.create(State::default()).await.unwrap();
+    group.create(first()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

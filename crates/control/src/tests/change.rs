@@ -15,7 +15,7 @@ async fn voters_become_one_three_five_three_and_one() {
     for node in 1..=5 {
         groups.push(start(&network, voter(node), Storage::Memory).await);
     }
-    groups[0].create(State::default()).await.unwrap();
+    groups[0].create(first()).await.unwrap();
     // The last steps leave out whoever leads.
     for (step, voters) in [set(1..=3), set(1..=5), set(3..=5), set([5])].into_iter().enumerate() {
         let lead = leader(&groups).await;

@@ -4,6 +4,7 @@ use super::*;
 use crate::disk::{self, Write};
 use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Vote};
 use openraft::{CommittedLeaderId, EntryPayload};
+use wattle_core::control::grid::GridCommand;
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_voter_goes_on_after_a_restart() {
@@ -12,7 +13,7 @@ async fn a_lone_voter_goes_on_after_a_restart() {
     for round in 0..3 {
         let group = start(&network, voter(1), on(&disk)).await;
         if round == 0 {
-            group.create(State::default()).await.unwrap();
+            group.create(first()).await.unwrap();
         }
         group.confirm_leadership().await.unwrap();
         assert!(group.status().term >= term);
@@ -39,7 +40,7 @@ async fn voters_keep_their_log_and_vote_over_a_restart_of_all() {
     for (node, disk) in (1..).zip(&disks) {
         groups.push(start(&network, voter(node), on(disk)).await);
     }
-    groups[0].create(State::default()).await.unwrap();
+    groups[0].create(first()).await.unwrap();
     groups[0].change_voters(&(1..=3).map(voter).collect()).await.unwrap();
     let proposal = groups[0].proposal(create("m"));
     let first = decide(&groups, &proposal).await;
@@ -70,7 +71,7 @@ async fn used_disk() -> Vec<u8> {
 async fn used_disks() -> [Vec<u8>; 2] {
     let disk = FaultyDisk::new();
     let group = start(&TestNetwork::default(), voter(1), on(&disk)).await;
-    group.create(State::default()).await.unwrap();
+    group.create(first()).await.unwrap();
     for map in ["a", "b"] {
         group.propose(group.proposal(create(map))).await.unwrap();
     }
@@ -120,7 +121,7 @@ async fn others_go_on_without_a_voter_whose_disk_is_full() {
     let network = TestNetwork::default();
     let disk = FaultyDisk::new();
     let full = start(&network, voter(1), on(&disk)).await;
-    full.create(State::default()).await.unwrap();
+    full.create(first()).await.unwrap();
     let mut groups = vec![full];
     for node in 2..=3 {
         groups.push(start(&network, voter(node), Storage::Memory).await);
@@ -269,22 +270,40 @@ fn an_older_snapshot_does_not_replace_a_newer_one() {
     assert_eq!((meta.last_log_id.unwrap().index, state.as_ref()), (5, [5].as_slice()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_state_of_a_newer_format_is_refused() {
+    let disk = FaultyDisk::holding(&used_disk().await);
+    let opened = disk.open().unwrap();
+    let meta = SnapshotMeta::default();
+    disk::write(&opened.database, &[Write::Snapshot(meta, vec![2, b'{', b'}'].into())]).unwrap();
+    drop(opened);
+    let network = TestNetwork::default().of(NodeId(1));
+    match ControlGroup::start(options(voter(1), on(&disk)), network).await {
+        Err(StartError::Disk(DiskError::UnreadableSnapshot {
+            source: SnapshotError::Format { found: 2 },
+            ..
+        })) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn the_format_on_disk_is_this() {
     let id = LogId::new(CommittedLeaderId::new(3, voter(1)), 7);
     let entry = |payload| serde_json::to_string(&Entry { log_id: id, payload }).unwrap();
     let proposal = Proposal {
         id: ProposalId { made_at: ControlVersion(4), nonce: 9 },
-        command: Command::DeleteMap { name: Name::new("m").unwrap() },
+        command: Command::Catalog(catalog::Command::DeleteMap { name: Name::new("m").unwrap() }),
     };
-    let proposals = EntryPayload::Normal(Payload::Proposals([proposal].into()));
+    let drain = Command::Grid(GridCommand::Drain { node: NodeId(2) });
+    let other = Proposal { command: drain, id: proposal.id };
+    let proposals = EntryPayload::Normal(Payload::Proposals([proposal, other].into()));
     let head = r#"{"log_id":{"leader_id":{"term":3,"node_id":"1.1"},"index":7},"payload":"#;
-    assert_eq!(
-        entry(proposals),
-        format!(
-            r#"{head}{{"Normal":{{"Proposals":[{{"id":{{"made_at":4,"nonce":9}},"command":{{"DeleteMap":{{"name":"m"}}}}}}]}}}}}}"#
-        )
-    );
+    let first = r#"{"id":{"made_at":4,"nonce":9},"command":{"Catalog":{"DeleteMap":{"name":"m"}}}}"#;
+    let second = r#"{"id":{"made_at":4,"nonce":9},"command":{"Grid":{"Drain":{"node":2}}}}"#;
+    let written = format!(r#"{head}{{"Normal":{{"Proposals":[{first},{second}]}}}}}}"#);
+    assert_eq!(entry(proposals), written);
+    assert_eq!(entry(serde_json::from_str::<Entry>(&written).unwrap().payload), written);
     assert_eq!(entry(EntryPayload::Blank), format!(r#"{head}"Blank"}}"#));
     let members = openraft::Membership::new(vec![[voter(1), voter(2)].into()], ());
     assert_eq!(

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use wattle_core::control::grid::{Decision, DecisionError, GridApplied, GridCommand, Order};
+use wattle_core::ids::{MemberId, PartitionId, ReplicationClass};
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_voter_decides_without_waiting_for_an_election() {
     let begin = tokio::time::Instant::now();
     let groups = voters(&TestNetwork::default(), 1).await;
     let made = decide(&groups, &groups[0].proposal(create("m"))).await;
-    assert!(matches!(made, Ok(Applied::Map(map)) if map.name.as_str() == "m"));
+    assert!(matches!(made, Ok(Applied::Catalog(catalog::Applied::Map(map))) if map.name.as_str() == "m"));
     assert_eq!(tokio::time::Instant::now(), begin, "no timer was waited for");
     let decided = groups[0].decided();
     assert_eq!(
@@ -24,20 +26,20 @@ async fn a_group_is_created_once() {
     let network = TestNetwork::default();
     let groups = voters(&network, 3).await;
     for group in &groups {
-        assert_eq!(group.create(State::default()).await, Err(CreateError::Exists));
+        assert_eq!(group.create(first()).await, Err(CreateError::Exists));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_group_begins_with_the_state_it_is_given() {
     let network = TestNetwork::default();
-    let mut state = State::default();
+    let mut state = first();
     state.apply(&create("old")).unwrap();
     let group = start(&network, voter(1), Storage::Memory).await;
     group.create(state.clone()).await.unwrap();
     assert_eq!(*group.decided().state, state);
     let refused = group.propose(group.proposal(create("old"))).await;
-    assert!(matches!(refused, Err(ProposeError::Refused(Refusal::MapExists { .. }))), "{refused:?}");
+    assert!(is_taken(&refused), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,11 +113,9 @@ async fn catches_up(entries: u64) -> usize {
 async fn a_large_snapshot_is_sent_in_pieces() {
     let network = TestNetwork::default();
     let group = start(&network, voter(1), Storage::Memory).await;
-    let mut state = State::default();
-    // Names as long as they may be: a state of some MiB.
-    (0..4096).for_each(|map| drop(state.apply(&create(format!("{map:0128}"))).unwrap()));
+    let state = size::large();
     let bytes = serde_json::to_vec(&state).unwrap().len();
-    assert!(bytes > wattle_core::limits::CONTROL_PIECE_BYTES, "{bytes}");
+    assert!(bytes > wattle_core::limits::CONTROL_COMMAND_BYTES, "it fits no entry: {bytes}");
     group.create(state).await.unwrap();
     let learner = start(&network, voter(2), Storage::Memory).await;
     network.shake(7, 20, Duration::from_millis(50));
@@ -143,16 +143,15 @@ async fn every_voter_decides_the_same_while_messages_are_lost() {
                 _ => {}
             }
             match decide(&groups, proposal).await {
-                Ok(Applied::Map(map)) => assert!(made.insert(map.id), "seed {seed}: {map:?} was made twice"),
-                Err(ProposeError::Refused(Refusal::MapExists { .. })) => {
-                    assert!(number >= 30, "seed {seed}: {number}")
+                Ok(Applied::Catalog(catalog::Applied::Map(map))) => {
+                    assert!(made.insert(map.id), "seed {seed}: {map:?} was made twice")
                 }
-                other => panic!("seed {seed}: {other:?}"),
+                taken => assert!(number >= 30 && is_taken(&taken), "seed {seed}: {number}: {taken:?}"),
             }
         }
         network.heal();
         assert_same(&groups, 40).await;
-        assert_eq!(groups[0].decided().state.maps().len(), 30, "seed {seed}");
+        assert_eq!(groups[0].decided().state.catalog().maps().len(), 30, "seed {seed}");
         assert_eq!(groups[0].decided().version, ControlVersion(40), "seed {seed}: decided once each");
     }
 }
@@ -163,11 +162,11 @@ async fn the_observer_is_told_of_every_change_in_order() {
     let (observer, told) = recorder();
     let options = Options { observer, ..options(voter(1), Storage::Memory) };
     let group = ControlGroup::start(options, network.of(NodeId(1))).await.unwrap();
-    group.create(State::default()).await.unwrap();
+    group.create(first()).await.unwrap();
     let proposals = ["a", "b", "a", "c"].map(|map| group.propose(group.proposal(create(map))));
     let [a, b, twice, c] = proposals;
     let (a, b, twice, c) = tokio::join!(a, b, twice, c);
-    assert!(matches!(twice, Err(ProposeError::Refused(Refusal::MapExists { .. }))), "{twice:?}");
+    assert!(is_taken(&twice), "{twice:?}");
     let applied = vec![a.unwrap(), b.unwrap(), c.unwrap()];
     let told = std::mem::take(&mut *told.lock());
     assert_eq!(told[0], (0, Change::Replaced));
@@ -178,6 +177,37 @@ async fn the_observer_is_told_of_every_change_in_order() {
     assert_eq!(changes.collect::<Vec<_>>(), applied);
     assert_eq!(told.last().unwrap().0, 4);
     assert!(told.len() <= 3, "proposals that wait share an entry: {told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_woken_for_what_changes_nothing() {
+    let network = TestNetwork::default();
+    let (observer, told) = recorder();
+    let options = Options { observer, ..options(voter(1), Storage::Memory) };
+    let group = ControlGroup::start(options, network.of(NodeId(1))).await.unwrap();
+    group.create(first()).await.unwrap();
+    let grid = |command| group.proposal(Command::Grid(command));
+    group.propose(group.proposal(create("a"))).await.unwrap();
+    group.propose(grid(GridCommand::Drain { node: NodeId(1) })).await.unwrap();
+    let mut watch = group.watch();
+    let before = watch.borrow_and_update().state.clone();
+    told.lock().clear();
+    assert!(is_taken(&group.propose(group.proposal(create("a"))).await));
+    let drained = group.propose(grid(GridCommand::Drain { node: NodeId(1) })).await;
+    assert_eq!(drained, Ok(Applied::Grid(GridApplied::Unchanged)));
+    let partition = PartitionId { class: ReplicationClass(0), index: 99 };
+    let order = Order::FailOver { to: MemberId { node: NodeId(1), incarnation: 1 } };
+    let decisions = vec![Decision { partition, version: 0, order }];
+    let (partitions, refused) = (vec![], vec![(partition, DecisionError::NotFound)]);
+    let decided = group.propose(grid(GridCommand::Decide { decisions })).await;
+    assert_eq!(decided, Ok(Applied::Grid(GridApplied::Decided { partitions, refused })));
+    assert!(!watch.has_changed().unwrap());
+    assert_eq!(*told.lock(), []);
+    assert_eq!(group.decided().version, ControlVersion(5), "but whoever asks sees that it was decided");
+    assert!(before.is_same(&group.decided().state));
+    group.propose(group.proposal(create("b"))).await.unwrap();
+    assert!(watch.has_changed().unwrap());
+    assert_eq!(told.lock().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,8 @@ mod faulty_disk;
 mod groups;
 mod network;
 mod once;
+mod size;
+mod snapshot;
 mod stores;
 mod wire;
 
@@ -16,6 +18,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use wattle_core::control as catalog;
+use wattle_core::control::grid::{
+    Formats, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Role as NodeRole,
+};
 use wattle_core::ids::NodeId;
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
@@ -30,17 +36,52 @@ pub(crate) fn voter(node: u64) -> VoterId {
     VoterId { node: NodeId(node), incarnation: 1 }
 }
 
+pub(crate) fn joining(nonce: u128) -> Joining {
+    let description = NodeDescription {
+        peer_address: "10.0.0.1:7118".into(),
+        client_address: "10.0.0.1:7117".into(),
+        zone: Some("a".into()),
+        host: "host-1".into(),
+        version: "0.1.0".into(),
+        formats: Formats { oldest: 1, newest: 1 },
+        role: NodeRole::Data,
+    };
+    let grid = GridId(GROUP.grid.to_be_bytes());
+    Joining { grid, nonce: JoinNonce(nonce.to_be_bytes()), known: None, description }
+}
+
+/// A new grid of one node.
+pub(crate) fn grid_of(partitions: u16) -> State {
+    let (name, on_full_loss) = (Name::new("test").unwrap(), OnFullLoss::StartEmpty);
+    let new = NewGrid { name, format: 1, partitions, on_full_loss, founder: joining(1) };
+    let mut state = State::default();
+    state.apply(&Command::Create(Box::new(new))).unwrap();
+    state
+}
+
+/// What groups begin with.
+pub(crate) fn first() -> State {
+    grid_of(3)
+}
+
 pub(crate) fn create(map: impl AsRef<str>) -> Command {
-    Command::CreateMap { name: Name::new(map.as_ref()).unwrap(), options: MapOptions::default() }
+    let name = Name::new(map.as_ref()).unwrap();
+    Command::Catalog(catalog::Command::CreateMap { name, options: MapOptions::default() })
+}
+
+/// Whether no map was made because there is one of that name.
+pub(crate) fn is_taken(proposed: &Result<Applied, ProposeError>) -> bool {
+    matches!(proposed, Err(ProposeError::Refused(Refusal::Catalog(catalog::Refusal::MapExists { .. }))))
 }
 
 /// It is refused when it is decided.
 pub(crate) fn large_command(bytes: usize) -> Command {
-    Command::Suspend { name: Name::new("f").unwrap(), version: 1, because: "x".repeat(bytes) }
+    let (name, because) = (Name::new("f").unwrap(), "x".repeat(bytes));
+    Command::Catalog(catalog::Command::Suspend { name, version: 1, because })
 }
 
 pub(crate) fn maps(state: &State) -> Vec<String> {
-    state.maps().map(|map| map.name.to_string()).collect()
+    state.catalog().maps().map(|map| map.name.to_string()).collect()
 }
 
 pub(crate) fn options(voter: VoterId, storage: Storage) -> Options {
@@ -73,7 +114,7 @@ pub(crate) async fn voters(network: &TestNetwork, count: u64) -> Vec<Arc<Control
     for node in 1..=count {
         groups.push(start(network, voter(node), Storage::Memory).await);
     }
-    groups[0].create(State::default()).await.unwrap();
+    groups[0].create(first()).await.unwrap();
     if count > 1 {
         groups[0].change_voters(&(1..=count).map(voter).collect()).await.unwrap();
     }
@@ -130,8 +171,7 @@ pub(crate) async fn within<T>(time: Duration, future: impl Future<Output = T>) -
 /// Waits until all have the same version, which is at least this one, and checks that they have the same state.
 pub(crate) async fn assert_same(groups: &[Arc<ControlGroup>], at_least: u64) {
     for group in groups {
-        let mut watch = group.watch();
-        let arrived = watch.wait_for(|decided| decided.version.0 >= at_least);
+        let arrived = group.until(|_| group.decided().version.0 >= at_least);
         within(Duration::from_secs(30), arrived).await.unwrap();
     }
     for group in groups {

@@ -3,7 +3,9 @@
 use super::*;
 use crate::proposal::Outcome;
 use crate::replicated::Replicated;
-use wattle_core::limits::CONTROL_DECISIONS;
+use wattle_core::control::grid::{Decision, GridCommand, Order};
+use wattle_core::ids::{MemberId, PartitionId, ReplicationClass};
+use wattle_core::limits::{CONTROL_DECIDED_PARTITIONS, CONTROL_DECISIONS, DECISIONS};
 
 #[tokio::test(start_paused = true)]
 async fn a_proposal_that_is_repeated_is_answered_the_same_and_decided_once() {
@@ -14,9 +16,11 @@ async fn a_proposal_that_is_repeated_is_answered_the_same_and_decided_once() {
     assert_eq!(decide(&groups, &proposal).await, first);
     let refused = groups[1].proposal(create("m"));
     let refusal = decide(&groups, &refused).await;
-    assert!(matches!(refusal, Err(ProposeError::Refused(Refusal::MapExists { .. }))), "{refusal:?}");
+    assert!(is_taken(&refusal), "{refusal:?}");
     let name = Name::new("m").unwrap();
-    decide(&groups, &groups[0].proposal(Command::DeleteMap { name })).await.unwrap();
+    decide(&groups, &groups[0].proposal(Command::Catalog(catalog::Command::DeleteMap { name })))
+        .await
+        .unwrap();
     assert_eq!(decide(&groups, &refused).await, refusal, "although it would be carried out now");
     assert_eq!(decide(&groups, &proposal).await, first);
     assert_same(&groups, 3).await;
@@ -45,7 +49,7 @@ fn proposal(made_at: u64, nonce: u64) -> Proposal {
 
 #[test]
 fn what_is_not_remembered_is_not_decided_any_more() {
-    let mut replicated = Replicated::new(State::default());
+    let mut replicated = Replicated::new(first());
     let last = CONTROL_DECISIONS as u64;
     (0..last).for_each(|made_at| drop(replicated.decide(&proposal(made_at, made_at))));
     let first = replicated.decide(&proposal(0, 0));
@@ -63,6 +67,35 @@ fn what_is_not_remembered_is_not_decided_any_more() {
     assert_eq!(replicated.version, ControlVersion(last + 1));
 }
 
+/// Names as many partitions as a command may.
+fn large(nonce: u64) -> Proposal {
+    let to = MemberId { node: NodeId(1), incarnation: 1 };
+    let decision = |index| {
+        let partition = PartitionId { class: ReplicationClass(0), index };
+        Decision { partition, version: 0, order: Order::FailOver { to } }
+    };
+    let decisions = (0..DECISIONS).map(|index| decision(u16::try_from(index).unwrap())).collect();
+    let id = ProposalId { made_at: ControlVersion(0), nonce };
+    Proposal { id, command: Command::Grid(GridCommand::Decide { decisions }) }
+}
+
+#[test]
+fn decisions_that_name_many_partitions_are_forgotten_earlier() {
+    let mut replicated = Replicated::new(first());
+    let bound = (CONTROL_DECIDED_PARTITIONS / DECISIONS) as u64;
+    let outcomes: Vec<_> = (0..bound).map(|nonce| replicated.decide(&large(nonce))).collect();
+    assert!(outcomes.iter().all(|outcome| outcome.partitions() == DECISIONS), "{:?}", outcomes[0]);
+    assert_eq!(replicated.decide(&large(0)), outcomes[0]);
+    assert_eq!(replicated.version, ControlVersion(bound));
+    replicated.decide(&proposal(bound, bound));
+    assert_eq!(replicated.decide(&large(0)), outcomes[0], "a small one more is within the bound");
+    let late = Proposal { id: ProposalId { made_at: replicated.version, nonce: bound + 1 }, ..large(0) };
+    replicated.decide(&late);
+    assert_eq!(replicated.decide(&large(0)), Outcome::Expired);
+    assert_eq!(replicated.decide(&large(1)), outcomes[1]);
+    assert!(matches!(replicated.decide(&late), Outcome::Applied(_)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_log_of_few_large_entries_gives_way_to_a_snapshot() {
     let network = TestNetwork::default();
@@ -71,7 +104,10 @@ async fn a_log_of_few_large_entries_gives_way_to_a_snapshot() {
     for _ in 0..5 {
         assert_eq!(groups[0].status().snapshot_index, None);
         let refused = groups[0].propose(groups[0].proposal(large_command(bytes))).await;
-        assert_eq!(refused, Err(ProposeError::Refused(Refusal::ReasonTooLong { bytes })));
+        assert_eq!(
+            refused,
+            Err(ProposeError::Refused(Refusal::Catalog(catalog::Refusal::ReasonTooLong { bytes })))
+        );
     }
     let lightened = groups[0].until(|status| status.purged_index == status.applied_index);
     within(Duration::from_secs(10), lightened).await.unwrap();

@@ -92,9 +92,9 @@ fn catalog_commands_are_written_so() {
     assert_eq!(serde_json::from_str::<GroupCommand>(&written).unwrap(), command);
 }
 
-fn check_applied(applied: GroupApplied, written: &str) {
-    assert_eq!(serde_json::to_string(&applied).unwrap(), written);
-    assert_eq!(serde_json::from_str::<GroupApplied>(written).unwrap(), applied);
+fn check_applied(applied: &GroupApplied, written: &str) {
+    assert_eq!(serde_json::to_string(applied).unwrap(), written);
+    assert_eq!(&serde_json::from_str::<GroupApplied>(written).unwrap(), applied);
 }
 
 fn check_refused(refused: GridRefusal, written: &str) {
@@ -106,16 +106,16 @@ fn check_refused(refused: GridRefusal, written: &str) {
 
 #[test]
 fn what_was_decided_is_written_so() {
-    check_applied(GroupApplied::Created(member(1, 1)), r#"{"Created":{"node":1,"incarnation":1}}"#);
-    check_applied(GroupApplied::Catalog(Applied::Unchanged), r#"{"Catalog":"Unchanged"}"#);
+    check_applied(&GroupApplied::Created(member(1, 1)), r#"{"Created":{"node":1,"incarnation":1}}"#);
+    check_applied(&GroupApplied::Catalog(Applied::Unchanged), r#"{"Catalog":"Unchanged"}"#);
     let joined = GridApplied::Joined { member: member(2, 1), partitions: vec![partition(3)] };
     check_applied(
-        GroupApplied::Grid(joined),
+        &GroupApplied::Grid(joined),
         r#"{"Grid":{"Joined":{"member":{"node":2,"incarnation":1},"partitions":[{"class":0,"index":3}]}}}"#,
     );
     let refused = vec![(partition(1), DecisionError::Outdated { decided: 2, current: 3 })];
     check_applied(
-        GroupApplied::Grid(GridApplied::Decided { partitions: vec![], refused }),
+        &GroupApplied::Grid(GridApplied::Decided { partitions: vec![], refused }),
         concat!(
             r#"{"Grid":{"Decided":{"partitions":[],"#,
             r#""refused":[[{"class":0,"index":1},{"Outdated":{"decided":2,"current":3}}]]}}}"#
