@@ -4,6 +4,7 @@
 //! - [`Grid`] and [`GridCommand`]: the state and its changes. Every change of a partition is conditional on the version it was
 //!   decided on.
 //! - [`Reconciler`]: what the control group's leader should propose next, given who is alive.
+//! - [`Grid::duties_of`]: what the copies of a member that follows the table have to do.
 //! - [`desired_voters`]: who should vote in the control group.
 //!
 //! A partition's row carries the [`Assignment`](crate::replication::Assignment) of replication, and beside it when the partition
@@ -12,6 +13,7 @@
 mod class;
 mod command;
 mod decide;
+mod follow;
 mod node;
 mod reconcile;
 mod row;
@@ -28,6 +30,7 @@ pub use class::{ClassOptions, InvalidClass};
 pub use command::{
     Decision, DecisionError, GridApplied, GridCommand, GridRefusal, OnFullLoss, Order, Recovery,
 };
+pub use follow::CopyDuty;
 pub use node::{
     Formats, GridId, JoinNonce, Joining, Node, NodeDescription, NodeState, NodeText, Role, TextTooLong,
 };

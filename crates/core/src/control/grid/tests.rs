@@ -2,6 +2,7 @@
 
 mod commands;
 pub(in crate::control) mod fixture;
+mod follow;
 mod form;
 mod loss;
 mod voters;

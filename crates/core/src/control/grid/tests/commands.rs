@@ -115,6 +115,30 @@ fn a_drain_can_be_called_off_and_ends_with_the_process() {
 }
 
 #[test]
+fn only_nodes_that_are_there_drain_stay_or_are_forgotten() {
+    let mut grid = grid_of(2, 1);
+    let before = grid.clone();
+    let node = NodeId(3);
+    for command in
+        [GridCommand::Drain { node }, GridCommand::CancelDrain { node }, GridCommand::Forget { node }]
+    {
+        assert_eq!(grid.apply(&command), Err(GridRefusal::NodeNotFound { node }), "{command:?}");
+    }
+    assert_eq!(grid, before);
+}
+
+#[test]
+fn who_is_forgotten_with_the_last_copy_leaves_the_partition_lost_and_its_name_behind() {
+    let mut grid = grid_of(2, 1);
+    begin(&mut grid, &[1, 2]);
+    let forgotten = grid.apply(&GridCommand::Forget { node: NodeId(1) });
+    assert_eq!(forgotten, Ok(GridApplied::NodeGone { node: NodeId(1), partitions: vec![partition(0)] }));
+    let row = grid.row(partition(0)).unwrap();
+    assert!(row.is_lost() && !row.names(member(1, 1)));
+    assert_eq!(row.assignment.wanted, members(&[2]));
+}
+
+#[test]
 fn nobody_leaves_with_the_last_copy() {
     let mut grid = grid_of(2, 1);
     begin(&mut grid, &[1, 2]);

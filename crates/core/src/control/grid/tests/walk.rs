@@ -17,10 +17,10 @@ const NODES: usize = 7;
 const EVENTS: usize = 12;
 
 /// splitmix64 (Steele et al., OOPSLA 2014).
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,14 +34,14 @@ impl Random {
 }
 
 #[derive(Clone, Copy)]
-enum Zones {
+pub(super) enum Zones {
     None,
     Three,
 }
 
-struct Walk {
-    world: World,
-    random: Random,
+pub(super) struct Walk {
+    pub(super) world: World,
+    pub(super) random: Random,
     zones: Zones,
     partitions: Vec<PartitionId>,
     /// What a leader has proposed, and is not decided yet.
@@ -67,9 +67,7 @@ fn walks(zones: Zones, seeds: std::ops::Range<u64>) {
     let mut events: BTreeMap<&str, u32> = BTreeMap::new();
     for seed in seeds {
         let walked = std::panic::catch_unwind(|| {
-            let world = World::new(11);
-            let partitions = world.grid.rows().map(|(partition, _)| partition).collect();
-            let mut walk = Walk { world, random: Random(seed), zones, partitions, late: None };
+            let mut walk = Walk::new(seed, zones);
             (0..STEPS).for_each(|_| walk.step());
             walk.stop_faults();
             walk.come_to_rest();
@@ -84,7 +82,13 @@ fn walks(zones: Zones, seeds: std::ops::Range<u64>) {
 }
 
 impl Walk {
-    fn step(&mut self) {
+    pub(super) fn new(seed: u64, zones: Zones) -> Self {
+        let world = World::new(11);
+        let partitions = world.grid.rows().map(|(partition, _)| partition).collect();
+        Self { world, random: Random(seed), zones, partitions, late: None }
+    }
+
+    pub(super) fn step(&mut self) {
         match self.random.below(100) {
             0..25 => {
                 if let Some(command) = self.world.next() {
@@ -191,7 +195,7 @@ impl Walk {
     }
 
     /// Who was cut off is back; who is dead comes back or is forgotten; somebody stays.
-    fn stop_faults(&mut self) {
+    pub(super) fn stop_faults(&mut self) {
         self.late = None;
         for member in self.members(|process| *process != Process::Up) {
             match (self.world.processes[&member], self.random.below(2)) {
@@ -205,7 +209,7 @@ impl Walk {
         }
     }
 
-    fn come_to_rest(&mut self) {
+    pub(super) fn come_to_rest(&mut self) {
         for _ in 0..ROUNDS {
             let mut busy = self.recover();
             for command in 0.. {
@@ -240,7 +244,7 @@ impl Walk {
         true
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let grid = &self.world.grid;
         let takers: Vec<&Node> = grid.nodes().filter(|node| node.takes_partitions()).collect();
         for (number, options) in grid.classes() {
