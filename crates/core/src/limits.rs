@@ -78,6 +78,13 @@ pub const PARTITIONS: u16 = 271;
 /// Partitions of a replication class at the most.
 pub const PARTITIONS_MAX: u16 = 4096;
 
+/// How often the control group of a grid can be built anew.
+pub const GENERATIONS: u32 = 1 << 20;
+/// More than a control group ever raises a version: those of the one that is built after it begin so much higher.
+pub const GENERATION_VERSIONS: u64 = 1 << 40;
+/// More numbers than a control group ever gives to nodes or to maps.
+pub const GENERATION_NUMBERS: u64 = 1_000_000_000;
+
 /// Nodes of a grid, arbiters too.
 pub const NODES: usize = 1024;
 /// Replication classes of a grid.
@@ -293,6 +300,7 @@ const _: () = {
     assert!(CONNECTIONS_MIN <= CONNECTIONS);
     assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);
     assert!(PARTITIONS <= PARTITIONS_MAX);
+    assert!(GENERATION_VERSIONS < u64::MAX / GENERATIONS as u64 && GENERATION_NUMBERS < GENERATION_VERSIONS);
     assert!(MOVES <= DECISIONS && VOTERS % 2 == 1);
     assert!(HEARTBEAT_TIME.as_millis() * 4 <= SESSION_TIME.as_millis(), "some heartbeats may be lost");
     assert!(HEARTBEAT_TIME.as_millis() * 2 <= LAPSE_CHECK_TIME.as_millis());

@@ -7,6 +7,7 @@ mod faulty_disk;
 mod groups;
 mod network;
 mod once;
+mod rebuild;
 mod size;
 mod snapshot;
 mod stores;

@@ -7,7 +7,7 @@ use super::command::{Applied, Command, Refusal};
 use super::grid::{Grid, GridApplied, GridCommand, GridId, GridRefusal, NewGrid};
 use super::state::ControlState;
 use crate::ids::MemberId;
-use crate::limits::NAME_BYTES;
+use crate::limits::{GENERATION_NUMBERS, NAME_BYTES};
 
 /// The state that every voter has: the grid, once it is created, and its maps and functions. A clone shares all of it: a change
 /// copies what it changes, and not the rest.
@@ -112,6 +112,17 @@ impl GroupState {
             (Some(_), None) | (None, Some(_)) => false,
         };
         same_grid && self.catalog.is_same(&other.catalog)
+    }
+
+    /// The first state of a control group that goes on from this one after the group was lost with what it decided last. Asked for by
+    /// people only, with the newest state that any node remembers: what is newer is gone, and may have been acknowledged.
+    ///
+    /// # Errors
+    /// There is no grid, or its group was lost too often.
+    pub fn rebuilt(&self) -> Result<Self, GroupRefusal> {
+        let grid = self.grid.as_ref().ok_or(GroupRefusal::NoGrid)?;
+        let catalog = self.catalog.rebuilt(u64::from(grid.generation()) * GENERATION_NUMBERS);
+        Ok(Self { grid: Some(grid.rebuilt()?), catalog })
     }
 
     /// Decides a command and carries it out.

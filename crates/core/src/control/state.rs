@@ -60,6 +60,11 @@ impl ControlState {
             .any(|version| version.module == *module)
     }
 
+    /// The same, with none of these numbers for another map.
+    pub(super) fn rebuilt(&self, numbers: u64) -> Self {
+        Self { last_map: self.last_map.max(numbers), ..self.clone() }
+    }
+
     /// Decides a command and carries it out.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::class::{ClassOptions, InvalidClass};
 use super::node::{Formats, GridId, Joining, NodeDescription, TextTooLong};
 use crate::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
-use crate::limits::{CLASSES, DECISIONS, NODES};
+use crate::limits::{CLASSES, DECISIONS, GENERATIONS, NODES};
 use crate::replication::{Proposal, ProposalError};
 
 /// What happens when no copy of anything is left.
@@ -33,7 +33,7 @@ pub enum GridCommand {
         /// What it says now.
         description: Box<NodeDescription>,
     },
-    /// A node is to give its partitions away.
+    /// A node is to give its partitions away, to as many others as there are, and then to leave.
     Drain {
         /// Which one.
         node: NodeId,
@@ -48,7 +48,8 @@ pub enum GridCommand {
         /// Which one.
         member: MemberId,
     },
-    /// A node is gone for good: its process is dead. Asked for by people only.
+    /// A node is gone for good: its process is dead. Asked for by people only, who know that: the state does not, and what the node
+    /// alone held is lost.
     Forget {
         /// Which one.
         node: NodeId,
@@ -309,6 +310,9 @@ pub enum GridRefusal {
     /// The grid has as many nodes as it may.
     #[error("a grid has at most {NODES} nodes")]
     TooManyNodes,
+    /// Its control group was lost too often.
+    #[error("the control group of a grid is built anew at most {GENERATIONS} times")]
+    TooManyGenerations,
     /// A node says too much about itself.
     #[error(transparent)]
     Description(#[from] TextTooLong),

@@ -15,6 +15,7 @@ mod command;
 mod decide;
 mod follow;
 mod node;
+mod rebuild;
 mod reconcile;
 mod row;
 mod state;

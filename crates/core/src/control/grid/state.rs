@@ -224,7 +224,7 @@ impl Grid {
     }
 
     /// The nodes, which are about to change.
-    fn change_nodes(&mut self) -> &mut BTreeMap<NodeId, Node> {
+    pub(super) fn change_nodes(&mut self) -> &mut BTreeMap<NodeId, Node> {
         self.version += 1;
         self.nodes_changed = self.version;
         Arc::make_mut(&mut self.nodes)
