@@ -1,8 +1,7 @@
 //! The grid: its nodes, its replication classes, and the table that says for every partition who decides about it, who holds
 //! everything that was acknowledged, and who should.
 //!
-//! - [`Grid`] and [`GridCommand`]: the state and its changes. Every change of a partition is conditional on the version it was
-//!   decided on.
+//! - [`Grid`] and [`GridCommand`]: the state and its changes; those of a partition are conditional on its version.
 //! - [`Reconciler`]: what the control group's leader should propose next, given who is alive.
 //! - [`Grid::duties_of`]: what the copies of a member that follows the table have to do.
 //! - [`desired_voters`]: who should vote in the control group.
