@@ -272,9 +272,13 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         self.log.push(Record { mark: Mark { epoch: self.epoch, position }, payload });
     }
 
-    /// A write has changed the store, which is at `position` now, and there is nobody to be told: it is committed.
+    /// The store is at `position` now, and there is nobody to be told: what has changed is committed. With too few copies for a
+    /// write nothing has, and what was not answered while there were more is not answered now.
     pub(super) fn append_alone(&mut self, position: Version) {
-        debug_assert!(self.may_write().is_ok() && !self.has_peers());
+        debug_assert!(!self.has_peers());
+        if self.may_write().is_err() {
+            return;
+        }
         let Role::Primary(primary) = &mut self.role else { return };
         self.log.skip_to(Mark { epoch: self.epoch, position });
         (self.commit, primary.answered) = (position, position);

@@ -10,6 +10,7 @@ use crate::ids::{ClientId, MapId, NodeId, PartitionId, ReplicationClass, Request
 use crate::map::{MapDescriptor, MapOptions};
 use crate::name::Name;
 use crate::partition::{Access, Answer, Operation, Outcome, Refusal, Room, ScanEnd, Wanted};
+use crate::replication::message::Body;
 
 const COPIES: u64 = 3;
 const START: GridTime = GridTime(1_700_000_000_000);
@@ -416,4 +417,43 @@ fn a_primary_whose_successor_goes_reigns_again() {
     grid.heal();
     assert_eq!((grid.primary(), grid.control.epoch), (Some(primary), epoch.next()));
     grid.check_healed();
+}
+
+#[test]
+fn a_read_acknowledges_no_write_that_too_few_copies_have() {
+    let (me, other) = (member(0, 1), member(1, 1));
+    let both = BTreeSet::from([me, other]);
+    let epoch = Epoch { generation: 1, number: 1 };
+    let mut control =
+        Assignment { version: 1, epoch, primary: Some(me), in_sync: both.clone(), wanted: both };
+    let id = PartitionId { class: ReplicationClass(1), index: 1 };
+    let unheard = Assignment { version: 0, epoch: Epoch::default(), primary: None, ..control.clone() };
+    let partition = Partition::new(id, 1, 7, Version::NONE);
+    let mut copy = ReplicatedPartition::new(me, 2, unheard, partition);
+    let (now, granted, mut deeds) = (Grid::new().now, GrantedLeases::default(), Vec::new());
+    copy.assign(now, control.clone(), &granted, &mut deeds);
+    let message = Message {
+        epoch,
+        body: Body::Acknowledge {
+            attempt: 0,
+            position: Some(Version::NONE),
+            commit: Version::NONE,
+            chunks: 0,
+            probe: 0,
+            missing: false,
+        },
+    };
+    copy.receive(now, other, message, &mut deeds);
+    let map = Grid::new().map;
+    let at = Access { map: &map, now: now.grid, room: Room::UNLIMITED, record: 0 };
+    let add = |partition: &mut Partition| partition.increment(&at, b"k", 1).is_ok();
+    let (added, position) = copy.serve(now, add, &mut deeds);
+    assert!(added && !copy.is_answerable(position), "the other copy does not have it");
+    // The other has lost its memory, and nobody is to take its place.
+    control.forget(other);
+    copy.assign(now, control, &granted, &mut deeds);
+    assert_eq!(copy.may_write(), Err(Unavailable::TooFewInSync { in_sync: 1, min_in_sync: 2 }));
+    let (_, seen) = copy.serve(now, |partition| partition.get(&at, b"k").is_some(), &mut deeds);
+    assert_eq!(seen, position);
+    assert!(!copy.is_answerable(position), "one copy has it, and two must");
 }
