@@ -1,4 +1,4 @@
-//! The chores of the project: `cargo xtask test | tidy | demo | mutants | bench`.
+//! The chores of the project: `cargo xtask test | tidy | demo | mutants | simulate | bench`.
 //!
 //! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
 //! would call by hand (cargo, git, python3) and says what it calls.
@@ -13,6 +13,7 @@ mod mutants;
 mod new_function;
 mod node;
 mod prerequisites;
+mod simulate;
 mod skips;
 mod steps;
 mod test;
@@ -29,6 +30,7 @@ usage: cargo xtask COMMAND
   tidy            only the rules of style and layering that a machine can check
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
+  simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
   bench           benchmarks and the load generator, next to Redis: a table of figures";
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         ["demo", options @ ..] => demo::run_all(demo::Options::parse(options)?),
         ["bench"] => bench::run_all(),
         ["mutants", names @ ..] => mutants::run(names),
+        ["simulate", arguments @ ..] => simulate::run_seeds(arguments),
         ["tidy"] => tidy::run(),
         [word, ..] => Err(Failure::Usage { word: (*word).to_owned() }),
     }

@@ -15,7 +15,7 @@ struct Layer {
 const NO_LIMIT: usize = usize::MAX;
 const RUNTIMES: [&str; 4] = ["tokio", "prost", "tonic", "wasmtime"];
 
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer {
         package: "wattle-core",
         never: &["tokio", "prost", "tonic", "wasmtime", "tracing", "getrandom", "rand", "redb", "mio"],
@@ -27,6 +27,11 @@ const LAYERS: [Layer; 10] = [
         at_most: NO_LIMIT,
     },
     Layer { package: "wattle-frame", never: &RUNTIMES, at_most: 2 },
+    Layer {
+        package: "wattle-simulation",
+        never: &["tokio", "prost", "tonic", "wasmtime", "getrandom", "rand", "openraft"],
+        at_most: NO_LIMIT,
+    },
     Layer { package: "wattle-strand", never: &RUNTIMES, at_most: NO_LIMIT },
     Layer { package: "wattle-wasm", never: &["prost", "tonic", "hyper", "wattle-core"], at_most: NO_LIMIT },
     Layer { package: "wattle-peers", never: &["wasmtime", "redb", "openraft"], at_most: NO_LIMIT },

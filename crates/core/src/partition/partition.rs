@@ -343,6 +343,11 @@ impl Partition {
         self.maps.values().map(|store| store.len() as u64).sum()
     }
 
+    /// The entries of a map in the order of their slots, also those whose time has come and that nobody has seen since.
+    pub fn entries_of(&self, map: MapId) -> impl Iterator<Item = (Slot, EntryRef<'_>)> {
+        self.maps.get(&map).into_iter().flat_map(|store| store.slots_from(Slot(0)))
+    }
+
     /// Panics if the parts do not fit together.
     pub fn check_invariants(&self) {
         self.completions.check_invariants();
