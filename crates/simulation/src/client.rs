@@ -14,7 +14,7 @@ const ATTEMPT_TIME: (u64, u64) = (200 * MILLISECOND, 1500 * MILLISECOND);
 /// A refused one within this time.
 const RETRY_TIME: (u64, u64) = (5 * MILLISECOND, 120 * MILLISECOND);
 /// Between an answer and the next question.
-const PAUSE_TIME: (u64, u64) = (MILLISECOND, 160 * MILLISECOND);
+const PAUSE_TIME: (u64, u64) = (MILLISECOND, 120 * MILLISECOND);
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -27,6 +27,8 @@ pub(crate) struct Client {
     seen: std::collections::BTreeMap<Key, Version>,
     machines: usize,
     random: Random,
+    /// It reads far more than it writes: who is primary no more would be found out by a write.
+    reads: bool,
     /// Operations that were answered.
     pub(crate) answered: u64,
     /// The longest that one took that was asked since faults have stopped, in microseconds.
@@ -62,8 +64,10 @@ pub(crate) enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(id: ClientId, machines: usize, random: Random) -> Self {
+    pub(crate) fn new(id: ClientId, machines: usize, mut random: Random) -> Self {
+        let reads = random.one_in(2);
         Self {
+            reads,
             id,
             sequence: 0,
             current: None,
@@ -94,6 +98,9 @@ impl Client {
     pub(crate) fn draw(&mut self, key: Key) -> Action {
         // Sums of differing values differ: what counts twice, or not at all, shows.
         let value = i64::try_from(self.random.draw() % (1 << 48)).expect("it is below 2^48");
+        if self.reads && !self.random.one_in(10) {
+            return Action::Get;
+        }
         match self.random.below(20) {
             0..7 => Action::Get,
             7..10 => Action::Put(value),

@@ -81,8 +81,10 @@ impl Node {
         }
         let epoch = copy.replicated.epoch();
         let before = copy.replicated.partition().position();
-        let work = |partition: &mut Partition| run(partition, &request, now.grid);
-        let ran = self.step(now, partition, out, |copy, now, deeds| copy.serve(now, work, deeds));
+        let ran = self.step(now, partition, out, |copy, now, deeds| {
+            let result = run(copy.partition_mut(), &request, now.grid);
+            (result, copy.seal(|| now, deeds))
+        });
         let (result, position) = ran.expect("the copy is there");
         let shown = match result {
             Ok(shown) => shown,

@@ -129,7 +129,7 @@ impl World {
         let scenario = Scenario {
             machines: 3 + random.below(4),
             partitions: [5, 4],
-            clients: 5,
+            clients: 6,
             zones: random.one_in(3),
             may_lose: random.one_in(6),
         };

@@ -446,14 +446,14 @@ fn a_read_acknowledges_no_write_that_too_few_copies_have() {
     copy.receive(now, other, message, &mut deeds);
     let map = Grid::new().map;
     let at = Access { map: &map, now: now.grid, room: Room::UNLIMITED, record: 0 };
-    let add = |partition: &mut Partition| partition.increment(&at, b"k", 1).is_ok();
-    let (added, position) = copy.serve(now, add, &mut deeds);
-    assert!(added && !copy.is_answerable(position), "the other copy does not have it");
+    copy.partition_mut().increment(&at, b"k", 1).unwrap();
+    let position = copy.seal(|| now, &mut deeds);
+    assert!(!copy.is_answerable(position), "the other copy does not have it");
     // The other has lost its memory, and nobody is to take its place.
     control.forget(other);
     copy.assign(now, control, &granted, &mut deeds);
     assert_eq!(copy.may_write(), Err(Unavailable::TooFewInSync { in_sync: 1, min_in_sync: 2 }));
-    let (_, seen) = copy.serve(now, |partition| partition.get(&at, b"k").is_some(), &mut deeds);
-    assert_eq!(seen, position);
+    assert!(copy.partition_mut().get(&at, b"k").is_some());
+    assert_eq!(copy.seal(|| now, &mut deeds), position);
     assert!(!copy.is_answerable(position), "one copy has it, and two must");
 }
