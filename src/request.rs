@@ -107,7 +107,8 @@ impl Grid {
         let found = |function| matches!(message.functions[usize::from(function)], Some(Ok(_)));
         let allowed = |view: &&View<'_>| view.function.is_none_or(found) && self.check_sizes(view).is_ok();
         for view in views.iter().filter(allowed) {
-            uses[usize::from(view.map)].note(view);
+            let reads = message.found_function(view).is_some_and(|function| function.is_read_only());
+            uses[usize::from(view.map)].note(view, reads);
         }
         for (name, used) in names.iter().zip(uses) {
             let map = match used {
@@ -295,8 +296,10 @@ struct Use {
 }
 
 impl Use {
-    fn note(&mut self, view: &View<'_>) {
+    /// `reads`: the operation's function, if it has one, can change nothing.
+    fn note(&mut self, view: &View<'_>, reads: bool) {
         match view.action {
+            Action::Invoke { .. } if reads => self.read = true,
             Action::Keyed(Operation::Put(_) | Operation::Increment { .. }) | Action::Invoke { .. } => {
                 self.written = true;
             }

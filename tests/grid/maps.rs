@@ -6,10 +6,11 @@ use std::time::Duration;
 use tonic::Code;
 use wattle_client::{
     Answer, Client, ContentType, Error, EvictionPolicy, Json, MapChanges, MapOptions, MessagePack, Operation,
-    Outcome, Postcard, PutOptions, Raw, ScanOptions, Text, TtlChange,
+    Outcome, Postcard, PutOptions, Raw, ScanOptions, Text, TtlChange, UploadOptions,
 };
 
 use crate::harness::TestNode;
+use crate::harness::guest::Guest;
 
 async fn client() -> (TestNode, Client) {
     let node = TestNode::start();
@@ -174,6 +175,26 @@ async fn every_kind_of_first_write_creates_the_map() {
     client.raw_map("get-and-put").get_and_put("k", "v", PutOptions::new()).await.unwrap();
     let names: HashSet<_> = client.maps().list().await.unwrap().into_iter().map(|map| map.name).collect();
     assert_eq!(names, ["put", "increment", "batch", "get-and-put"].map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn an_invocation_creates_the_map_unless_its_function_only_reads() {
+    let (_node, client) = client().await;
+    let functions = client.functions();
+    let keep = Guest::simple("(i32.const 2048)");
+    functions.upload("write", keep.module(), &UploadOptions::new()).await.unwrap();
+    functions.upload("read", keep.read_only().module(), &UploadOptions::new()).await.unwrap();
+    let map = client.raw_map("m");
+    let (code, reason) = (Code::NotFound, "MAP_NOT_FOUND");
+    assert_refused(map.invoke("read", "k", "").await, code, reason);
+    let mut parts = map.invoke_keys("read", ["k"], "").await.unwrap();
+    let entry = parts.next().await.unwrap().unwrap().entries.remove(0);
+    assert_refused(entry.response, code, reason);
+    assert_refused(map.invoke("none", "k", "").await, code, "FUNCTION_NOT_FOUND");
+    assert_eq!(client.maps().list().await.unwrap(), []);
+    map.invoke("write", "k", "").await.unwrap();
+    map.invoke("read", "k", "").await.unwrap();
+    assert_eq!(map.size().await.unwrap(), 0);
 }
 
 #[tokio::test]
