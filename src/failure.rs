@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
+use wattle_control::ProposeError;
+use wattle_core::control::GroupRefusal;
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
 use wattle_core::partition::Explanation;
@@ -13,7 +15,7 @@ use wattle_frame::FrameError;
 use wattle_proto::v1;
 use wattle_strand::Refused;
 
-use crate::control::{JournalError, ProposeError};
+use crate::control::NotDecided;
 use crate::functions::{NotCallable, UploadError};
 use crate::partition::NoReply;
 
@@ -50,11 +52,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     NoReply(#[from] NoReply),
     #[error(transparent)]
-    Control(#[from] ProposeError),
+    Control(#[from] NotDecided),
     #[error(transparent)]
     Upload(#[from] UploadError),
-    #[error("the name has moved on, but this node cannot load its module: {0}")]
-    NotLoaded(UploadError),
+    #[error("the name has moved on, but this node cannot load its module: {problem}")]
+    NotLoaded { problem: String },
     /// One failure of several operations.
     #[error("{0}")]
     Shared(Arc<Failure>),
@@ -218,7 +220,7 @@ impl Failure {
             Self::NoReply(reason) => no_reply_facts(reason),
             Self::Control(error) => control_facts(error),
             Self::Upload(error) => Facts::new(error.code(), error.reason()),
-            Self::NotLoaded(_) => {
+            Self::NotLoaded { .. } => {
                 Facts { outcome: v1::Outcome::Applied, ..Facts::new(Code::Internal, "MODULE_NOT_LOADED") }
             }
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
@@ -353,15 +355,24 @@ fn unavailable_facts(unavailable: &Unavailable) -> Facts<'static> {
     Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, reason) }
 }
 
-fn control_facts(error: &ProposeError) -> Facts<'_> {
+fn control_facts(error: &NotDecided) -> Facts<'_> {
     use control::Refusal as R;
+    let in_doubt = |reason| Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Unavailable, reason) };
     let refusal = match error {
-        ProposeError::Refused(refusal) => refusal,
-        ProposeError::Journal(JournalError::InDoubt { .. }) => {
-            let facts = Facts::new(Code::Unavailable, "DATA_DIRECTORY");
-            return Facts { outcome: v1::Outcome::InDoubt, ..facts };
+        NotDecided::Refused(GroupRefusal::Catalog(refusal)) => refusal,
+        NotDecided::Refused(GroupRefusal::ExportTooLong { .. }) => {
+            return Facts::new(Code::InvalidArgument, "TOO_LARGE").field("export");
         }
-        ProposeError::Journal(_) => return Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
+        NotDecided::Refused(
+            GroupRefusal::NoGrid | GroupRefusal::GridExists { .. } | GroupRefusal::Grid(_),
+        ) => return Facts::new(Code::FailedPrecondition, "REFUSED_BY_GRID"),
+        NotDecided::NotProposed(ProposeError::TooLarge { .. }) => {
+            return Facts::new(Code::InvalidArgument, "TOO_LARGE");
+        }
+        NotDecided::NotProposed(_) => return overloaded(),
+        NotDecided::Disk(_) => return Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
+        NotDecided::DiskFailed => return in_doubt("DATA_DIRECTORY"),
+        NotDecided::InDoubt(_) => return in_doubt("NOT_DECIDED"),
     };
     match refusal {
         R::MapExists { name } => Facts::new(Code::AlreadyExists, "MAP_EXISTS").with("map", name),

@@ -2,30 +2,29 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
-use wattle_core::control::{Applied, Command, ControlState, Promote};
-use wattle_core::ids::MapId;
+use wattle_core::control::{Applied, Command, ControlState, GroupApplied, GroupCommand, Promote};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
 
 use crate::control::Control;
 use crate::failure::Failure;
+use crate::follower::Follower;
 use crate::functions::{Catalog, Loader, TOO_OFTEN, Tripped};
 use crate::in_flight::InFlight;
 use crate::maps::{Map, Maps};
-use crate::partition::{Partitions, Shard};
+use crate::partition::Partitions;
 
 /// What the services share.
 #[derive(Debug)]
 pub(crate) struct Grid {
-    pub(crate) maps: Maps,
+    pub(crate) maps: Arc<Maps>,
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) loader: Loader,
+    pub(crate) loader: Arc<Loader>,
     pub(crate) partitions: Arc<Partitions>,
-    pub(crate) control: Control,
+    pub(crate) control: Arc<Control>,
+    pub(crate) follower: Arc<Follower>,
     pub(crate) in_flight: Arc<InFlight>,
-    pub(crate) proposals: Arc<Semaphore>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
 }
@@ -50,64 +49,22 @@ impl Grid {
         }
     }
 
-    /// Changes the control state, durably if the node has a data directory, and follows the change.
-    pub(crate) async fn propose(self: &Arc<Self>, command: Command) -> Result<Applied, Failure> {
-        // One is decided after the other: so they need not wait on a thread each.
-        let turn = Arc::clone(&self.proposals).acquire_owned().await;
-        let grid = Arc::clone(self);
-        let propose = move || {
-            // The thread's: a caller that goes leaves it to its work.
-            let _turn = turn;
-            grid.propose_blocking(command)
-        };
-        let proposed = tokio::task::spawn_blocking(propose).await;
-        proposed.map_err(|_panicked| Failure::Internal { what: "a control command panicked" })?
-    }
-
-    /// As [`Self::propose`], where blocking is allowed.
-    pub(crate) fn propose_blocking(&self, command: Command) -> Result<Applied, Failure> {
-        let mut problem = None;
+    /// Changes maps or functions, durably if the node has a data directory. Returns when this node has followed.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Failure> {
         let told = command.clone();
-        let applied = self.control.propose(command, |state, applied| {
-            log_change(&told, state, applied);
-            match applied {
-                Applied::Map(map) => self.follow_map(&self.maps.publish(map)),
-                Applied::MapDeleted(map) => self.drop_map(*map),
-                Applied::Function(name, _) => {
-                    let function =
-                        state.function(name.as_str()).expect("the command was about this function");
-                    problem = self.catalog.follow(name, function, &self.loader).err();
-                }
-                Applied::FunctionDeleted(name) => self.catalog.remove(name.as_str()),
-                Applied::Unchanged => {}
+        let applied = match self.control.propose(GroupCommand::Catalog(command)).await? {
+            GroupApplied::Catalog(applied) => applied,
+            GroupApplied::Created(_) | GroupApplied::Grid(_) => {
+                return Err(Failure::Internal { what: "maps and functions were answered for by the grid" });
             }
-        })?;
-        if let Some(error) = problem {
-            tracing::error!(%error, "a function's module cannot be loaded");
-            return Err(Failure::NotLoaded(error.into()));
+        };
+        self.control.read(|state| log_change(&told, state, &applied));
+        if let Applied::Function(name, _) = &applied
+            && let Some(problem) = self.follower.problem(name)
+        {
+            return Err(Failure::NotLoaded { problem });
         }
         Ok(applied)
-    }
-
-    fn follow_map(&self, map: &Arc<Map>) {
-        if map.descriptor.revision == 1 {
-            return;
-        }
-        for strand in self.partitions.strands() {
-            let map = Arc::clone(map);
-            let update = move |shard: &mut Shard| {
-                shard.maintain(|partition| partition.update_map(&map.descriptor));
-            };
-            strand.submit_urgent(update, drop);
-        }
-    }
-
-    fn drop_map(&self, map: MapId) {
-        self.maps.delete(map);
-        for strand in self.partitions.strands() {
-            let forget = move |shard: &mut Shard| shard.maintain(|partition| partition.drop_map(map));
-            strand.submit_urgent(forget, drop);
-        }
     }
 
     /// Suspends the functions that are stopped too often, as long as there may be some.
@@ -157,73 +114,51 @@ fn log_change(command: &Command, state: &ControlState, applied: &Applied) {
 pub(crate) mod tests {
     use std::io::Write;
     use std::path::PathBuf;
-    use std::sync::mpsc as threads;
 
-    use futures_util::FutureExt;
     use parking_lot::Mutex;
     use prometheus_client::registry::Registry;
     use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion};
     use wattle_core::ids::ModuleHash;
-    use wattle_core::limits::PROPOSALS;
     use wattle_core::map::OptionsChange;
     use wattle_wasm::Runtime;
     use wattle_wasm::compile::{CompileLimits, Compiler};
 
     use super::*;
+    use crate::control::Founding;
     use crate::functions::FunctionMetrics;
-    use crate::partition::Memory;
+    use crate::partition::tests::description;
 
     /// Of one partition, without a data directory.
-    pub(crate) fn grid() -> Arc<Grid> {
+    pub(crate) async fn grid() -> Arc<Grid> {
         let runtime = Arc::new(Runtime::new(1).unwrap());
         let compiler = Compiler::new(PathBuf::from("/nonexistent"), Vec::new(), 1, CompileLimits::default());
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
-        let memory = Arc::new(Memory::new(1 << 30));
-        let partitions = Partitions::alone(1, &catalog, memory, 7).unwrap();
+        let partitions = Arc::new(Partitions::alone(1, &catalog));
+        let founding = Founding { name: Name::new("g").unwrap(), partitions: 1, description: description() };
+        let (control, _) = crate::control::start(None, founding).await.unwrap();
+        let (maps, loader) = (Arc::default(), Arc::new(Loader::new(runtime, compiler, None)));
+        let follower = Follower::new(
+            Arc::clone(&maps),
+            (Arc::clone(&catalog), Arc::clone(&loader)),
+            Arc::clone(&partitions),
+        );
+        let follower = Arc::new(follower);
+        tokio::spawn(Arc::clone(&follower).run(Arc::clone(&control)));
+        let in_flight = Arc::new(InFlight::new(1 << 30));
         Arc::new(Grid {
-            maps: Maps::new(ControlState::default().maps()),
+            maps,
             catalog,
-            loader: Loader::new(runtime, compiler, None),
-            partitions: Arc::new(partitions),
-            control: Control::in_memory(),
-            in_flight: Arc::new(InFlight::new(1 << 30)),
-            proposals: Arc::new(Semaphore::new(PROPOSALS)),
+            loader,
+            partitions,
+            control,
+            follower,
+            in_flight,
             value_bytes: 1 << 20,
         })
     }
 
     fn create(name: &str) -> Command {
         Command::CreateMap { name: Name::new(name).unwrap(), options: MapOptions::default() }
-    }
-
-    #[tokio::test]
-    async fn a_proposal_keeps_its_turn_until_its_thread_is_done_although_its_caller_has_gone() {
-        let grid = grid();
-        let (entered, has_entered) = threads::channel();
-        let (leave, may_leave) = threads::channel::<()>();
-        // Nothing else is decided as long as this one is published.
-        let publish = move |_: &ControlState, _: &Applied| {
-            entered.send(()).unwrap();
-            may_leave.recv().unwrap();
-        };
-        let of_slow = Arc::clone(&grid);
-        let slow =
-            std::thread::spawn(move || drop(of_slow.control.propose(create("slow"), publish).unwrap()));
-        has_entered.recv().unwrap();
-        for gone in 1..=PROPOSALS {
-            let mut caller = Box::pin(grid.propose(create(&format!("m{gone}"))));
-            assert!(caller.as_mut().now_or_never().is_none());
-            drop(caller);
-            assert_eq!(grid.proposals.available_permits(), PROPOSALS - gone);
-        }
-        let mut waiting = Box::pin(grid.propose(create("last")));
-        assert!(waiting.as_mut().now_or_never().is_none());
-        leave.send(()).unwrap();
-        slow.join().unwrap();
-        assert!(matches!(waiting.await, Ok(Applied::Map(_))));
-        let all = u32::try_from(PROPOSALS).unwrap();
-        let _all = grid.proposals.acquire_many(all).await.unwrap();
-        assert_eq!(grid.control.read(|state| state.maps().len()), PROPOSALS + 2, "those that went, too");
     }
 
     fn add_version(name: &Name, module: u8, promote: Promote) -> Command {

@@ -93,13 +93,6 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// What is known at the start.
-    pub(crate) fn new<'a>(maps: impl Iterator<Item = &'a MapDescriptor>) -> Self {
-        let this = Self::default();
-        maps.for_each(|map| drop(this.publish(map)));
-        this
-    }
-
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Map>> {
         self.by_name.get(name).map(|map| Arc::clone(&map))
     }

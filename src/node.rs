@@ -10,25 +10,31 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
+use wattle_core::control::grid::{Formats, NodeDescription, Role};
+use wattle_core::ids::{MemberId, ReplicationClass};
 use wattle_core::limits::{
-    CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS, PROPOSALS,
+    CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS,
 };
+use wattle_core::name::Name;
 use wattle_proto::v1;
 use wattle_wasm::compile::Compiler;
 use wattle_wasm::{Runtime, RuntimeError};
 
 use crate::config::Config;
-use crate::control::{Control, DataDirectory, DataDirectoryError, JournalError};
+use crate::control::{self, Control, DataDirectory, DataDirectoryError, FORMAT, Founding, VoterError};
+use crate::follower::Follower;
 use crate::functions::{Catalog, FileError, Loader, ModuleFiles, Tripped};
 use crate::grid::Grid;
 use crate::in_flight::InFlight;
 use crate::maps::Maps;
+use crate::membership::lead;
 use crate::observability::{Metrics, router};
 use crate::partition::{Memory, Partitions, tick_partitions};
+use crate::replication::{Nobody, Replication};
 use crate::rpc::{Compute, Functions, GridInfo, MapCalls, Watches};
 use crate::server::{IoThreads, Speaks};
 
@@ -38,6 +44,9 @@ const COMPILERS: u32 = 1;
 pub const COMPILE_MODULE: &str = "compile-module";
 /// Instances of guests in the whole node.
 const INSTANCES: u32 = 256;
+
+/// What a grid is called whose creator has said nothing else.
+const GRID_NAME: &str = "wattle";
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +81,8 @@ impl From<DataDirectoryError> for NodeError {
     }
 }
 
-impl From<JournalError> for NodeError {
-    fn from(error: JournalError) -> Self {
+impl From<VoterError> for NodeError {
+    fn from(error: VoterError) -> Self {
         Self::DataDirectory(error.into())
     }
 }
@@ -109,10 +118,14 @@ impl Node {
         raise_file_limit();
         let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?;
         let metrics = Arc::new(Metrics::new());
-        let (grid, tripped) = grid(config, directory.as_ref(), &metrics)?;
-        load_functions(&grid);
         let (listener, address) = listen(config.listen)?;
         let http = config.http_listen.map(listen).transpose()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(refused("a runtime"))?;
+        let join = || runtime.block_on(join(config, directory.as_ref(), address, &metrics));
+        // The caller may be in a runtime, which must not wait for another.
+        let joined = std::thread::scope(|scope| scope.spawn(join).join());
+        let (grid, tripped) = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let http_address = http.as_ref().map_or(address, |(_, address)| *address);
         let stop = CancellationToken::new();
         let info =
@@ -136,8 +149,6 @@ impl Node {
         let speaks = if http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let io = start((cores, connections(config.memory_bytes)), &routes, speaks)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(refused("a runtime"))?;
         let until = stop.clone();
         let thread = std::thread::Builder::new().name("control".to_owned());
         let listeners = [(io, listener)].into_iter().chain(http).collect();
@@ -217,6 +228,7 @@ fn control_thread(
         let threads = join_all(accepting).await;
         ticker.abort();
         suspender.abort();
+        grid.control.shutdown().await;
         threads
     });
     threads.into_iter().for_each(IoThreads::join);
@@ -256,42 +268,65 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Takes the node's part in its grid; returns that when all is done here that was decided before, and the functions that it is to
+/// suspend.
+async fn join(
+    config: &Config,
+    directory: Option<&DataDirectory>,
+    address: SocketAddr,
+    metrics: &Metrics,
+) -> Result<(Arc<Grid>, mpsc::Receiver<Tripped>), NodeError> {
+    let description = NodeDescription {
+        peer_address: String::new(),
+        client_address: address.to_string(),
+        zone: None,
+        host: host_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        formats: Formats { oldest: FORMAT, newest: FORMAT },
+        role: Role::Data,
+    };
+    let name = Name::new(GRID_NAME).expect("a constant");
+    let founding = Founding { name, partitions: config.partitions, description };
+    let (control, me) = control::start(directory, founding).await?;
+    let (grid, tripped) = grid(config, directory, metrics, (control, me))?;
+    tokio::spawn(Arc::clone(&grid.control).keep());
+    tokio::spawn(Arc::clone(&grid.follower).run(Arc::clone(&grid.control)));
+    let (begun, has_begun) = oneshot::channel();
+    tokio::spawn(lead(Arc::clone(&grid.control), me, begun));
+    // Who leads never ends before it has said so.
+    has_begun.await.ok();
+    Ok((grid, tripped))
+}
+
 /// The grid, and the functions that it is to suspend.
 fn grid(
     config: &Config,
     directory: Option<&DataDirectory>,
     metrics: &Metrics,
+    (control, me): (Arc<Control>, MemberId),
 ) -> Result<(Arc<Grid>, mpsc::Receiver<Tripped>), NodeError> {
-    let control = directory.map_or_else(|| Ok(Control::in_memory()), Control::open)?;
     let runtime = Arc::new(Runtime::new(INSTANCES)?);
     let files = directory.map(|directory| ModuleFiles::open(directory, runtime.engine_key())).transpose()?;
     let arguments = vec![COMPILE_MODULE.into()];
     let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, config.compile);
     let (catalog, tripped) = Catalog::new(metrics.functions());
     let memory = Arc::new(Memory::new(config.memory_bytes));
-    let partitions = Partitions::alone(config.partitions, &catalog, memory, random()?);
-    let grid = Grid {
-        maps: control.read(|state| Maps::new(state.maps())),
-        catalog,
-        loader: Loader::new(runtime, compiler, files),
-        partitions: Arc::new(partitions.map_err(refused("a thread"))?),
-        control,
-        in_flight: Arc::new(InFlight::new(config.memory_bytes)),
-        proposals: Arc::new(Semaphore::new(PROPOSALS)),
-        value_bytes: config.value_bytes,
-    };
+    let replication = Arc::new(Replication::new(me, Box::new(Nobody)));
+    let state = control.decided();
+    let class = state.grid().and_then(|grid| grid.class(ReplicationClass::default()));
+    let class = class.expect("who is a member knows a grid, and each has this class");
+    if class.partitions != config.partitions {
+        warn!(partitions = class.partitions, "the grid keeps the partitions that it was created with");
+    }
+    let partitions = Partitions::new(class, Arc::clone(&catalog), (memory, replication), random()?);
+    let partitions = Arc::new(partitions.map_err(refused("a thread"))?);
+    let (maps, loader) = (Arc::<Maps>::default(), Arc::new(Loader::new(runtime, compiler, files)));
+    let functions = (Arc::clone(&catalog), Arc::clone(&loader));
+    let follower = Arc::new(Follower::new(Arc::clone(&maps), functions, Arc::clone(&partitions)));
+    let in_flight = Arc::new(InFlight::new(config.memory_bytes));
+    let value_bytes = config.value_bytes;
+    let grid = Grid { maps, catalog, loader, partitions, control, follower, in_flight, value_bytes };
     Ok((Arc::new(grid), tripped))
-}
-
-/// Loads what is active. A function whose module cannot be loaded is told of and left out: the others serve.
-fn load_functions(grid: &Grid) {
-    grid.control.read(|state| {
-        for (name, function) in state.functions() {
-            if let Err(error) = grid.catalog.follow(name, function, &grid.loader) {
-                error!(function = %name, %error, "the function cannot be loaded: upload it again");
-            }
-        }
-    });
 }
 
 fn routes(grid: &Arc<Grid>, info: GridInfo, watches: Watches, stop: &CancellationToken) -> Routes {

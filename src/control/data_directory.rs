@@ -57,13 +57,13 @@ pub(crate) enum DataDirectoryError {
         /// The newest format known here.
         supported: u32,
     },
-    /// A node was started in it, and its journal is not there any more.
+    /// A node was started in it, and its control log is not there any more.
     #[error(
-        "the journal {} is missing: put it back from a copy, or remove {} to begin without maps and functions",
+        "the control log {} is missing: put it back from a copy, or remove {} to begin without maps and functions",
         path.display(), format.display()
     )]
-    JournalMissing {
-        /// The journal.
+    ControlLogMissing {
+        /// The control log.
         path: PathBuf,
         /// What says that there was one.
         format: PathBuf,
@@ -101,23 +101,23 @@ impl DataDirectory {
         let lock = lock(path)?;
         let is_new = !has_format(path)?;
         let directory = Self { path: path.into(), is_new, _lock: lock };
-        directory.check_journal()?;
+        directory.check_control_log()?;
         directory.prepare().map_err(unwritable)?;
         Ok(directory)
     }
 
-    /// Whether the journal may be made.
+    /// Whether the control log may be made.
     pub(super) fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Writes the format, which says from now on that there is a journal.
+    /// Writes the format, which says from now on that there is a control log.
     pub(super) fn complete(&self) -> io::Result<()> {
         write_durably(&self.format(), format!("{FORMAT}\n").as_bytes())
     }
 
-    /// The journal of control commands.
-    pub(crate) fn journal(&self) -> PathBuf {
+    /// What the control group has decided.
+    pub(crate) fn control_log(&self) -> PathBuf {
         self.path.join("control.redb")
     }
 
@@ -135,11 +135,11 @@ impl DataDirectory {
         self.path.join("FORMAT")
     }
 
-    fn check_journal(&self) -> Result<(), DataDirectoryError> {
-        let path = self.journal();
+    fn check_control_log(&self) -> Result<(), DataDirectoryError> {
+        let path = self.control_log();
         match path.try_exists() {
             Ok(there) if there || self.is_new => Ok(()),
-            Ok(_) => Err(DataDirectoryError::JournalMissing { path, format: self.format() }),
+            Ok(_) => Err(DataDirectoryError::ControlLogMissing { path, format: self.format() }),
             Err(source) => Err(DataDirectoryError::Unreadable { path, source }),
         }
     }
@@ -386,13 +386,13 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_directory_must_have_its_journal() {
+    fn a_complete_directory_must_have_its_control_log() {
         let root = tempfile::tempdir().unwrap();
         // A crash before it was complete is no loss.
         drop(DataDirectory::open(root.path()).unwrap());
         DataDirectory::open(root.path()).unwrap().complete().unwrap();
         match DataDirectory::open(root.path()).unwrap_err() {
-            DataDirectoryError::JournalMissing { path, format } => {
+            DataDirectoryError::ControlLogMissing { path, format } => {
                 assert_eq!(path, root.path().join("control.redb"));
                 assert_eq!(format, root.path().join("FORMAT"));
             }

@@ -1,90 +1,119 @@
-//! The control state of the node: who proposes a command gets it decided, made durable, and shown to all, in that order and one
-//! after the other. What the commands mean is decided in [`wattle_core::control`]; this knows no network.
+//! This node's part in the control group: proposals go in, and what is decided comes out, to be followed. What the commands mean is
+//! decided in [`wattle_core::control`]; how they are replicated, in `wattle_control`.
 
 mod data_directory;
-mod journal;
+mod founding;
+mod voter;
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-use wattle_core::control::{Applied, Command, ControlState, Refusal};
+use tokio::sync::watch;
+use wattle_control::{ControlVersion, Decided, ProposeError};
+use wattle_core::control::{ControlState, GroupApplied, GroupCommand, GroupRefusal, GroupState, Refusal};
 
 pub(crate) use data_directory::{DataDirectory, DataDirectoryError, write_durably};
-use journal::Journal;
-pub(crate) use journal::JournalError;
+pub(crate) use founding::{FORMAT, Founding, start};
+use voter::Voter;
+pub(crate) use voter::VoterError;
 
-/// The control state, and the journal if it is to survive a restart.
+/// The control group, as this node takes part in it.
 #[derive(Debug)]
 pub(crate) struct Control {
-    /// Held for a whole proposal: it puts them in order. `None` without a data directory.
-    journal: Mutex<Option<Journal>>,
-    /// Only exchanged, under the lock of the journal: readers never wait for a disk.
-    state: RwLock<Arc<ControlState>>,
+    voter: Voter,
+    /// Written by the voter, whichever there is.
+    decided: watch::Receiver<Decided>,
+    /// Up to where this node has done what was decided.
+    followed: watch::Sender<ControlVersion>,
 }
 
-/// Why a command has changed nothing.
+/// Why a command is not decided, or not known to be.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProposeError {
-    /// It makes no sense in this state.
+pub(crate) enum NotDecided {
+    /// It makes no sense in the state that it met.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It cannot be made durable.
+    Refused(#[from] GroupRefusal),
+    /// It was not proposed.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    NotProposed(ProposeError),
+    /// It was not proposed: the voter's disk takes nothing.
+    #[error(transparent)]
+    Disk(#[from] VoterError),
+    /// The voter's disk has failed while it was decided.
+    #[error("the control log takes no more writes")]
+    DiskFailed,
+    /// It was proposed, and nobody has said what became of it.
+    #[error("it may be decided, or may be later: {0}")]
+    InDoubt(#[source] ProposeError),
+}
+
+impl From<Refusal> for NotDecided {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
 }
 
 impl Control {
-    /// An empty state that ends with the process.
-    pub(crate) fn in_memory() -> Self {
-        Self { journal: Mutex::new(None), state: RwLock::default() }
+    fn new(voter: Voter) -> Self {
+        let decided = voter.watch();
+        Self { voter, decided, followed: watch::Sender::new(ControlVersion::default()) }
     }
 
-    /// The state of a data directory, which must stay open for as long as this is used. Blocks on the disk.
+    /// Has a command decided and made durable, and waits until this node has followed it.
     ///
     /// # Errors
-    /// The journal cannot be opened or applied.
-    pub(crate) fn open(directory: &DataDirectory) -> Result<Self, JournalError> {
-        let (journal, state) = Journal::open(directory)?;
-        Ok(Self { journal: Mutex::new(Some(journal)), state: RwLock::new(Arc::new(state)) })
-    }
-
-    /// Decides a command, makes it durable, makes it visible, and calls `publish` before the next command is decided, so that
-    /// what it tells others comes in order. `publish` must not propose.
-    ///
-    /// Blocks on the disk and on other proposals: not for threads that serve connections.
-    ///
-    /// # Errors
-    /// [`ProposeError`]: the state is as it was.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers hand the command over, mostly to a blocking thread"
-    )]
-    pub(crate) fn propose(
-        &self,
-        command: Command,
-        publish: impl FnOnce(&ControlState, &Applied),
-    ) -> Result<Applied, ProposeError> {
-        let mut journal = self.journal.lock();
-        let before = Arc::clone(&self.state.read());
-        // A copy, because a command that did not reach the disk must not be seen: bounded by the limits of maps, functions and
-        // versions, 131,072 versions at worst, and small beside an fsync in any usual state.
-        let mut after = ControlState::clone(&before);
-        let applied = after.apply(&command)?;
-        if applied != Applied::Unchanged
-            && let Some(journal) = journal.as_mut()
-        {
-            journal.append(&command, &before)?;
+    /// [`NotDecided`] says of each case whether it may be decided all the same.
+    pub(crate) async fn propose(&self, command: GroupCommand) -> Result<GroupApplied, NotDecided> {
+        let group = self.voter.group().await?;
+        let proposed = group.propose(group.proposal(command)).await;
+        if let Ok(_) | Err(ProposeError::Refused(_)) = proposed {
+            // It was published before it was answered; and what refuses it is to be seen, too.
+            let version = self.decided.borrow().version;
+            let mut followed = self.followed.subscribe();
+            let is_followed = followed.wait_for(|followed| *followed >= version).await.is_ok();
+            debug_assert!(is_followed, "the sender is this value's own");
         }
-        let after = Arc::new(after);
-        *self.state.write() = Arc::clone(&after);
-        publish(&after, &applied);
-        Ok(applied)
+        proposed.map_err(|error| match error {
+            ProposeError::Refused(refusal) => NotDecided::Refused(refusal),
+            ProposeError::TooLarge { .. } | ProposeError::Busy => NotDecided::NotProposed(error),
+            ProposeError::Ended if self.voter.has_failed() => NotDecided::DiskFailed,
+            ProposeError::Expired | ProposeError::NotLeader { .. } | ProposeError::Ended => {
+                NotDecided::InDoubt(error)
+            }
+        })
     }
 
-    /// Reads the state as the last command left it. Does not block.
+    /// What is decided, as far as this node knows.
+    pub(crate) fn decided(&self) -> Arc<GroupState> {
+        Arc::clone(&self.decided.borrow().state)
+    }
+
+    /// Reads what is decided about maps and functions.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&ControlState) -> R) -> R {
-        let state = Arc::clone(&self.state.read());
-        f(&state)
+        f(self.decided().catalog())
+    }
+
+    /// Tells of decisions; some may be left out.
+    pub(crate) fn watch(&self) -> watch::Receiver<Decided> {
+        self.decided.clone()
+    }
+
+    /// This node has done what was decided up to here.
+    pub(crate) fn followed(&self, version: ControlVersion) {
+        self.followed.send_if_modified(|followed| {
+            let newer = version > *followed;
+            *followed = version.max(*followed);
+            newer
+        });
+    }
+
+    /// Keeps the voter going until it is dropped.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        self.voter.keep().await;
+    }
+
+    /// Ends the voter; its file is closed when this returns.
+    pub(crate) async fn shutdown(&self) {
+        self.voter.shutdown().await;
     }
 }
 

@@ -1,124 +1,124 @@
-use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion, Promote};
-use wattle_core::ids::{MapId, ModuleHash};
+use std::path::Path;
+
+use wattle_core::control::grid::NodeDescription;
+use wattle_core::control::{Applied, Command};
+use wattle_core::ids::{MapId, MemberId, NodeId};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
 
 use super::*;
+use crate::partition::tests::description;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn create(map: &str) -> Command {
-    Command::CreateMap { name: name(map), options: MapOptions::default() }
+fn create(map: &str) -> GroupCommand {
+    GroupCommand::Catalog(Command::CreateMap { name: name(map), options: MapOptions::default() })
 }
 
-fn upload(module: u8) -> Command {
-    let version = Box::new(FunctionVersion {
-        number: 0,
-        module: ModuleHash([module; 32]),
-        size_bytes: 1,
-        export: "f".into(),
-        export_index: 0,
-        kind: FunctionKind::EntryProcessor,
-        read_only: false,
-        deterministic: true,
-        uploaded_ms: 0,
-        options: FunctionOptions::default(),
-    });
-    Command::AddVersion { name: name("f"), version, promote: Promote::AtOnce }
+fn founding(partitions: u16) -> Founding {
+    Founding { name: name("g"), partitions, description: description() }
 }
 
-fn map_names(state: &ControlState) -> Vec<String> {
-    state.maps().map(|map| map.name.to_string()).collect()
+fn map_names(control: &Control) -> Vec<String> {
+    control.read(|state| state.maps().map(|map| map.name.to_string()).collect())
 }
 
-#[test]
-fn what_was_proposed_is_there_after_a_restart() {
-    let root = tempfile::tempdir().unwrap();
-    for (restart, map) in ["a", "b", "c"].into_iter().enumerate() {
-        let directory = DataDirectory::open(root.path()).unwrap();
-        let control = Control::open(&directory).unwrap();
-        let applied = control.propose(create(map), |_, _| {}).unwrap();
-        assert!(matches!(applied, Applied::Map(map) if map.id == MapId(restart as u64 + 1)));
-    }
-    let directory = DataDirectory::open(root.path()).unwrap();
-    assert_eq!(Control::open(&directory).unwrap().read(map_names), ["a", "b", "c"]);
-}
-
-#[test]
-fn a_refused_command_is_neither_published_nor_kept() {
-    let root = tempfile::tempdir().unwrap();
-    let directory = DataDirectory::open(root.path()).unwrap();
-    let control = Control::open(&directory).unwrap();
-    control.propose(create("a"), |_, _| {}).unwrap();
-    let before = control.read(ControlState::clone);
-    match control.propose(create("a"), |_, _| panic!("published")).unwrap_err() {
-        ProposeError::Refused(refusal) => assert_eq!(refusal, Refusal::MapExists { name: name("a") }),
-        ProposeError::Journal(error) => panic!("{error:?}"),
-    }
-    assert_eq!(control.read(ControlState::clone), before);
-    drop(control);
-    assert_eq!(Control::open(&directory).unwrap().read(ControlState::clone), before);
-}
-
-#[test]
-fn a_command_that_cannot_be_written_is_neither_published_nor_seen() {
-    let root = tempfile::tempdir().unwrap();
-    let directory = DataDirectory::open(root.path()).unwrap();
-    let control = Control::open(&directory).unwrap();
-    control.propose(create("a"), |_, _| {}).unwrap();
-    let journal = control.journal.lock().replace(Journal::broken());
-    match control.propose(create("b"), |_, _| panic!("published")).unwrap_err() {
-        ProposeError::Journal(JournalError::NotWritten { .. }) => {}
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(control.read(map_names), ["a"]);
-    *control.journal.lock() = journal;
-    control.propose(create("c"), |_, _| {}).unwrap();
-    drop(control);
-    assert_eq!(Control::open(&directory).unwrap().read(map_names), ["a", "c"]);
-}
-
-#[test]
-fn what_changes_nothing_is_not_journaled() {
-    let control = Control::in_memory();
-    control.propose(upload(1), |_, _| {}).unwrap();
-    control.propose(upload(2), |_, _| {}).unwrap();
-    *control.journal.lock() = Some(Journal::broken());
-    let suspend = |version| Command::Suspend { name: name("f"), version, because: "spins".into() };
-    assert!(matches!(control.propose(suspend(1), |_, _| {}), Ok(Applied::Unchanged)), "not the active one");
-    assert!(matches!(control.propose(suspend(2), |_, _| {}), Err(ProposeError::Journal(_))));
-}
-
-#[test]
-fn proposals_of_many_threads_are_published_in_order() {
-    let (control, published) = (Control::in_memory(), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let (control, published) = (&control, &published);
-            scope.spawn(move || {
-                for number in 0..50 {
-                    let publish = |state: &ControlState, applied: &Applied| match applied {
-                        Applied::Map(map) => published.lock().push((map.id, state.maps().len())),
-                        other => panic!("{other:?}"),
-                    };
-                    control.propose(create(&format!("m{thread}-{number}")), publish).unwrap();
-                }
-            });
+/// Of a node that follows at once.
+async fn begin(root: Option<&Path>, partitions: u16) -> (Arc<Control>, MemberId, Option<DataDirectory>) {
+    let directory = root.map(|root| DataDirectory::open(root).unwrap());
+    let (control, me) = start(directory.as_ref(), founding(partitions)).await.unwrap();
+    let (followed, mut decided) = (Arc::clone(&control), control.watch());
+    tokio::spawn(async move {
+        loop {
+            let version = decided.borrow_and_update().version;
+            followed.followed(version);
+            if decided.changed().await.is_err() {
+                return;
+            }
         }
     });
-    let expected: Vec<_> = (1..=200).map(|number| (MapId(number), number as usize)).collect();
-    assert_eq!(published.into_inner(), expected);
-    assert_eq!(control.read(|state| state.maps().len()), 200);
+    (control, me, directory)
 }
 
-#[test]
-fn readers_do_not_wait_for_a_proposal() {
-    let control = Control::in_memory();
-    let seen = |control: &Control| control.read(|state| state.maps().len());
-    // The lock of the journal is held while this runs, as it is while a disk is written.
-    control.propose(create("a"), |_, _| assert_eq!(seen(&control), 1)).unwrap();
-    let _writing = control.journal.lock();
-    assert_eq!(seen(&control), 1);
+#[tokio::test]
+async fn what_was_proposed_is_there_after_a_restart_and_the_node_is_another_member() {
+    let root = tempfile::tempdir().unwrap();
+    let mut grid = None;
+    for (restart, map) in ["a", "b", "c"].into_iter().enumerate() {
+        let (control, me, _directory) = begin(Some(root.path()), 7 + restart as u16).await;
+        assert_eq!(me, MemberId { node: NodeId(1), incarnation: restart as u64 + 1 });
+        let decided = control.decided();
+        let found = decided.grid().unwrap();
+        assert_eq!(*grid.get_or_insert(found.id()), found.id());
+        assert_eq!(found.rows().count(), 7, "as it was created");
+        let applied = control.propose(create(map)).await.unwrap();
+        let GroupApplied::Catalog(Applied::Map(map)) = applied else { panic!("{applied:?}") };
+        assert_eq!(map.id, MapId(restart as u64 + 1));
+        control.shutdown().await;
+    }
+    let (control, ..) = begin(Some(root.path()), 7).await;
+    assert_eq!(map_names(&control), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_node_without_a_directory_creates_a_grid_each_time() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (control, me, _) = begin(None, 7).await;
+        assert_eq!(me, MemberId { node: NodeId(1), incarnation: 1 });
+        ids.push(control.decided().grid().unwrap().id());
+    }
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_refused_command_changes_nothing() {
+    let (control, ..) = begin(None, 7).await;
+    control.propose(create("a")).await.unwrap();
+    let before = control.decided();
+    let refused = control.propose(create("a")).await.unwrap_err();
+    let expected = Refusal::MapExists { name: name("a") };
+    assert!(matches!(&refused, NotDecided::Refused(GroupRefusal::Catalog(refusal)) if *refusal == expected));
+    assert!(control.decided().is_same(&before));
+}
+
+#[tokio::test]
+async fn an_answer_waits_until_the_node_has_followed() {
+    let (control, _) = start(None, founding(7)).await.unwrap();
+    let mut proposed = std::pin::pin!(control.propose(create("a")));
+    let mut decided = control.watch();
+    let is_there = |decided: &Decided| decided.state.catalog().map("a").is_some();
+    let version = tokio::select! {
+        proposed = &mut proposed => panic!("{proposed:?}"),
+        version = decided.wait_for(is_there) => version.unwrap().version,
+    };
+    assert!(futures_util::FutureExt::now_or_never(&mut proposed).is_none());
+    control.followed(version);
+    proposed.await.unwrap();
+}
+
+#[tokio::test]
+async fn many_proposals_at_a_time_are_all_decided() {
+    let (control, ..) = begin(None, 7).await;
+    let propose = |number: u64| {
+        let control = Arc::clone(&control);
+        tokio::spawn(async move { control.propose(create(&format!("m{number}"))).await })
+    };
+    let proposals: Vec<_> = (0..200).map(propose).collect();
+    for proposal in proposals {
+        proposal.await.unwrap().unwrap();
+    }
+    assert_eq!(map_names(&control).len(), 200);
+}
+
+#[tokio::test]
+async fn a_description_that_is_too_long_founds_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = DataDirectory::open(root.path()).unwrap();
+    let description = NodeDescription { host: "h".repeat(10_000), ..description() };
+    let error = start(Some(&directory), Founding { description, ..founding(7) }).await.unwrap_err();
+    assert!(matches!(error, VoterError::Founding(_)), "{error}");
+    assert!(directory.is_new());
 }

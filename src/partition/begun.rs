@@ -144,7 +144,6 @@ mod tests {
 
     use super::*;
     use crate::functions::{Catalog, FunctionMetrics};
-    use crate::partition::Memory;
 
     fn id(sequence: u64) -> RequestId {
         let client = ClientId { issued: GridTime(1), random: 7 };
@@ -156,8 +155,7 @@ mod tests {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let others = 1..=u16::try_from(threads).unwrap();
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
-        let partitions = Partitions::alone(*others.end() + 1, &catalog, Arc::new(Memory::new(1 << 30)), 7);
-        let partitions = &partitions.unwrap();
+        let partitions = &Partitions::alone(*others.end() + 1, &catalog);
         let gone =
             |sequence| partitions.refuse(Some(id(sequence)), Failure::MapNotFound { name: "m".to_owned() });
         let outcome = |refused: Failure| refused.facts().outcome;

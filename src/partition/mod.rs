@@ -21,6 +21,8 @@ pub(crate) use gate::Gate;
 pub(crate) use memory::{Memory, Moment};
 pub(crate) use message::{Action, Message, Placed, Resolved, Source, Step, StepKind, View};
 pub(crate) use partitions::Partitions;
+#[cfg(test)]
+pub(crate) use partitions::tests;
 pub(crate) use positions::Waiter;
 pub(crate) use shard::Shard;
 pub(crate) use short::{OwnedResult, run_short};

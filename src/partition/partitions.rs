@@ -1,13 +1,13 @@
 //! [`Partitions`]: strands, the pool, and how work gets to them.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
+use wattle_core::control::grid::{self, ClassOptions, CopyDuty};
+use wattle_core::ids::{MapId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
 use wattle_core::replication::{Assignment, ReplicatedPartition};
@@ -22,7 +22,8 @@ use super::slow::{OwnedResults, SlowPart};
 use super::ticket::{NoReply, ticket};
 use crate::functions::{Catalog, GuestThread, RunBy};
 use crate::grid_clock::GridClock;
-use crate::replication::{Nobody, Replication, Table};
+use crate::maps::Map;
+use crate::replication::{Replication, Table};
 
 /// What a thread that runs guests keeps for itself.
 #[derive(Debug)]
@@ -53,20 +54,19 @@ pub(crate) struct Partitions {
     pool: ComputePool<Shard, Worker>,
 }
 
-/// Of the only replication class.
-const MIN_IN_SYNC: usize = 1;
-
 /// A piece of work that was done, and what its answer waits for; or why it was not.
 type Served<T> = Result<(T, Option<Gate>), NoReply>;
 
 impl Partitions {
-    /// `count` empty partitions that nobody has decided about yet, and a pool with a thread for each core. The seed must be random.
-    pub(super) fn new(
-        count: u16,
+    /// Empty partitions of a class that nobody has decided about yet, and a pool with a thread for each core. The seed must be random.
+    pub(crate) fn new(
+        class: &ClassOptions,
         catalog: Arc<Catalog>,
         (memory, replication): (Arc<Memory>, Arc<Replication>),
         seed: u64,
     ) -> io::Result<Self> {
+        let count = class.partitions;
+        let min_in_sync = usize::from(class.min_in_sync);
         let clock = GridClock::start();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let of_pool = Arc::clone(&catalog);
@@ -81,38 +81,47 @@ impl Partitions {
             let seed = seed ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93);
             let partition = Partition::new(id, count, seed, start);
             let me = of_node.replication.me();
-            let copy = ReplicatedPartition::new(me, MIN_IN_SYNC, Assignment::default(), partition);
+            let copy = ReplicatedPartition::new(me, min_in_sync, Assignment::default(), partition);
             pool.strand(Shard::new(copy, of_node.clone()), Bounds { keyed: bound, slow: bound })
         };
         let strands = (0..count).map(strand).collect();
         Ok(Self { strands, of_node, catalog, pool })
     }
 
-    /// Of a node that is a grid by itself.
-    pub(crate) fn alone(
-        count: u16,
-        catalog: &Arc<Catalog>,
-        memory: Arc<Memory>,
-        seed: u64,
-    ) -> io::Result<Self> {
-        let me = MemberId { node: NodeId(1), incarnation: 1 };
-        let replication = Arc::new(Replication::new(me, Box::new(Nobody)));
-        let partitions = Self::new(count, Arc::clone(catalog), (memory, replication), seed)?;
-        partitions.begin_alone();
-        Ok(partitions)
+    /// Does what is decided about partitions, of which this node has followed `before`.
+    pub(crate) fn follow(&self, before: Option<&grid::Grid>, grid: &grid::Grid) {
+        let replication = &self.of_node.replication;
+        let epochs = grid.rows().map(|(partition, row)| (partition, row.assignment.epoch));
+        // First the table: what is granted from now on says so.
+        replication.follow(Table::new(grid.version(), epochs));
+        for (partition, duty) in grid.duties_of(replication.me(), before) {
+            let Some(strand) = self.strands.get(usize::from(partition.index)) else { continue };
+            match duty {
+                CopyDuty::Void(began) => strand.submit_urgent(move |shard| shard.void(began), drop),
+                CopyDuty::Assign(row) => {
+                    let assignment = row.assignment.clone();
+                    strand.submit_urgent(move |shard| shard.assign(assignment), drop);
+                }
+                CopyDuty::Release => {}
+            }
+        }
     }
 
-    /// All partitions are this node's.
-    fn begin_alone(&self) {
-        let me = self.of_node.replication.me();
-        let epoch = Epoch::default().next();
-        let id = |index| PartitionId { class: ReplicationClass(0), index };
-        self.of_node.replication.follow(Table::new(1, (0..self.count()).map(|index| (id(index), epoch))));
+    /// A map has other options.
+    pub(crate) fn update_map(&self, map: &Arc<Map>) {
         for strand in self.strands() {
-            let all = BTreeSet::from([me]);
-            let assignment =
-                Assignment { version: 1, epoch, primary: Some(me), in_sync: all.clone(), wanted: all };
-            strand.submit_urgent(move |shard| shard.assign(assignment), drop);
+            let map = Arc::clone(map);
+            let update =
+                move |shard: &mut Shard| shard.maintain(|partition| partition.update_map(&map.descriptor));
+            strand.submit_urgent(update, drop);
+        }
+    }
+
+    /// A map is gone.
+    pub(crate) fn drop_map(&self, map: MapId) {
+        for strand in self.strands() {
+            let forget = move |shard: &mut Shard| shard.maintain(|partition| partition.drop_map(map));
+            strand.submit_urgent(forget, drop);
         }
     }
 
@@ -289,5 +298,52 @@ impl Partitions {
         let (reply, gate) = ticket.reply(receiver).await??;
         self.pass(index, gate).await?;
         Ok(reply)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use wattle_core::control::grid::{
+        Formats, Grid, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Reconciler, Role,
+    };
+    use wattle_core::membership::Presence;
+    use wattle_core::name::Name;
+
+    use super::*;
+    use crate::replication::Nobody;
+
+    pub(crate) fn description() -> NodeDescription {
+        NodeDescription {
+            peer_address: String::new(),
+            client_address: "127.0.0.1:7117".to_owned(),
+            zone: None,
+            host: "here".to_owned(),
+            version: "0.1.0".to_owned(),
+            formats: Formats { oldest: 1, newest: 1 },
+            role: Role::Data,
+        }
+    }
+
+    impl Partitions {
+        /// Of a grid of one node.
+        pub(crate) fn alone(count: u16, catalog: &Arc<Catalog>) -> Self {
+            let (id, nonce) = (GridId([1; 16]), JoinNonce([1; 16]));
+            let founder = Joining { grid: id, nonce, known: None, description: description() };
+            let (name, on_full_loss) = (Name::new("alone").unwrap(), OnFullLoss::StartEmpty);
+            let new = NewGrid { name, format: 1, partitions: count, on_full_loss, founder };
+            let (mut grid, me) = Grid::new(&new).unwrap();
+            let presence = BTreeMap::from([(me, Presence::Alive)]);
+            let mut reconciler = Reconciler::default();
+            while let Some(command) = reconciler.next(&grid, &presence) {
+                grid.apply(&command).unwrap();
+            }
+            let replication = Arc::new(Replication::new(me, Box::new(Nobody)));
+            let (memory, class) = (Arc::new(Memory::new(1 << 30)), ClassOptions::standard(count));
+            let partitions = Self::new(&class, Arc::clone(catalog), (memory, replication), 7).unwrap();
+            partitions.follow(None, &grid);
+            partitions
+        }
     }
 }

@@ -186,6 +186,17 @@ impl Shard {
         self.step(|copy, now, deeds| copy.assign(now, assignment, &granted, deeds));
     }
 
+    /// The partition began empty in a reign: a copy that has only seen earlier ones is worth nothing.
+    pub(crate) fn void(&mut self, began: Epoch) {
+        if self.copy.epoch() >= began {
+            return;
+        }
+        self.waiting.depose();
+        self.taking_turns.clear();
+        self.wake_at = None;
+        self.step(|copy, _, _| copy.forget());
+    }
+
     /// Another copy says something.
     #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
     pub(crate) fn receive(&mut self, from: MemberId, message: PartitionMessage) {

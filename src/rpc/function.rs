@@ -178,7 +178,8 @@ fn add_version(
     let uploaded_ms = u64::try_from(uploaded_ms).unwrap_or(u64::MAX);
     let version = Box::new(version_of(uploaded, &module, Wanted { export, options, uploaded_ms })?);
     // The module is held until a function refers to it: so it cannot be removed as unused before.
-    let applied = grid.propose_blocking(Command::AddVersion { name, version, promote });
+    let command = Command::AddVersion { name, version, promote };
+    let applied = tokio::runtime::Handle::current().block_on(grid.propose(command));
     drop(module);
     applied
 }

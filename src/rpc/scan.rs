@@ -242,7 +242,7 @@ mod tests {
     /// Who repeats the call finds no map of that name, and is told that nothing was done.
     #[tokio::test]
     async fn a_clear_that_has_not_begun_does_not_begin_when_its_map_was_deleted() {
-        let (grid, name) = (grid(), Name::new("m").unwrap());
+        let (grid, name) = (grid().await, Name::new("m").unwrap());
         let create = Command::CreateMap { name: name.clone(), options: MapOptions::default() };
         grid.propose(create).await.unwrap();
         let map = grid.map("m").unwrap();

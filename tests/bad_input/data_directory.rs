@@ -46,12 +46,12 @@ async fn a_data_directory_of_a_newer_version_is_left_as_it_is() {
     let defined = maps.create("json", &MapOptions::new().content_type(ContentType::Json)).await.unwrap();
     scene.upload("count", &Guest::counter()).await.unwrap();
     scene.stop().await;
-    let journal = fs::read(root.path().join("control.redb")).unwrap();
+    let log = fs::read(root.path().join("control.redb")).unwrap();
     fs::write(root.path().join("FORMAT"), "2\n").unwrap();
     let message = refusal_at(root.path()).await;
     assert!(message.contains("has format 2, this version reads up to 1: use a newer version"), "{message}");
     assert_eq!(fs::read(root.path().join("FORMAT")).unwrap(), b"2\n");
-    assert_eq!(fs::read(root.path().join("control.redb")).unwrap(), journal);
+    assert_eq!(fs::read(root.path().join("control.redb")).unwrap(), log);
     fs::write(root.path().join("FORMAT"), "1\n").unwrap();
     let scene = Scene::on(TestNode::with_data(root.path())).await;
     assert_eq!(scene.client.maps().describe("json").await.unwrap().0, defined);
@@ -72,31 +72,30 @@ async fn a_data_directory_in_use_is_refused_and_its_node_goes_on() {
 }
 
 #[tokio::test]
-async fn a_data_directory_without_its_journal_is_refused_until_that_is_back_or_given_up() {
+async fn a_data_directory_without_its_control_log_is_refused_until_that_is_back_or_given_up() {
     let root = tempfile::tempdir().unwrap();
     let scene = Scene::on(TestNode::with_data(root.path())).await;
     let maps = scene.client.maps();
     let defined = maps.create("json", &MapOptions::new().content_type(ContentType::Json)).await.unwrap();
     scene.upload("count", &Guest::counter()).await.unwrap();
     scene.stop().await;
-    let (journal, elsewhere) = (root.path().join("control.redb"), root.path().join("moved"));
+    let (log, elsewhere) = (root.path().join("control.redb"), root.path().join("moved"));
     let modules = || fs::read_dir(root.path().join("modules")).unwrap().count();
-    fs::rename(&journal, &elsewhere).unwrap();
+    fs::rename(&log, &elsewhere).unwrap();
     let message = refusal_at(root.path()).await;
     let format = root.path().join("FORMAT");
-    for part in
-        [journal.display().to_string(), "put it back".to_owned(), format!("remove {}", format.display())]
+    for part in [log.display().to_string(), "put it back".to_owned(), format!("remove {}", format.display())]
     {
         assert!(message.contains(&part), "{message:?} lacks {part:?}");
     }
-    assert_eq!((journal.exists(), modules()), (false, 1), "nothing is made or removed");
-    fs::rename(&elsewhere, &journal).unwrap();
+    assert_eq!((log.exists(), modules()), (false, 1), "nothing is made or removed");
+    fs::rename(&elsewhere, &log).unwrap();
     let scene = Scene::on(TestNode::with_data(root.path())).await;
     assert_eq!(scene.client.maps().describe("json").await.unwrap().0, defined);
     assert_eq!(scene.map.invoke("count", "new", "").await.unwrap().response, 1_u64.to_le_bytes()[..]);
     scene.stop().await;
     // Given up, as the message says.
-    fs::remove_file(&journal).unwrap();
+    fs::remove_file(&log).unwrap();
     fs::remove_file(&format).unwrap();
     let scene = Scene::on(TestNode::with_data(root.path())).await;
     let missing = scene.client.maps().describe("json").await;

@@ -37,11 +37,11 @@ async fn a_full_disk_refuses_definitions_and_nothing_else() {
     refused(upload(&client, "large", &large).await, &unwritable("the module cannot be stored"));
     node.limit_files(Some(0));
     // Whether it is on the disk in part cannot be seen now; if it is, it is taken back later.
-    let in_doubt = Refusal { outcome: Some(Outcome::InDoubt), ..unwritable("cannot write to the journal") };
+    let in_doubt = Refusal { outcome: Some(Outcome::InDoubt), ..unwritable("the control log") };
     refused(maps.create("new", &MapOptions::new()).await, &in_doubt);
-    refused(client.raw_map("new").put(KEY, VALUE).await, &unwritable("cannot write to the journal"));
-    refused(maps.delete(MAP).await, &unwritable("cannot write to the journal"));
-    refused(functions.delete("count").await, &unwritable("cannot write to the journal"));
+    refused(client.raw_map("new").put(KEY, VALUE).await, &unwritable("the control log"));
+    refused(maps.delete(MAP).await, &unwritable("the control log"));
+    refused(functions.delete("count").await, &unwritable("the control log"));
     assert_eq!((maps.list().await.unwrap(), functions.list().await.unwrap()), (defined, uploaded));
     refused(maps.describe("new").await, &missing("MAP_NOT_FOUND"));
     refused(functions.describe("large").await, &missing("FUNCTION_NOT_FOUND"));

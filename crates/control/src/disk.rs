@@ -12,7 +12,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
-use wattle_core::limits::JOURNAL_CACHE_BYTES;
+use wattle_core::limits::CONTROL_LOG_CACHE_BYTES;
 
 use crate::identity::{GroupId, Identity, VoterId};
 use crate::raft::{Entry, LogId, SnapshotMeta, Vote};
@@ -355,7 +355,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Vec<u8> {
 /// The file is checked whenever it is opened: it is small, and redb may panic on a damaged one that it trusts.
 pub(crate) fn builder() -> Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(JOURNAL_CACHE_BYTES).set_check_integrity_on_open(true);
+    builder.set_cache_size(CONTROL_LOG_CACHE_BYTES).set_check_integrity_on_open(true);
     builder
 }
 

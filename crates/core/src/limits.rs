@@ -37,12 +37,6 @@ pub const FUNCTIONS: usize = 4096;
 pub const FUNCTION_VERSIONS: usize = 32;
 /// Uploads that wait for the compiler, or are worked on.
 pub const UPLOADS: usize = 32;
-/// Control commands that wait on a thread until they are decided.
-pub const PROPOSALS: usize = 4;
-/// Control commands that the journal keeps before it takes a snapshot of the state instead.
-pub const JOURNAL_COMMANDS: u64 = 256;
-/// Pages of the journal that are held in memory, in bytes.
-pub const JOURNAL_CACHE_BYTES: usize = 4 * MIB;
 
 /// Proposals to the control group that wait at its leader until they are decided.
 pub const CONTROL_PROPOSALS: usize = 1024;
@@ -50,6 +44,8 @@ pub const CONTROL_PROPOSALS: usize = 1024;
 pub const CONTROL_BATCH: usize = 256;
 /// Commands that share an entry of the control log, in bytes; a larger one has an entry of its own.
 pub const CONTROL_BATCH_BYTES: usize = MIB;
+/// Pages of the control log that are held in memory, in bytes.
+pub const CONTROL_LOG_CACHE_BYTES: usize = 4 * MIB;
 /// A control command, in bytes.
 pub const CONTROL_COMMAND_BYTES: usize = 4 * MIB;
 /// Decisions that the control group remembers, so that a proposal that is repeated is not decided again.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use wattle_core::control::grid::ClassOptions;
 use wattle_core::ids::{ClientId, GridTime, MapId, NodeId, PartitionId, ReplicationClass};
 use wattle_core::limits::{LEASE_HELD, REPLICATION_BYTES, SCAN_ENTRIES};
 use wattle_core::map::{MapDescriptor, MapOptions};
@@ -64,7 +65,7 @@ impl Pair {
             let way = Way { me, network: Arc::clone(&network) };
             let replication = Arc::new(Replication::new(me, Box::new(way)));
             let memory = Arc::new(Memory::new(1 << 30));
-            Arc::new(Partitions::new(1, catalog, (memory, replication), 7).unwrap())
+            Arc::new(Partitions::new(&ClassOptions::standard(1), catalog, (memory, replication), 7).unwrap())
         };
         let nodes = MEMBERS.map(node);
         let (name, options) = (Name::new("m").unwrap(), MapOptions::default());
@@ -344,6 +345,26 @@ async fn a_ticker_repeats_what_was_lost() {
     assert_eq!((wake(LocalTime(local.0 - 1)), wake(local)), (0, 1));
     pair.deliver();
     put.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_of_a_partition_that_began_empty_since_is_forgotten() {
+    let pair = Pair::new();
+    pair.put(1, b"nobody").await.unwrap_err();
+    let mut put = Box::pin(pair.put(0, b"value"));
+    assert!(put.as_mut().now_or_never().is_none(), "the backup has it not yet");
+    let (node, reign) = (&pair.nodes[0], pair.assignment.epoch);
+    let void = |began| node.strand(0).submit_urgent(move |shard| shard.void(began), drop);
+    let held = node.memory().held();
+    assert!(held > 0);
+    void(reign);
+    assert_eq!(node.memory().held(), held, "what has seen that reign is of it");
+    void(reign.next());
+    assert_eq!(node.memory().held(), 0);
+    assert!(matches!(put.await, Err(NoReply::Deposed)));
+    assert_eq!(node.look(0, Partition::entries).await.unwrap(), 0);
+    let refused = pair.put(0, b"again").await;
+    assert!(matches!(refused, Err(NoReply::Unavailable(Unavailable::NotPrimary))), "{refused:?}");
 }
 
 /// So many increments of as many keys: more than go into a turn.

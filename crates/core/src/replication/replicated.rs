@@ -73,6 +73,13 @@ impl ReplicatedPartition {
         &self.partition
     }
 
+    /// Forgets everything, as a process that begins does. What was here counts for nobody.
+    pub fn forget(&mut self) {
+        let (me, min_in_sync) = (self.replica.me, self.replica.min_in_sync);
+        let empty = self.partition.emptied(self.partition.position());
+        *self = Self::new(me, min_in_sync, Assignment::default(), empty);
+    }
+
     /// Who holds the partition, as far as is known here.
     #[must_use]
     pub fn assignment(&self) -> &Assignment {
