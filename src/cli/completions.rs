@@ -1,11 +1,9 @@
 //! `wattle completions SHELL`.
 
-use std::io;
-
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, output};
 
 #[derive(Debug, Args)]
 #[command(
@@ -18,7 +16,9 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "wattle", &mut io::stdout());
-        Ok(())
+        // Not straight to the standard output: the generator panics where it cannot write.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "wattle", &mut script);
+        Ok(output::bytes(&script)?)
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use wattle::node::NodeError;
 use wattle_client::Error;
 
+use super::output::{self, Unwritten};
 use super::remote::At;
 
 /// Ends every command's `--help`.
@@ -56,9 +57,25 @@ pub(super) struct EntriesFailed {
     pub(super) processed: u64,
 }
 
+/// A call on entries went on after its answers could not be printed any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{}; the call went on to its end: {ended}", with_cause(.error))]
+pub(super) struct Unprinted {
+    pub(super) error: io::Error,
+    pub(super) ended: String,
+}
+
+/// Of one whose cause is left out of what it says itself.
+fn with_cause(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.source()) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 /// Prints the error, what to do about it, and answers the exit code.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
-    if is_broken_pipe(error) {
+    if was_closed(error) {
         return ExitCode::SUCCESS;
     }
     eprintln!("error: {error:#}");
@@ -69,8 +86,8 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Whoever read the output has seen enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+fn was_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(output::was_closed)
 }
 
 fn code(error: &anyhow::Error) -> Code {
@@ -106,18 +123,29 @@ fn client_code(error: &Error) -> Code {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
+    let unwritten = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<Unwritten>());
+    if error.downcast_ref().is_some_and(unwritten) {
+        return Some("what the command was to change, it has changed: only its answer is missing".to_owned());
+    }
     if let Some(NodeError::Listen { .. }) = error.downcast_ref() {
         return Some(
             "is a node running there already? --listen and --http-listen name other addresses".to_owned(),
         );
     }
-    let hint = match error.downcast_ref::<Error>()? {
-        Error::Unavailable(failure) if failure.reason().is_none() => {
-            let at = error.downcast_ref::<At>().map_or("there", |at| at.endpoint.as_str());
-            return Some(format!(
-                "is a node running at {at}? `wattle serve` starts one; --endpoint or WATTLE_ENDPOINT names another"
-            ));
-        }
+    let failed: &Error = error.downcast_ref()?;
+    if let Error::Unavailable(failure) = failed
+        && failure.reason().is_none()
+    {
+        let at = error.downcast_ref::<At>().map_or("there", |at| at.endpoint.as_str());
+        return Some(format!(
+            "is a node running at {at}? `wattle serve` starts one; --endpoint or WATTLE_ENDPOINT names another"
+        ));
+    }
+    client_hint(failed)
+}
+
+fn client_hint(error: &Error) -> Option<String> {
+    let hint = match error {
         Error::MapNotFound(_) => "`wattle map list` shows the maps there are",
         Error::FunctionNotFound(_) => {
             "`wattle function list` shows the functions there are; `wattle function upload` adds one"
@@ -164,7 +192,7 @@ mod tests {
     #[test]
     fn a_reader_that_went_away_is_no_error() {
         let gone = io::Error::from(io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(&anyhow::Error::from(gone).context("printing")));
-        assert!(!is_broken_pipe(&anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound))));
+        assert!(was_closed(&anyhow::Error::from(gone).context("printing")));
+        assert!(!was_closed(&anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound))));
     }
 }

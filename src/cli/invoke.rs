@@ -1,6 +1,6 @@
 //! `wattle invoke`.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use wattle_client::{Client, ContentType, EntryAnswer, InvokeStream, InvokeSummary, RawMap, Responses};
 
-use super::exit::EntriesFailed;
+use super::exit::{EntriesFailed, Unprinted};
 use super::map::content_type;
 use super::progress::Progress;
 use super::remote::{Format, Remote};
@@ -52,26 +52,34 @@ struct Target {
 
 impl Invoke {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        self.remote.block_on(self.invoke())
+        self.remote.block_on(self.invoke(&self.remote))
     }
 
-    async fn invoke(&self) -> anyhow::Result<()> {
-        let client = self.remote.connect().await?;
+    async fn invoke(&self, remote: &Remote) -> anyhow::Result<()> {
+        let client = remote.connect().await?;
         let map = client.raw_map(&self.map);
         let argument = self.argument(&client).await?;
         if let Some(key) = &self.target.key {
-            return self.on_key(&map, key, argument).await;
+            return self.on_key(remote.output, &map, key, argument).await;
         }
-        let Some(file) = &self.target.keys else {
-            let responses = if self.responses { Responses::Collect } else { Responses::Discard };
-            let parts = map.invoke_all(&self.function, argument, responses).await?;
-            return self.follow(parts).await;
+        let parts = match &self.target.keys {
+            None => {
+                let responses = if self.responses { Responses::Collect } else { Responses::Discard };
+                map.invoke_all(&self.function, argument, responses).await?
+            }
+            Some(file) => {
+                let keys = keys_of(file)?;
+                if keys.is_empty() {
+                    bail!("{} has no keys", file.display());
+                }
+                map.invoke_keys(&self.function, keys, argument).await?
+            }
         };
-        let keys = keys_of(file)?;
-        if keys.is_empty() {
-            bail!("{} has no keys", file.display());
-        }
-        self.follow(map.invoke_keys(&self.function, keys, argument).await?).await
+        self.follow(
+            Answers { format: remote.output, most: self.most_told(remote.output), told: 0, unwritten: None },
+            parts,
+        )
+        .await
     }
 
     /// Only MessagePack needs to know the map.
@@ -87,10 +95,10 @@ impl Invoke {
         }
     }
 
-    async fn on_key(&self, map: &RawMap, key: &str, argument: Vec<u8>) -> anyhow::Result<()> {
+    async fn on_key(&self, format: Format, map: &RawMap, key: &str, argument: Vec<u8>) -> anyhow::Result<()> {
         let invoked = map.invoke(&self.function, key.to_owned(), argument).await?;
         let response = shown::response_as_json(&invoked.response);
-        match self.remote.output {
+        match format {
             Format::Json => {
                 output::json(&json!({ "key": key, "response": response, "module": invoked.module }))?
             }
@@ -100,73 +108,116 @@ impl Invoke {
         Ok(())
     }
 
-    async fn follow(&self, mut parts: InvokeStream) -> anyhow::Result<()> {
+    /// To the call's end, also when nobody takes the answers any more: entries are being changed.
+    async fn follow(&self, mut answers: Answers, mut parts: InvokeStream) -> anyhow::Result<()> {
         let mut progress = None;
         let (mut summary, mut resumed) = (InvokeSummary::default(), false);
-        let mut told = 0;
         while let Some(mut part) = parts.next().await? {
             resumed |= part.resumed;
-            let partitions = u64::from(part.partitions);
-            let progress = progress.get_or_insert_with(|| Progress::begin(Some(partitions), "entries"));
+            let partitions = Some(u64::from(part.partitions));
+            let progress = progress.get_or_insert_with(|| answers.progress(partitions));
             let entries = std::mem::take(&mut part.entries);
             summary.add(part);
             progress.advance(u64::from(summary.complete), summary.processed);
-            for entry in entries {
-                told += 1;
-                if told <= self.most_told() {
-                    self.print(&entry)?;
-                }
-            }
+            entries.iter().for_each(|entry| answers.add(entry, progress));
         }
-        if let Some(progress) = progress {
-            progress.end();
-        }
-        if told > self.most_told() {
-            output::line(&format!("… and {} more", told - self.most_told()))?;
-        }
-        self.print_summary(&summary)?;
+        drop(progress);
+        answers.end(&summary);
         if resumed && self.responses {
             eprintln!(
                 "the connection broke and the call went on: the responses of some entries may be missing"
             );
         }
-        judge(&summary)
+        answers.judge(&summary)
     }
 
     /// Of all entries only those that failed are told, unless responses are asked for.
-    fn most_told(&self) -> u64 {
+    fn most_told(&self, format: Format) -> u64 {
         let only_failures = self.target.all && !self.responses;
-        if only_failures && self.remote.output == Format::Table { FAILURES_SHOWN } else { u64::MAX }
+        if only_failures && format == Format::Table { FAILURES_SHOWN } else { u64::MAX }
+    }
+}
+
+/// What is printed of a call, until that fails.
+#[derive(Debug)]
+struct Answers {
+    format: Format,
+    most: u64,
+    told: u64,
+    unwritten: Option<io::Error>,
+}
+
+impl Answers {
+    fn progress(&self, partitions: Option<u64>) -> Progress {
+        if self.most == FAILURES_SHOWN {
+            Progress::begin(partitions, "entries")
+        } else {
+            Progress::begin_among_lines(partitions, "entries")
+        }
     }
 
-    fn print(&self, entry: &EntryAnswer) -> std::io::Result<()> {
-        let key = shown::as_json(ContentType::Text, &entry.key);
-        let (response, error) = match &entry.response {
-            Ok(response) => (shown::response_as_json(response), None),
-            Err(error) => (Value::Null, Some(error.to_string())),
+    fn add(&mut self, entry: &EntryAnswer, progress: &Progress) {
+        self.told += 1;
+        if self.told <= self.most {
+            self.print(|format| progress.above(|| print_entry(format, entry)));
+        }
+    }
+
+    fn end(&mut self, summary: &InvokeSummary) {
+        if self.told > self.most {
+            let more = self.told - self.most;
+            self.print(|_| output::line(&format!("… and {more} more")));
+        }
+        self.print(|format| print_summary(format, summary));
+    }
+
+    fn print(&mut self, print: impl FnOnce(Format) -> io::Result<()>) {
+        if self.unwritten.is_none() {
+            self.unwritten = print(self.format).err();
+        }
+    }
+
+    /// How the call ended; a reader who has seen enough makes no difference.
+    fn judge(self, summary: &InvokeSummary) -> anyhow::Result<()> {
+        let judged = judge(summary);
+        let Some(error) = self.unwritten.filter(|error| !output::was_closed(error)) else {
+            return judged;
         };
-        match (self.remote.output, error) {
-            (Format::Json, Some(error)) => output::json(&json!({ "key": key, "error": error })),
-            (Format::Json, None) => output::json(&json!({ "key": key, "response": response })),
-            (Format::Table, Some(error)) => output::line(&format!("{}\terror: {error}", as_text(&key))),
-            (Format::Table, None) => output::line(&format!("{}\t{}", as_text(&key), as_text(&response))),
+        let unprinted = Unprinted { error, ended: counts(summary) };
+        match judged {
+            Ok(()) => Err(unprinted.into()),
+            Err(judged) => Err(judged.context(unprinted)),
         }
     }
+}
 
-    fn print_summary(&self, summary: &InvokeSummary) -> std::io::Result<()> {
-        match self.remote.output {
-            Format::Json => {
-                let error = |(partition, error): &(u32, wattle_client::Error)| json!({ "partition": partition, "error": error.to_string() });
-                output::json(&json!({
-                    "processed": summary.processed,
-                    "failed": summary.failed,
-                    "partitions": summary.partitions,
-                    "complete": summary.complete,
-                    "errors": summary.errors.iter().map(error).collect::<Vec<_>>(),
-                }))
-            }
-            Format::Table => output::line(&counts(summary)),
+fn print_entry(format: Format, entry: &EntryAnswer) -> io::Result<()> {
+    let key = shown::as_json(ContentType::Text, &entry.key);
+    let (response, error) = match &entry.response {
+        Ok(response) => (shown::response_as_json(response), None),
+        Err(error) => (Value::Null, Some(error.to_string())),
+    };
+    match (format, error) {
+        (Format::Json, Some(error)) => output::json(&json!({ "key": key, "error": error })),
+        (Format::Json, None) => output::json(&json!({ "key": key, "response": response })),
+        (Format::Table, Some(error)) => output::line(&format!("{}\terror: {error}", as_text(&key))),
+        (Format::Table, None) => output::line(&format!("{}\t{}", as_text(&key), as_text(&response))),
+    }
+}
+
+fn print_summary(format: Format, summary: &InvokeSummary) -> io::Result<()> {
+    match format {
+        Format::Json => {
+            let error = |(partition, error): &(u32, wattle_client::Error)| json!({ "partition": partition, "error": error.to_string() });
+            output::json(&json!({
+                "processed": summary.processed,
+                "failed": summary.failed,
+                "partitions": summary.partitions,
+                "complete": summary.complete,
+                "errors": summary.errors.iter().map(error).collect::<Vec<_>>(),
+            }))
         }
+        Format::Table => output::line(&counts(summary)),
     }
 }
 
@@ -189,7 +240,7 @@ fn as_text(value: &Value) -> String {
 fn keys_of(file: &Path) -> anyhow::Result<Vec<String>> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_string(&mut text)
+        io::stdin().lock().read_to_string(&mut text)
     } else {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
     };
@@ -229,6 +280,32 @@ mod tests {
     fn entries_that_failed_are_not_counted_as_processed() {
         assert_eq!(counts(&summary(0, 3)), "9 entries processed, 3 of 3 partitions complete");
         assert_eq!(counts(&summary(9, 3)), "0 entries processed, 9 failed, 3 of 3 partitions complete");
+    }
+
+    fn ended(unwritten: Option<io::ErrorKind>, summary: &InvokeSummary) -> anyhow::Result<()> {
+        let unwritten = unwritten.map(io::Error::from);
+        Answers { format: Format::Table, most: FAILURES_SHOWN, told: 0, unwritten }.judge(summary)
+    }
+
+    #[test]
+    fn a_closed_output_does_not_change_how_a_call_ended() {
+        let closed = Some(io::ErrorKind::BrokenPipe);
+        assert!(ended(closed, &summary(0, 3)).is_ok());
+        let failed = ended(closed, &summary(2, 3)).unwrap_err();
+        assert_eq!(failed.downcast_ref::<EntriesFailed>().map(|failed| failed.failed), Some(2));
+    }
+
+    #[test]
+    fn an_output_that_fails_is_told_with_what_became_of_the_entries() {
+        let full = Some(io::ErrorKind::StorageFull);
+        let unprinted = ended(full, &summary(0, 3)).unwrap_err();
+        assert_eq!(
+            format!("{unprinted:#}"),
+            "no storage space; the call went on to its end: 9 entries processed, 3 of 3 partitions complete"
+        );
+        let failed = ended(full, &summary(9, 3)).unwrap_err();
+        assert_eq!(failed.downcast_ref::<EntriesFailed>().map(|failed| failed.failed), Some(9));
+        assert!(format!("{failed:#}").contains("0 entries processed, 9 failed"), "{failed:#}");
     }
 
     #[test]

@@ -5,13 +5,33 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
+/// Of an [`io::Error`] that keeps its kind: it was the command's output that could not be written, nothing else.
+#[derive(Debug, thiserror::Error)]
+#[error("the output could not be written")]
+pub(super) struct Unwritten(#[source] io::Error);
+
+/// Whether the output went to nobody: a pipe whose reader has seen enough.
+pub(super) fn was_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
 /// Prints one JSON value on a line of its own.
 pub(super) fn json(value: &Value) -> io::Result<()> {
     line(&value.to_string())
 }
 
 pub(super) fn line(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
+    writeln!(io::stdout(), "{text}").map_err(unwritten)
+}
+
+/// Prints bytes as they are.
+pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(unwritten)
+}
+
+fn unwritten(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Unwritten(error))
 }
 
 /// Columns under their names. Without rows only the names.

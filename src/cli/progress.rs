@@ -1,6 +1,8 @@
 //! Progress on the standard error: a bar on a terminal, now and then a line otherwise, nothing for programs.
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,8 +22,17 @@ pub(super) struct Progress {
 impl Progress {
     /// Progress towards `length` units; without a length it only counts. `of` names what is counted besides.
     pub(super) fn begin(length: Option<u64>, of: &'static str) -> Self {
+        Self::with(io::stderr().is_terminal().then(|| draw(length)), length, of)
+    }
+
+    /// Of a command that prints lines meanwhile. A bar would stand among them, unless they go to a file: a pipe's
+    /// reader may print to the same terminal.
+    pub(super) fn begin_among_lines(length: Option<u64>, of: &'static str) -> Self {
+        if stdout_is_file() { Self::begin(length, of) } else { Self::with(None, length, of) }
+    }
+
+    fn with(bar: Option<ProgressBar>, length: Option<u64>, of: &'static str) -> Self {
         let now = Instant::now();
-        let bar = io::stderr().is_terminal().then(|| draw(length));
         Self { bar, of, length, started: now, line_due: now + LINE_INTERVAL }
     }
 
@@ -41,17 +52,20 @@ impl Progress {
     }
 
     /// Removes the bar, so that what is printed next stands alone.
-    pub(super) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    pub(super) fn end(self) {
+        drop(self);
     }
 
     /// A line above the bar.
     pub(super) fn note(&self, text: &str) {
+        self.above(|| eprintln!("{text}"));
+    }
+
+    /// What is printed stands above the bar.
+    pub(super) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
@@ -66,6 +80,20 @@ impl Progress {
             Some(_) | None => String::new(),
         }
     }
+}
+
+/// However a command ends, its bar goes.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn stdout_is_file() -> bool {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    stdout.and_then(|stdout| File::from(stdout).metadata()).is_ok_and(|metadata| metadata.is_file())
 }
 
 fn draw(length: Option<u64>) -> ProgressBar {

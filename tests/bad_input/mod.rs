@@ -15,6 +15,7 @@ mod import;
 mod lists;
 mod maps;
 mod modules;
+mod output;
 mod resources;
 
 use std::fmt::Debug;

@@ -1,6 +1,6 @@
 //! `wattle map get|put|remove`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Get {
             return Err(NoEntry { map: self.name.clone(), key: self.key.clone() }.into());
         };
         if self.raw {
-            return Ok(io::stdout().write_all(&found.value)?);
+            return Ok(output::bytes(&found.value)?);
         }
         let content_type = content_type(&client, &self.name).await?;
         match remote.output {

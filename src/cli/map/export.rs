@@ -47,20 +47,29 @@ impl Export {
         let client = remote.connect().await?;
         let content_type = content_type(&client, &self.name).await?;
         let map = client.raw_map(&self.name);
-        let cannot_write = || format!("{} cannot be written", self.file.display());
+        let cannot_write = || match self.file.to_str() {
+            Some("-") => "the output could not be written".to_owned(),
+            Some(_) | None => format!("{} cannot be written", self.file.display()),
+        };
         let mut rows = Rows::new(self.format(), create(&self.file).with_context(cannot_write)?);
-        let mut progress = Progress::begin(Some(map.size().await?).filter(|size| *size > 0), "entries");
+        let length = Some(map.size().await?).filter(|size| *size > 0);
+        let to_stdout = self.file == Path::new("-");
+        let mut progress = if to_stdout {
+            Progress::begin_among_lines(length, "entries")
+        } else {
+            Progress::begin(length, "entries")
+        };
         let mut scan = map.scan(ScanOptions::new().prefix(self.prefix.clone()));
         let mut written = 0;
         while let Some(entry) = scan.next().await? {
             let key = shown::as_json(ContentType::Text, &entry.key);
-            rows.write(&key, shown::as_json(content_type, &entry.value))?;
+            rows.write(&key, shown::as_json(content_type, &entry.value)).with_context(cannot_write)?;
             written += 1;
             progress.advance(written, written);
         }
         rows.finish().with_context(cannot_write)?;
         progress.end();
-        if self.file == Path::new("-") {
+        if to_stdout {
             return Ok(());
         }
         match remote.output {
@@ -152,7 +161,8 @@ impl<W: Write> Rows<W> {
                 let object = object.into_iter().collect::<BTreeMap<_, _>>();
                 if columns.is_empty() {
                     columns.extend(object.keys().cloned());
-                    writer.write_record(std::iter::once("key").chain(columns.iter().map(String::as_str)))?;
+                    let names = std::iter::once("key").chain(columns.iter().map(String::as_str));
+                    writer.write_record(names).map_err(unpacked)?;
                 }
                 if let Some(more) = object.keys().find(|name| !columns.contains(name)) {
                     bail!(
@@ -160,9 +170,17 @@ impl<W: Write> Rows<W> {
                     )
                 }
                 let cells = columns.iter().map(|column| object.get(column).map_or_else(String::new, cell));
-                Ok(writer.write_record(std::iter::once(cell(key)).chain(cells))?)
+                Ok(writer.write_record(std::iter::once(cell(key)).chain(cells)).map_err(unpacked)?)
             }
         }
+    }
+}
+
+/// The sink's own error, which tells whether anybody reads on.
+fn unpacked(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        kind => io::Error::other(format!("{kind:?}")),
     }
 }
 
