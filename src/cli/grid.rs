@@ -12,8 +12,6 @@ use super::remote::{Format, Remote};
 
 #[derive(Debug, Args)]
 pub(super) struct GridCommand {
-    #[command(flatten)]
-    remote: Remote,
     #[command(subcommand)]
     action: GridAction,
 }
@@ -25,38 +23,29 @@ enum GridAction {
 }
 
 impl GridCommand {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(super) fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         match self.action {
-            GridAction::Status => self.remote.block_on(self.status()),
+            GridAction::Status => remote.block_on(status(remote)),
         }
     }
+}
 
-    async fn status(&self) -> anyhow::Result<()> {
-        let status = self.remote.connect().await?.status().await?;
-        match self.remote.output {
-            Format::Json => {
-                let members = status.members.iter().map(member_as_json).collect::<Vec<_>>();
-                let (version, partitions) = (status.version, status.partitions);
-                output::json(&json!({ "version": version, "partitions": partitions, "members": members }))?;
-            }
-            Format::Table => {
-                let columns = [
-                    "member",
-                    "address",
-                    "ready",
-                    "uptime",
-                    "maps",
-                    "functions",
-                    "entries",
-                    "memory",
-                    "limit",
-                ];
-                output::table(&columns, status.members.iter().map(member_as_row))?;
-                output::line(&format!("\nwattle {}, {} partitions", status.version, status.partitions))?;
-            }
+async fn status(remote: &Remote) -> anyhow::Result<()> {
+    let status = remote.connect().await?.status().await?;
+    match remote.output {
+        Format::Json => {
+            let members = status.members.iter().map(member_as_json).collect::<Vec<_>>();
+            let (version, partitions) = (status.version, status.partitions);
+            output::json(&json!({ "version": version, "partitions": partitions, "members": members }))?;
         }
-        Ok(())
+        Format::Table => {
+            let columns =
+                ["member", "address", "ready", "uptime", "maps", "functions", "entries", "memory", "limit"];
+            output::table(&columns, status.members.iter().map(member_as_row))?;
+            output::line(&format!("\nwattle {}, {} partitions", status.version, status.partitions))?;
+        }
     }
+    Ok(())
 }
 
 fn uptime(member: &api::Member) -> Duration {

@@ -19,8 +19,6 @@ const FAILURES_SHOWN: u64 = 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Invoke {
-    #[command(flatten)]
-    remote: Remote,
     /// Its name in the grid
     function: String,
     /// The map whose entries it gets
@@ -51,8 +49,8 @@ struct Target {
 }
 
 impl Invoke {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
-        self.remote.block_on(self.invoke(&self.remote))
+    pub(super) fn run(&self, remote: &Remote) -> anyhow::Result<()> {
+        remote.block_on(self.invoke(remote))
     }
 
     async fn invoke(&self, remote: &Remote) -> anyhow::Result<()> {

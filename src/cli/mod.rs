@@ -16,14 +16,20 @@ mod serve;
 mod shown;
 mod template;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use remote::Remote;
 
 /// A compute grid: partitioned maps in memory, and WebAssembly functions that run next to the data.
 #[derive(Debug, Parser)]
 #[command(name = "wattle", version, after_help = exit::HELP, subcommand_required = true)]
 struct Cli {
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     command: Command,
 }
@@ -31,6 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
+    #[command(args = Remote::hidden())]
     Serve(serve::Serve),
     /// Work with maps and their entries
     Map(map::MapCommand),
@@ -43,22 +50,23 @@ enum Command {
     /// Put load on a grid and measure it
     Bench(bench::Bench),
     /// Print the completions of a shell
+    #[command(args = Remote::hidden())]
     Completions(completions::Completions),
     /// Compile a module from the standard input: a node's own child
-    #[command(name = compile_module::NAME, hide = true)]
+    #[command(name = compile_module::NAME, hide = true, args = Remote::hidden())]
     CompileModule,
 }
 
 /// Runs what the command line asks for.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
+    let Cli { remote, command } = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let done = match command {
         Command::Serve(serve) => serve.run(),
-        Command::Map(map) => map.run(),
-        Command::Function(function) => function.run(),
-        Command::Invoke(invoke) => invoke.run(),
-        Command::Grid(grid) => grid.run(),
-        Command::Bench(bench) => bench.run(),
+        Command::Map(map) => map.run(&remote),
+        Command::Function(function) => function.run(&remote),
+        Command::Invoke(invoke) => invoke.run(&remote),
+        Command::Grid(grid) => grid.run(&remote),
+        Command::Bench(bench) => bench.run(&remote),
         Command::Completions(completions) => completions.run(),
         Command::CompileModule => return compile_module::run(),
     };
@@ -68,11 +76,35 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(words)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let alone = match &cli.command {
+        Command::Serve(_) | Command::Completions(_) | Command::CompileModule => Remote::given(&matches),
+        Command::Map(_)
+        | Command::Function(_)
+        | Command::Invoke(_)
+        | Command::Grid(_)
+        | Command::Bench(_) => None,
+    };
+    match alone {
+        Some(option) => {
+            let name = matches.subcommand_name().unwrap_or_default();
+            let problem = format!("`{name}` talks to no grid, and takes no --{option}");
+            Err(command.error(ErrorKind::ArgumentConflict, problem))
+        }
+        None => Ok(cli),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    fn typed(line: &str) -> Result<Cli, clap::Error> {
+        parse(std::iter::once("wattle").chain(line.split_whitespace()).map(OsString::from))
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -103,8 +135,7 @@ mod tests {
             "compile-module",
         ];
         for line in lines {
-            let words = std::iter::once("wattle").chain(line.split(' '));
-            if let Err(error) = Cli::try_parse_from(words) {
+            if let Err(error) = typed(line) {
                 panic!("{line}: {error}");
             }
         }
@@ -118,10 +149,39 @@ mod tests {
             "invoke f --map m",
             "map import m f",
             "frobnicate",
+            "serve --endpoint http://127.0.0.1:1",
+            "--output json serve",
+            "completions bash --timeout 1s",
         ] {
-            let words = std::iter::once("wattle").chain(line.split_whitespace());
-            let error = Cli::try_parse_from(words).expect_err(line);
+            let error = typed(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn common_options_stand_before_and_behind_the_command() {
+        for line in [
+            "--endpoint http://127.0.0.1:1 --output json grid status",
+            "grid --endpoint http://127.0.0.1:1 status --output json",
+            "--endpoint http://127.0.0.1:2 grid status --endpoint http://127.0.0.1:1 --output json",
+        ] {
+            let remote = typed(line).expect(line).remote;
+            assert_eq!(
+                (remote.endpoint.as_str(), remote.output),
+                ("http://127.0.0.1:1", remote::Format::Json),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn help_lists_common_options_only_where_they_are_taken() {
+        let help = |line: &str| typed(&format!("{line} --help")).expect_err(line).to_string();
+        for line in ["", "map", "map put", "invoke", "grid status", "bench"] {
+            assert_eq!(help(line).matches("--endpoint <URL>").count(), 1, "{line}");
+        }
+        for line in ["serve", "completions"] {
+            assert!(!help(line).contains("--endpoint"), "{line}");
         }
     }
 }

@@ -4,13 +4,17 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, ValueEnum};
 use wattle_client::{Client, Error, Options};
 
 use super::quantity::duration;
 
 /// How long a command looks for a node before it says that there is none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// They may stand before the command, and anywhere behind it.
+const HEADING: &str = "Common options";
 
 #[derive(Debug, Args)]
 pub(super) struct Remote {
@@ -20,25 +24,32 @@ pub(super) struct Remote {
         env = "WATTLE_ENDPOINT",
         default_value = "http://127.0.0.1:7117",
         value_name = "URL",
-        global = true
+        global = true,
+        help_heading = HEADING
     )]
-    endpoint: String,
+    pub(super) endpoint: String,
 
-    /// How to print
-    #[arg(long, value_enum, default_value_t, global = true)]
+    /// How to print: a table for people, or JSON for programs, one value or one for each line
+    #[arg(long, value_enum, default_value_t, global = true, help_heading = HEADING)]
     pub(super) output: Format,
 
     /// How long a call may take
-    #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION", global = true)]
+    #[arg(
+        long,
+        value_parser = duration,
+        default_value = "30s",
+        value_name = "DURATION",
+        global = true,
+        help_heading = HEADING
+    )]
     timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
+    // Without words of their own, which would make every command's help long.
     #[default]
     Table,
-    /// For programs: one value, or one for each line
     Json,
 }
 
@@ -55,6 +66,18 @@ impl fmt::Display for At {
 }
 
 impl Remote {
+    /// The same options for a command that talks to no grid: its help leaves them out, and [`Remote::given`] tells of them.
+    pub(super) fn hidden() -> Vec<Arg> {
+        let listed = Self::augment_args(Command::new(""));
+        listed.get_arguments().map(|option| option.clone().global(false).hide(true)).collect()
+    }
+
+    /// One of the options that was typed.
+    pub(super) fn given(matches: &ArgMatches) -> Option<&'static str> {
+        let typed = |option: &&str| matches.value_source(option) == Some(ValueSource::CommandLine);
+        ["endpoint", "output", "timeout"].into_iter().find(typed)
+    }
+
     /// Runs a command on a runtime of one thread.
     pub(super) fn block_on<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

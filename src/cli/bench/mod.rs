@@ -25,8 +25,6 @@ The entries are written first, unless the map has them. invoke runs --function o
 map of its own. JSON output: per_second, p50_us, p99_us, p999_us, and client_cpu_us and
 server_cpu_us, which are CPU time for one operation.")]
 pub(super) struct Bench {
-    #[command(flatten)]
-    remote: Remote,
     /// What to do
     #[arg(value_enum)]
     operation: Kind,
@@ -68,13 +66,13 @@ enum Kind {
 }
 
 impl Bench {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
-        self.remote.block_on(self.bench())
+    pub(super) fn run(&self, remote: &Remote) -> anyhow::Result<()> {
+        remote.block_on(self.bench(remote))
     }
 
-    async fn bench(&self) -> anyhow::Result<()> {
+    async fn bench(&self, remote: &Remote) -> anyhow::Result<()> {
         let connections = self.connections as usize;
-        let client = self.remote.connect_with(|options| options.connections(connections)).await?;
+        let client = remote.connect_with(|options| options.connections(connections)).await?;
         let operations = self.operations();
         prepare(&client, &operations, self.operation).await?;
         let server =
@@ -86,7 +84,7 @@ impl Bench {
             Some((pid, before)) => Some(cpu::of_process(pid)?.saturating_sub(before)),
             None => None,
         };
-        Ok(self.print(&measured, client_cpu, server_cpu)?)
+        Ok(print(remote.output, &measured, client_cpu, server_cpu)?)
     }
 
     fn operations(&self) -> Operations {
@@ -113,36 +111,38 @@ impl Bench {
         };
         load::pipelined(client, operations, shape, self.duration).await
     }
+}
 
-    fn print(&self, measured: &Measured, client: Duration, server: Option<Duration>) -> std::io::Result<()> {
-        let count = measured.operations.max(1) as f64;
-        let each = |cpu: Duration| (cpu.as_secs_f64() * 1e6 / count * 1000.0).round() / 1000.0;
-        let per_second = (measured.operations as f64 / measured.elapsed.as_secs_f64()).round();
-        let quantile = |quantile: f64| measured.latency.value_at_quantile(quantile);
-        match self.remote.output {
-            Format::Json => output::json(&json!({
-                "operations": measured.operations,
-                "seconds": measured.elapsed.as_secs_f64(),
-                "per_second": per_second,
-                "p50_us": quantile(0.5),
-                "p99_us": quantile(0.99),
-                "p999_us": quantile(0.999),
-                "client_cpu_us": each(client),
-                "server_cpu_us": server.map(each),
-            })),
-            Format::Table => output::facts([
-                ("operations", measured.operations.to_string()),
-                ("per second", per_second.to_string()),
-                ("p50", format!("{} µs", quantile(0.5))),
-                ("p99", format!("{} µs", quantile(0.99))),
-                ("p99.9", format!("{} µs", quantile(0.999))),
-                ("client CPU", format!("{} µs for each", each(client))),
-                (
-                    "server CPU",
-                    server.map_or("-".to_owned(), |server| format!("{} µs for each", each(server))),
-                ),
-            ]),
-        }
+fn print(
+    format: Format,
+    measured: &Measured,
+    client: Duration,
+    server: Option<Duration>,
+) -> std::io::Result<()> {
+    let count = measured.operations.max(1) as f64;
+    let each = |cpu: Duration| (cpu.as_secs_f64() * 1e6 / count * 1000.0).round() / 1000.0;
+    let per_second = (measured.operations as f64 / measured.elapsed.as_secs_f64()).round();
+    let quantile = |quantile: f64| measured.latency.value_at_quantile(quantile);
+    match format {
+        Format::Json => output::json(&json!({
+            "operations": measured.operations,
+            "seconds": measured.elapsed.as_secs_f64(),
+            "per_second": per_second,
+            "p50_us": quantile(0.5),
+            "p99_us": quantile(0.99),
+            "p999_us": quantile(0.999),
+            "client_cpu_us": each(client),
+            "server_cpu_us": server.map(each),
+        })),
+        Format::Table => output::facts([
+            ("operations", measured.operations.to_string()),
+            ("per second", per_second.to_string()),
+            ("p50", format!("{} µs", quantile(0.5))),
+            ("p99", format!("{} µs", quantile(0.99))),
+            ("p99.9", format!("{} µs", quantile(0.999))),
+            ("client CPU", format!("{} µs for each", each(client))),
+            ("server CPU", server.map_or("-".to_owned(), |server| format!("{} µs for each", each(server)))),
+        ]),
     }
 }
 

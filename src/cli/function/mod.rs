@@ -11,8 +11,6 @@ use super::remote::Remote;
 
 #[derive(Debug, Args)]
 pub(super) struct FunctionCommand {
-    #[command(flatten)]
-    remote: Remote,
     #[command(subcommand)]
     action: FunctionAction,
 }
@@ -36,10 +34,9 @@ enum FunctionAction {
 }
 
 impl FunctionCommand {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
-        let remote = &self.remote;
+    pub(super) fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         match &self.action {
-            FunctionAction::New(new) => new.run(),
+            FunctionAction::New(new) => new.run(remote),
             FunctionAction::Upload(upload) => remote.block_on(upload.run(remote)),
             FunctionAction::List(list) => remote.block_on(list.run(remote)),
             FunctionAction::Describe(describe) => remote.block_on(describe.run(remote)),

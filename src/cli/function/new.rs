@@ -1,10 +1,13 @@
 //! `wattle function new`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
 use crate::cli::output;
+use crate::cli::remote::{Format, Remote};
 use crate::cli::template::write_new_function;
 
 #[derive(Debug, Args)]
@@ -17,10 +20,21 @@ pub(super) struct New {
 }
 
 impl New {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(super) fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(&self.name));
         write_new_function(&folder, &self.name)?;
         let module = format!("target/wasm32-unknown-unknown/release/{}.wasm", self.name.replace('-', "_"));
+        match remote.output {
+            Format::Json => {
+                let folder = folder.display().to_string();
+                output::json(&json!({ "name": self.name, "folder": folder, "module": module }))?;
+            }
+            Format::Table => self.print_steps(&folder, &module)?,
+        }
+        Ok(())
+    }
+
+    fn print_steps(&self, folder: &Path, module: &str) -> io::Result<()> {
         output::line(&format!("wrote {}; now:\n", folder.display()))?;
         output::line(&format!("  cd {}", folder.display()))?;
         output::line("  cargo test")?;
@@ -28,10 +42,6 @@ impl New {
         output::line("  cargo build --release --target wasm32-unknown-unknown")?;
         output::line(&format!("  wattle function upload {} {module}", self.name))?;
         output::line("  wattle map create pages --content-type json")?;
-        output::line(&format!(
-            "  wattle invoke {} --map pages --key home --argument '\"alice\"'",
-            self.name
-        ))?;
-        Ok(())
+        output::line(&format!("  wattle invoke {} --map pages --key home --argument '\"alice\"'", self.name))
     }
 }

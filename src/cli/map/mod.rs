@@ -16,8 +16,6 @@ use super::remote::Remote;
 
 #[derive(Debug, Args)]
 pub(super) struct MapCommand {
-    #[command(flatten)]
-    remote: Remote,
     #[command(subcommand)]
     action: MapAction,
 }
@@ -55,8 +53,7 @@ enum MapAction {
 }
 
 impl MapCommand {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
-        let remote = &self.remote;
+    pub(super) fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         match &self.action {
             MapAction::Create(create) => remote.block_on(create.run(remote)),
             MapAction::Update(update) => remote.block_on(update.run(remote)),
