@@ -33,8 +33,10 @@ enum Code {
     InDoubt = 7,
 }
 
-/// What the guest SDK fails with when it cannot read an entry's value, or the argument.
-const UNREADABLE: [u32; 2] = [0xffff_0001, 0xffff_0002];
+/// What the guest SDK fails with when it cannot read an entry's value.
+const UNREADABLE_VALUE: u32 = 0xffff_0001;
+/// What the guest SDK fails with when it cannot read the argument.
+const UNREADABLE_ARGUMENT: u32 = 0xffff_0002;
 
 /// The arguments parse, but they make no sense together or with what they name.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +152,9 @@ fn client_hint(error: &Error) -> Option<String> {
         Error::FunctionNotFound(_) => {
             "`wattle function list` shows the functions there are; `wattle function upload` adds one"
         }
-        Error::MapExists(_) => "`wattle map update` changes what can change about a map that exists",
+        Error::MapExists(_) => {
+            "`wattle map update` changes --ttl, --max-idle, --max-bytes and --eviction; the content type is for life"
+        }
         Error::VersionMismatch { current: Some(current), .. } => {
             return Some(format!("the entry has version {current}: read it again, then decide"));
         }
@@ -158,15 +162,20 @@ fn client_hint(error: &Error) -> Option<String> {
             "somebody else was faster: read the entry again, then decide"
         }
         Error::AlreadyExists(_) => "leave out --if-absent to overwrite it",
-        Error::FunctionFailed { code: Some(code), .. } if UNREADABLE.contains(code) => {
-            "where JSON is expected, text is typed with its quotes, as in '\"alice\"'"
+        Error::FunctionFailed { code: Some(UNREADABLE_VALUE), .. } => {
+            "the entry is not what this function keeps: is it the right map?"
         }
-        Error::FunctionSuspended(_) => {
-            "it was stopped too often: `wattle function upload` a better module, or `wattle function promote` to lift it"
+        Error::FunctionFailed { code: Some(UNREADABLE_ARGUMENT), .. } => {
+            "where JSON is expected, text is typed with its quotes, as in '\"alice\"'"
         }
         Error::Full(_) => "remove entries, delete a map, give it an --eviction, or raise the limit",
         Error::Refused(failure) if failure.reason() == Some("FUNCTION_STAGED") => {
             "it was only uploaded: `wattle function promote` activates it"
+        }
+        Error::Refused(failure)
+            if matches!(failure.reason(), Some("EXPORT_REQUIRED" | "EXPORT_NOT_FOUND")) =>
+        {
+            "--export NAME says which of them the function is to be"
         }
         Error::InDoubt(_) => "it may have taken effect: read before you repeat it",
         _ => return None,

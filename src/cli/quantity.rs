@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(super) enum QuantityError {
     #[error("expected a number and a unit, such as {example}")]
     NotANumber { example: &'static str },
+    #[error("say a unit, as in {example}")]
+    NoUnit { example: String },
     #[error("unknown unit {unit:?}: use one of {known}")]
     UnknownUnit { unit: String, known: &'static str },
     #[error("too large")]
@@ -21,6 +23,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, QuantityError> {
         "m" | "min" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
+        "" => return Err(QuantityError::NoUnit { example: format!("{number}s") }),
         unit => return Err(QuantityError::UnknownUnit { unit: unit.to_owned(), known: "ms, s, m, h, d" }),
     };
     number.checked_mul(milliseconds).map(Duration::from_millis).ok_or(QuantityError::TooLarge)
@@ -88,8 +91,8 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert_eq!(duration("2 d"), Ok(Duration::from_secs(172_800)));
-        let unknown = QuantityError::UnknownUnit { unit: String::new(), known: "ms, s, m, h, d" };
-        assert_eq!(duration("5"), Err(unknown));
+        assert_eq!(duration("5").unwrap_err().to_string(), "say a unit, as in 5s");
+        assert_eq!(duration("5y").unwrap_err().to_string(), "unknown unit \"y\": use one of ms, s, m, h, d");
         assert_eq!(duration("s"), Err(QuantityError::NotANumber { example: "30s or 5m" }));
         assert_eq!(duration("99999999999999999d"), Err(QuantityError::TooLarge));
     }

@@ -42,7 +42,9 @@ pub(crate) enum NotCallable {
     NotFound { name: String },
     #[error("function {name} has no active version: promote one")]
     Staged { name: String },
-    #[error("function {name} is suspended: {because}; promote or upload a version to lift this")]
+    #[error(
+        "function {name} is suspended: {because}; `wattle function promote {name}` lifts this, as does another module"
+    )]
     Suspended { name: String, because: String },
 }
 

@@ -4,7 +4,10 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use super::{KEY, MAP, Scene, complaint};
+use wattle_core::limits::BREAKER_STOPS;
+
+use super::{KEY, MAP, Scene, complaint, text};
+use crate::harness::examples::example;
 use crate::harness::guest::Guest;
 
 /// Refuses its entry with the guest SDK's code for an argument that cannot be read, and says `xxxx`.
@@ -45,10 +48,54 @@ async fn of_all_entries_that_failed_people_are_shown_ten() {
 #[tokio::test]
 async fn what_the_guest_sdk_could_not_read_comes_with_a_hint_and_no_number() {
     let scene = Scene::start().await;
-    scene.upload("refusing", &Guest::simple(UNREADABLE)).await.unwrap();
-    let output = scene.command(&["invoke", "refusing", "--map", MAP, "--key", KEY]).await;
-    let expected = "error: the function failed: xxxx
-hint: where JSON is expected, text is typed with its quotes, as in '\"alice\"'\n";
+    let value = UNREADABLE.replace("0xffff0002", "0xffff0001");
+    for (function, refusing, hint) in [
+        ("argument", UNREADABLE, "where JSON is expected, text is typed with its quotes, as in '\"alice\"'"),
+        ("value", &value, "the entry is not what this function keeps: is it the right map?"),
+    ] {
+        scene.upload(function, &Guest::simple(refusing)).await.unwrap();
+        let output = scene.command(&["invoke", function, "--map", MAP, "--key", KEY]).await;
+        let expected = format!("error: the function failed: xxxx\nhint: {hint}\n");
+        assert_eq!(complaint(&output), (Some(6), expected));
+    }
+    scene.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn a_map_that_is_there_comes_with_what_can_change_about_it() {
+    let scene = Scene::start().await;
+    let output = scene.command(&["map", "create", MAP, "--content-type", "json"]).await;
+    let expected = "error: there is a map before already
+hint: `wattle map update` changes --ttl, --max-idle, --max-bytes and --eviction; the content type is for life\n";
+    assert_eq!(complaint(&output), (Some(4), expected.to_owned()));
+    scene.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn a_module_of_several_functions_comes_with_the_flag_that_names_one() {
+    let scene = Scene::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("counter.wasm");
+    std::fs::write(&file, example("counter")).unwrap();
+    let upload = ["function", "upload", "f", text(&file)];
+    for arguments in [&upload[..], &[&upload[..], &["--export", "none"]].concat()] {
+        let (code, said) = complaint(&scene.command(arguments).await);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("\"add\"") && said.contains("hint: --export NAME says which"), "{said}");
+    }
+    scene.check_unharmed().await;
+}
+
+#[tokio::test]
+async fn a_suspension_is_told_once_with_what_lifts_it() {
+    let scene = Scene::start().await;
+    scene.upload("bad", &Guest::doing("(unreachable)")).await.unwrap();
+    for _ in 0..BREAKER_STOPS {
+        scene.map.invoke("bad", KEY, "").await.unwrap_err();
+    }
+    let output = scene.command(&["invoke", "bad", "--map", MAP, "--key", KEY]).await;
+    let expected = "error: function bad is suspended: it was stopped too often; \
+                    `wattle function promote bad` lifts this, as does another module\n";
     assert_eq!(complaint(&output), (Some(6), expected.to_owned()));
     scene.check_unharmed().await;
 }
