@@ -175,6 +175,10 @@ async fn a_function_stopped_five_times_in_ten_seconds_is_suspended_until_it_is_p
     .await;
     assert_eq!(function.suspended_because, "it was stopped too often");
     assert_eq!((statistics.stops, statistics.applied), (BREAKER_STOPS as u64, 0));
+    // The same again does not lift it, whoever uploads it.
+    assert_eq!(scene.upload("bad", &Guest::doing("(unreachable)")).await.unwrap(), 1);
+    let suspended = refusal(Code::FailedPrecondition, "FUNCTION_SUSPENDED", "`wattle function promote bad`");
+    scene.check_refused(scene.map.invoke("bad", KEY, "").await, suspended).await;
     assert_eq!(functions.promote("bad", 1).await.unwrap().state(), api::FunctionState::Active);
     scene.check_refused(scene.map.invoke("bad", KEY, "").await, stopped()).await;
     // A better module lifts it too, and brings the function to life.

@@ -42,7 +42,7 @@ pub enum Error {
     /// The function trapped or went past its budget or its memory: nothing changed.
     #[error("{0}")]
     FunctionStopped(Box<Failure>),
-    /// The function was stopped too often and is not run until a module is promoted or uploaded.
+    /// The function was stopped too often and is not run until a version is promoted or another one is uploaded.
     #[error("{0}")]
     FunctionSuspended(Box<Failure>),
     /// The node has more work than it takes, and had so until the call's timeout.

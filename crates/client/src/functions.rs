@@ -99,7 +99,7 @@ impl Functions {
         Self { caller }
     }
 
-    /// Uploads a module and points the name to it, unless it is only staged.
+    /// Uploads a module and points the name to it, unless it is only staged, or suspended and the same as before.
     ///
     /// # Errors
     /// [`Error::ModuleRefused`] says why the grid cannot run the bytes.

@@ -31,7 +31,7 @@ pub enum Command {
         name: Name,
     },
     /// Adds a version to a function, which is made if it is not there. A version of the same module, export and options is found
-    /// again instead.
+    /// again instead, and stays suspended if it is.
     AddVersion {
         /// The function.
         name: Name,

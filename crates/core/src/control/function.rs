@@ -108,6 +108,11 @@ impl Function {
         }
     }
 
+    /// Whether calls are refused because the active version misbehaved.
+    pub(super) fn is_suspended(&self) -> bool {
+        matches!(self.state, FunctionState::Suspended { .. })
+    }
+
     /// A version by its number.
     #[must_use]
     pub fn version(&self, number: u32) -> Option<&FunctionVersion> {

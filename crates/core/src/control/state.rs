@@ -139,6 +139,8 @@ impl ControlState {
         };
         let number = function.add(version);
         match promote {
+            // What misbehaved stays suspended when it is uploaded again, perhaps by a deployment that knows nothing of it.
+            Promote::AtOnce if function.is_suspended() && function.active() == Some(number) => {}
             Promote::AtOnce => function.promote(number),
             Promote::Later => {}
         }
@@ -317,6 +319,18 @@ pub(super) mod tests {
         assert_eq!(state.function("f").unwrap().state, suspended);
         state.apply(&Command::Promote { name: name("f"), version: None }).unwrap();
         assert_eq!(state.function("f").unwrap().state, FunctionState::Active(2), "lifted by hand");
+    }
+
+    #[test]
+    fn another_upload_lifts_a_suspension_and_the_same_one_does_not() {
+        let mut state = ControlState::default();
+        add(&mut state, 1, Promote::AtOnce);
+        state.apply(&Command::Suspend { name: name("f"), version: 1, because: "spins".into() }).unwrap();
+        assert_eq!(add(&mut state, 1, Promote::AtOnce), 1);
+        let suspended = FunctionState::Suspended { version: 1, because: "spins".into() };
+        assert_eq!(state.function("f").unwrap().state, suspended);
+        assert_eq!(add(&mut state, 2, Promote::AtOnce), 2);
+        assert_eq!(state.function("f").unwrap().state, FunctionState::Active(2));
     }
 
     #[test]
