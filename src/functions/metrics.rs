@@ -16,7 +16,7 @@ use super::catalog::Catalog;
 /// The metrics of all functions.
 #[derive(Debug, Clone)]
 pub(crate) struct FunctionMetrics {
-    calls: Family<ByFunction, Counter>,
+    batches: Family<ByFunction, Counter>,
     entries: Family<ByOutcome, Counter>,
     stops: Family<ByStop, Counter>,
     /// Of all kinds: not registered, for it is the sum of `stops`.
@@ -31,7 +31,7 @@ pub(crate) struct FunctionMetrics {
 #[derive(Debug)]
 pub(crate) struct Meters {
     /// Batches run.
-    pub(crate) calls: Counter,
+    pub(crate) batches: Counter,
     /// Entries whose effect was applied.
     pub(crate) applied: Counter,
     /// Entries that were left as they were because the function refused or was stopped.
@@ -47,7 +47,7 @@ pub(crate) struct Meters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Statistics {
     /// Batches run.
-    pub(crate) calls: u64,
+    pub(crate) batches: u64,
     /// Entries whose effect was applied.
     pub(crate) applied: u64,
     /// Entries that were left as they were because the function refused or was stopped.
@@ -127,7 +127,7 @@ impl FunctionMetrics {
     /// Adds the metrics to a registry whose prefix is the grid's.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            calls: Family::default(),
+            batches: Family::default(),
             entries: Family::default(),
             stops: Family::default(),
             all_stops: Family::default(),
@@ -136,12 +136,16 @@ impl FunctionMetrics {
             instances: Family::default(),
             memory: Family::default(),
         };
-        registry.register("function_calls", "Batches of entries given to a function", metrics.calls.clone());
+        registry.register(
+            "function_batches",
+            "Batches of entries given to a function",
+            metrics.batches.clone(),
+        );
         registry.register("function_entries", "Entries processed, by outcome", metrics.entries.clone());
-        registry.register("function_stops", "Calls that were stopped, by kind", metrics.stops.clone());
+        registry.register("function_stops", "Batches that were stopped, by kind", metrics.stops.clone());
         let help = "Time that a function took for a batch";
         registry.register_with_unit("function_execution", help, Unit::Seconds, metrics.execution.clone());
-        let help = "Calls by whether their instance was started for them (cold) or found (warm), and by the thread that ran them";
+        let help = "Batches by whether their instance was started for them (cold) or found (warm), and by the thread that ran them";
         registry.register("function_starts", help, metrics.starts.clone());
         let help = "Instances of a function's module that exist now";
         registry.register("function_instances", help, metrics.instances.clone());
@@ -159,7 +163,7 @@ impl FunctionMetrics {
             self.starts.get_or_create_owned(&ByStart { function: function.clone(), start, thread })
         };
         Meters {
-            calls: self.calls.get_or_create_owned(&by_function),
+            batches: self.batches.get_or_create_owned(&by_function),
             applied: self.entries.get_or_create_owned(&outcome("applied")),
             not_applied: self.entries.get_or_create_owned(&outcome("not_applied")),
             execution: self.execution.get_or_create_owned(&by_function),
@@ -190,7 +194,7 @@ impl FunctionMetrics {
 
 impl Meters {
     pub(crate) fn called(&self, start: Start, run_by: RunBy, took: Duration) {
-        self.calls.inc();
+        self.batches.inc();
         self.execution.observe(took.as_secs_f64());
         self.starts.of(start, run_by).inc();
     }
@@ -203,7 +207,7 @@ impl Meters {
 
     pub(super) fn statistics(&self, instances: u64) -> Statistics {
         Statistics {
-            calls: self.calls.get(),
+            batches: self.batches.get(),
             applied: self.applied.get(),
             not_applied: self.not_applied.get(),
             stops: self.all_stops.get(),
@@ -217,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_and_stops_appear_under_their_names() {
+    fn batches_and_stops_appear_under_their_names() {
         let mut registry = Registry::with_prefix("wattle");
         let metrics = FunctionMetrics::register(&mut registry);
         let meters = metrics.of(&Name::new("debit").unwrap());
@@ -228,7 +232,7 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            r#"wattle_function_calls_total{function="debit"} 2"#,
+            r#"wattle_function_batches_total{function="debit"} 2"#,
             r#"wattle_function_entries_total{function="debit",outcome="applied"} 256"#,
             r#"wattle_function_stops_total{function="debit",kind="no_instance"} 1"#,
             r#"wattle_function_starts_total{function="debit",start="cold",thread="compute"} 1"#,

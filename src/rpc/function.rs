@@ -124,7 +124,7 @@ impl FunctionService for Functions {
         let function = Some(self.describe(&name)?);
         let counted = self.grid.catalog.statistics(&name);
         let statistics = Some(v1::FunctionStatistics {
-            calls: counted.calls,
+            batches: counted.batches,
             applied: counted.applied,
             not_applied: counted.not_applied,
             stops: counted.stops,

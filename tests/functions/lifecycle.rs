@@ -110,7 +110,7 @@ async fn a_description_says_what_was_uploaded_and_what_ran() {
         drop(map.invoke("add", "k", argument).await);
     }
     let (_, statistics) = client.functions().describe("add").await.unwrap();
-    assert_eq!((statistics.calls, statistics.applied, statistics.not_applied), (3, 2, 1));
+    assert_eq!((statistics.batches, statistics.applied, statistics.not_applied), (3, 2, 1));
     assert_eq!((statistics.stops, statistics.instances > 0), (0, true));
 }
 

@@ -52,7 +52,7 @@ fn print_described(function: &api::Function, statistics: &api::FunctionStatistic
     if !function.suspended_because.is_empty() {
         facts.push(("because", function.suspended_because.clone()));
     }
-    facts.push(("calls", statistics.calls.to_string()));
+    facts.push(("batches", statistics.batches.to_string()));
     facts.push(("applied", statistics.applied.to_string()));
     facts.push(("not applied", statistics.not_applied.to_string()));
     facts.push(("stops", statistics.stops.to_string()));
@@ -127,7 +127,7 @@ fn version_as_json(version: &api::FunctionVersion) -> Value {
 
 fn statistics_as_json(statistics: &api::FunctionStatistics) -> Value {
     json!({
-        "calls": statistics.calls,
+        "batches": statistics.batches,
         "applied": statistics.applied,
         "not_applied": statistics.not_applied,
         "stops": statistics.stops,
