@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use crate::harness::TestNode;
 
@@ -10,6 +11,24 @@ const PACKAGES: [&str; 3] = ["grpcio", "grpcio-reflection", "googleapis-common-p
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs the client; `None` where Python's packages cannot be had.
+async fn run(arguments: Vec<String>) -> Option<Output> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let run = move || {
+        let python = PYTHON.get_or_init(python).as_ref()?;
+        let script = root().join("tests/reflection/generic.py");
+        Some(Command::new(python).arg(script).args(arguments).output().unwrap())
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// Says that a test was skipped. Not by a macro that prints: what those write is captured when a test passes.
+fn skip(name: &str) {
+    let name = format!("wattle::grid::reflection::{name}");
+    writeln!(std::io::stderr().lock(), "SKIPPED {name}: Python's grpcio packages cannot be installed")
+        .unwrap();
 }
 
 /// Python with the packages, in an environment of its own below `target/`; `None` where it cannot be had.
@@ -28,21 +47,39 @@ fn python() -> Option<PathBuf> {
     (installed && ready()).then_some(python)
 }
 
+/// The exit code, what was told, and what was complained of.
+fn said(output: &Output) -> (Option<i32>, &str, &str) {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
 #[tokio::test]
-async fn a_generic_client_can_use_the_node() {
-    let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else {
-        let name = "wattle::grid::reflection::a_generic_client_can_use_the_node";
-        // Not by a macro that prints: what those write is captured when a test passes.
-        writeln!(std::io::stderr().lock(), "SKIPPED {name}: Python's grpcio packages cannot be installed")
-            .unwrap();
-        return;
-    };
+async fn a_generic_client_can_use_a_node_that_has_entries_and_leaves_nothing_behind() {
     let node = TestNode::start();
+    let client = node.client().await;
+    client.raw_map("other").put("k", "v").await.unwrap();
     let address = node.endpoint().replace("http://", "");
-    let script = root().join("tests/reflection/generic.py");
-    let run = move || Command::new(python).arg(script).arg(address).output().unwrap();
-    let output = tokio::task::spawn_blocking(run).await.unwrap();
-    let (told, problem) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{problem}");
-    assert_eq!(told, "a generic client has used the node\n");
+    let Some(output) = run(vec![address.clone()]).await else {
+        return skip("a_generic_client_can_use_a_node_that_has_entries_and_leaves_nothing_behind");
+    };
+    assert_eq!(said(&output), (Some(0), "a generic client has used the node\n", ""));
+    // Something that it does not expect, when it has its map already.
+    client.raw_map("generic-client-unknown").put("k", "v").await.unwrap();
+    let output = run(vec![address.clone()]).await.unwrap();
+    assert_eq!(said(&output), (Some(1), "", "a get in an unknown map succeeded\n"));
+    let maps = client.maps().list().await.unwrap();
+    let names: Vec<_> = maps.iter().map(|map| map.name.as_str()).collect();
+    assert_eq!(names, ["generic-client-unknown", "other"]);
+    // A map that is not its own.
+    client.raw_map("generic-client").put("mine", "v").await.unwrap();
+    let output = run(vec![address.clone()]).await.unwrap();
+    let taken = format!("{address}: ALREADY_EXISTS: there is a map generic-client already\n");
+    assert_eq!(said(&output), (Some(1), "", taken.as_str()));
+    assert_eq!(client.raw_map("generic-client").get("mine").await.unwrap().unwrap().value, "v");
+}
+
+#[tokio::test]
+async fn a_generic_client_says_how_it_is_used() {
+    let Some(output) = run(vec![]).await else { return skip("a_generic_client_says_how_it_is_used") };
+    assert_eq!(said(&output), (Some(2), "", "usage: generic.py HOST:PORT\n"));
 }

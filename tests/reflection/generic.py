@@ -1,6 +1,6 @@
 """A gRPC client that knows nothing of Wattle: it asks a node what it serves and builds every message from what it learns.
 
-Usage: generic.py HOST:PORT. Ends with an error when an answer is not what it must be.
+It works in a map of its own, which it deletes in the end. Ends with an error when an answer is not what it must be.
 """
 
 import sys
@@ -10,6 +10,9 @@ from google.protobuf import descriptor_pool, message_factory
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+USAGE = "usage: generic.py HOST:PORT"
+MAP = "generic-client"
+MAPS = "wattle.v1.MapService"
 SERVICES = {
     "grpc.health.v1.Health",
     "wattle.v1.ComputeService",
@@ -71,31 +74,48 @@ def error_info(error):
     sys.exit(f"no ErrorInfo in {error}")
 
 
-def main(address):
-    node = Node(address)
-    missing = SERVICES - node.services()
-    expect(missing, set(), "services that reflection does not list")
-    maps = "wattle.v1.MapService"
-    put = node.call(maps, "Put", map="generic", key=b"k", value=b"from Python")
+def use(node):
+    """Writes, reads and counts in the map, and looks at the node."""
+    put = node.call(MAPS, "Put", map=MAP, key=b"k", value=b"from Python")
     expect(put.version > 0, True, "whether the first put has a version")
-    found = node.call(maps, "Get", map="generic", key=b"k")
+    found = node.call(MAPS, "Get", map=MAP, key=b"k")
     expect((found.value, found.version), (b"from Python", put.version), "the entry")
-    scanned = [entry.key for page in node.stream(maps, "Scan", map="generic") for entry in page.entries]
+    scanned = [entry.key for page in node.stream(MAPS, "Scan", map=MAP) for entry in page.entries]
     expect(scanned, [b"k"], "the keys of the map")
+    expect(node.call(MAPS, "DescribeMap", name=MAP).statistics.entries, 1, "the entries of the map")
     status = node.call("wattle.v1.GridService", "Status")
-    expect((len(status.members), status.members[0].entries), (1, 1), "the members and the entries of the first")
+    expect(len(status.members) > 0, True, "whether there are members")
     health = node.call("grpc.health.v1.Health", "Check")
     expect(health.status, 1, "the health (1 is SERVING)")
+    unknown = f"{MAP}-unknown"
     try:
-        node.call(maps, "Get", map="none", key=b"k")
+        node.call(MAPS, "Get", map=unknown, key=b"k")
         sys.exit("a get in an unknown map succeeded")
     except grpc.RpcError as error:
         expect(error.code(), grpc.StatusCode.NOT_FOUND, "the code")
         info = error_info(error)
-        expect((info.reason, info.domain, info.metadata["map"]), ("MAP_NOT_FOUND", "wattle.dev", "none"), "ErrorInfo")
+        expect((info.reason, info.domain, info.metadata["map"]), ("MAP_NOT_FOUND", "wattle.dev", unknown), "ErrorInfo")
         expect(info.metadata["outcome"], "NOT_APPLIED", "the outcome")
+
+
+def main(address):
+    node = Node(address)
+    missing = SERVICES - node.services()
+    expect(missing, set(), "services that reflection does not list")
+    # Refused if there is such a map: it is somebody else's, and stays as it is.
+    node.call(MAPS, "CreateMap", name=MAP)
+    try:
+        use(node)
+    finally:
+        node.call(MAPS, "DeleteMap", name=MAP)
     print("a generic client has used the node")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(USAGE, file=sys.stderr)
+        sys.exit(2)
+    try:
+        main(sys.argv[1])
+    except grpc.RpcError as error:
+        sys.exit(f"{sys.argv[1]}: {error.code().name}: {error.details()}")
