@@ -55,6 +55,7 @@ pub(crate) fn run_all(options: Options) -> Result<(), Failure> {
     println!("Wattle keeps maps of entries in memory, and runs functions that you upload right beside them.");
     let mut story = Story::begin();
     let binary = build(options, &mut story)?;
+    story.restart_clock();
     story.chapter(
         "Start a node",
         "One program is a complete grid by itself. This one has a temporary data directory.",

@@ -17,6 +17,11 @@ impl Story {
         Self { chapters: 0, start: Instant::now(), right: 0, wrong: 0 }
     }
 
+    /// What took time so far was a build, no demo.
+    pub(crate) fn restart_clock(&mut self) {
+        self.start = Instant::now();
+    }
+
     /// A heading, and under it what is about to happen and why.
     pub(crate) fn chapter(&mut self, title: &str, text: &str) {
         self.chapters += 1;
