@@ -125,6 +125,12 @@ pub const PEER_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const PEER_CALLS: usize = 64;
 /// A request or an answer between nodes, in bytes.
 pub const PEER_CALL_BYTES: usize = 8 * MIB;
+/// Nodes that are no members and are answered at the same time; the rest comes again.
+pub const STRANGERS: usize = 32;
+/// What one of them may say, in bytes: that it wants to join, and what it says about itself.
+pub const STRANGER_BYTES: usize = 16 * KIB;
+/// How long an answer to one of them may take: joining has to be decided.
+pub const STRANGER_TIME: Duration = Duration::from_secs(10);
 /// Changes of the control state in one answer to a node that follows it.
 pub const FOLLOW_CHANGES: usize = CONTROL_DECISIONS;
 /// How long a node that follows the control state is left without an answer when there is nothing new.
@@ -291,6 +297,9 @@ const _: () = {
     assert!(CHUNK_BYTES <= PEER_BATCH_BYTES && PEER_BATCH_BYTES <= PEER_QUEUE_BYTES);
     assert!(PEER_CALL_BYTES <= PEER_QUEUE_BYTES && PEER_HELLO_BYTES >= 4 * NAME_BYTES);
     assert!(CONTROL_MESSAGE_BYTES <= PEER_CALL_BYTES && CONTROL_PIECE_BYTES <= PEER_CALL_BYTES);
+    // As JSON a byte of a text may take six.
+    assert!(STRANGER_BYTES >= 5 * 6 * NODE_TEXT_BYTES + 4 * KIB, "whoever wants to join can say so");
+    assert!(NODES * (NODE_TEXT_BYTES + 64) <= PEER_CALL_BYTES, "all members fit an answer");
     assert!(PEER_RETRY_MIN.as_millis() <= PEER_RETRY_MAX.as_millis());
     assert!(PIECE_BYTES < CALL_BYTES && CALL_BYTES <= SHORT_BYTES);
     assert!(CONNECTIONS_MIN <= CONNECTIONS);

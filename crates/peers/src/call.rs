@@ -3,7 +3,7 @@
 //! What the group's members say to each other, proposals and what was decided are bytes here, in the group's own formats.
 
 use bytes::Bytes;
-use wattle_core::ids::{GridTime, NodeId};
+use wattle_core::ids::{GridTime, MemberId, NodeId};
 
 use crate::identity::Purpose;
 
@@ -11,6 +11,9 @@ use crate::identity::Purpose;
 const OVERHEAD: usize = 256;
 /// What each of many byte strings takes on the wire beside its bytes, at most.
 const CHANGE_OVERHEAD: usize = 8;
+
+/// What a member takes on the wire beside its address, at most.
+const PLACE_OVERHEAD: usize = 32;
 
 /// How far a copy of the control group's state is. A later generation is further, whatever the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -84,6 +87,43 @@ pub struct SnapshotPiece {
     pub content: Bytes,
 }
 
+/// A question to whoever is at an address: how are things?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Drawn by the asking process: among the addresses that it knows may be its own.
+    pub process: u128,
+    /// It wants to create the grid, and asks for the promise that no other one may.
+    pub founds: bool,
+}
+
+/// How things are where somebody is asked. Who that is and in which grid, the link says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Situation {
+    /// Drawn by the process that answers.
+    pub process: u128,
+    /// The process that may create the grid, as far as this one is concerned: it has promised so.
+    pub promised: Option<u128>,
+    /// Who leads the control group, as far as is known.
+    pub leader: Option<NodeId>,
+    /// Who votes in it and where, as far as is known; at most [`VOTERS`](wattle_core::limits::VOTERS), or twice as many while they
+    /// change.
+    pub voters: Vec<(MemberId, String)>,
+}
+
+/// What became of the wish to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The process is a member.
+    Admitted {
+        /// Which one.
+        member: MemberId,
+        /// All members and where they are, itself too.
+        members: Vec<(MemberId, String)>,
+    },
+    /// It is not, for this reason, in the control group's format.
+    Refused(Bytes),
+}
+
 /// Why a node does not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallRefusal {
@@ -102,6 +142,9 @@ pub enum CallRefusal {
         /// Its size.
         bytes: u64,
     },
+    /// It took too long. It may be done all the same.
+    #[error("the node has found no answer in time: ask again")]
+    Late,
     /// It does not know what it was asked: it is older than this node.
     #[error("the node does not know this kind of call: upgrade it")]
     Unknown,
@@ -122,6 +165,8 @@ pub(crate) enum Call {
     Heartbeat(Heartbeat),
     AskHeartbeat,
     Follow(Follow),
+    Ask(Ask),
+    Join(Bytes),
 }
 
 /// Whatever is answered, to the call of the same name.
@@ -132,6 +177,8 @@ pub(crate) enum Answer {
     Heartbeat(HeartbeatAnswer),
     AskHeartbeat(Heartbeat),
     Follow(Decided),
+    Ask(Situation),
+    Join(Admission),
     Refused(CallRefusal),
 }
 
@@ -140,15 +187,17 @@ impl Call {
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Heartbeat(_) | Self::AskHeartbeat => Purpose::Heartbeats,
-            Self::Control(_) | Self::Propose(_) | Self::Follow(_) => Purpose::Calls,
+            Self::Propose(_) | Self::Follow(_) => Purpose::Calls,
+            Self::Control(_) => Purpose::Control,
+            Self::Ask(_) | Self::Join(_) => Purpose::Stranger,
         }
     }
 
     /// Of what it carries, in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Control(bytes) | Self::Propose(bytes) => bytes.len(),
-            Self::Heartbeat(_) | Self::AskHeartbeat | Self::Follow(_) => 0,
+            Self::Control(bytes) | Self::Propose(bytes) | Self::Join(bytes) => bytes.len(),
+            Self::Heartbeat(_) | Self::AskHeartbeat | Self::Follow(_) | Self::Ask(_) => 0,
         }
     }
 
@@ -164,9 +213,14 @@ impl Answer {
         match self {
             Self::Control(bytes)
             | Self::Propose(bytes)
+            | Self::Join(Admission::Refused(bytes))
             | Self::Follow(Decided::Piece(SnapshotPiece { content: bytes, .. })) => bytes.len(),
             Self::Follow(Decided::Changes { changes, .. }) => {
                 changes.iter().map(|change| CHANGE_OVERHEAD + change.len()).sum()
+            }
+            Self::Ask(Situation { voters: places, .. })
+            | Self::Join(Admission::Admitted { members: places, .. }) => {
+                places.iter().map(|(_, address)| PLACE_OVERHEAD + address.len()).sum()
             }
             Self::Heartbeat(_) | Self::AskHeartbeat(_) | Self::Refused(_) => 0,
         }

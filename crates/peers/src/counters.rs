@@ -66,6 +66,8 @@ counters! {
     failed,
     /// Links that others have opened.
     admitted,
+    /// Questions of nodes that need not be members.
+    strangers,
     /// Links of others that were refused or ended here.
     denied,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wattle_core::ids::{MemberId, NodeId};
 
+use crate::identity::{Purpose, in_any_life};
 use crate::refusal::Refusal;
 
 /// Where members are.
@@ -24,9 +25,9 @@ impl Directory {
     }
 
     /// Where a member is, `HOST:PORT`.
-    pub(crate) fn address(&self, member: MemberId) -> Option<&str> {
-        let (incarnation, address) = self.0.get(&member.node)?;
-        (*incarnation == member.incarnation).then_some(address)
+    pub(crate) fn address(&self, member: MemberId, purpose: Purpose) -> Option<&str> {
+        self.check(member, purpose).ok()?;
+        self.0.get(&member.node).map(|(_, address)| &**address)
     }
 
     /// Who a node is.
@@ -34,12 +35,17 @@ impl Directory {
         self.0.get(&node).map(|(incarnation, _)| MemberId { node, incarnation: *incarnation })
     }
 
-    /// Whether this is a member.
-    pub(crate) fn check(&self, asked: MemberId) -> Result<(), Refusal> {
-        let incarnation = self.0.get(&asked.node).map(|(incarnation, _)| *incarnation);
-        if incarnation == Some(asked.incarnation) {
+    /// Whether this is a member, as links of this purpose name members.
+    pub(crate) fn check(&self, asked: MemberId, purpose: Purpose) -> Result<(), Refusal> {
+        let known = self.member(asked.node);
+        let named = match purpose {
+            Purpose::Replication | Purpose::Calls | Purpose::Heartbeats => known,
+            Purpose::Control => known.map(|known| in_any_life(known.node)),
+            Purpose::Stranger => None,
+        };
+        if named == Some(asked) {
             return Ok(());
         }
-        Err(Refusal::UnknownMember { asked, incarnation })
+        Err(Refusal::UnknownMember { asked, incarnation: known.map(|known| known.incarnation) })
     }
 }

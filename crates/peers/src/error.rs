@@ -4,7 +4,9 @@ use std::error::Error;
 use std::io;
 
 use wattle_core::ids::MemberId;
-use wattle_core::limits::{PEER_CALL_BYTES, PEER_MESSAGE_BYTES, PEER_QUEUE_BYTES, PEER_QUEUE_MESSAGES};
+use wattle_core::limits::{
+    PEER_CALL_BYTES, PEER_MESSAGE_BYTES, PEER_QUEUE_BYTES, PEER_QUEUE_MESSAGES, STRANGER_BYTES,
+};
 
 use crate::call::CallRefusal;
 use crate::identity::name;
@@ -77,6 +79,9 @@ impl From<tonic::Status> for LinkError {
 /// A message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
+    /// This node is no member yet.
+    #[error("this node is no member yet")]
+    NotYet,
     /// The directory does not have this member.
     #[error("node {} is no member", name(.to))]
     UnknownMember {
@@ -107,6 +112,26 @@ impl From<NotQueued> for SendError {
             NotQueued::Closed => Self::Down,
         }
     }
+}
+
+/// A question to an address was not answered as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There is no answer. The question may have been heard.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The other does not do it.
+    #[error(transparent)]
+    Refused(#[from] CallRefusal),
+    /// What came is the answer to another question.
+    #[error("the answer is to another kind of question")]
+    OtherKind,
+    /// Nothing so large is heard of a stranger.
+    #[error("{bytes} bytes are too many: at most {STRANGER_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
 }
 
 /// A call was not answered as it should be.

@@ -3,29 +3,41 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tonic::codegen::StdError;
-use wattle_core::limits::PEER_HELLO_BYTES;
+use wattle_core::limits::{PEER_HELLO_BYTES, STRANGER_BYTES};
 
 /// Opened once it is known who is there.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gate(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<AtomicUsize>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(PEER_HELLO_BYTES)))
+    }
+}
 
 impl Gate {
+    /// For a member.
     pub(crate) fn open(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.store(usize::MAX, Ordering::Release);
     }
 
-    fn is_open(&self) -> bool {
+    /// A little, for who has the secret and is no member.
+    pub(crate) fn open_to_stranger(&self) {
+        self.0.store(PEER_HELLO_BYTES + STRANGER_BYTES, Ordering::Release);
+    }
+
+    fn most(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// A body of which only the beginning is let through while the gate is closed.
+/// A body of which only the beginning is let through until the gate is open.
 #[derive(Debug)]
 pub(crate) struct GatedBody<B> {
     body: B,
@@ -41,8 +53,10 @@ impl<B> GatedBody<B> {
 
 /// More was said, or was about to be, than a stranger may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("who is not known yet may say {PEER_HELLO_BYTES} bytes")]
-pub(crate) struct TooMuch;
+#[error("who is not known yet may say {most} bytes")]
+pub(crate) struct TooMuch {
+    most: usize,
+}
 
 /// gRPC frames a message by a byte for its compression and four for its length.
 const HEADER_BYTES: usize = 5;
@@ -58,10 +72,10 @@ struct Beginning {
 }
 
 impl Beginning {
-    fn add(&mut self, mut data: &[u8]) -> Result<(), TooMuch> {
+    fn add(&mut self, mut data: &[u8], most: usize) -> Result<(), TooMuch> {
         self.bytes = self.bytes.saturating_add(data.len());
-        if self.bytes > PEER_HELLO_BYTES {
-            return Err(TooMuch);
+        if self.bytes > most {
+            return Err(TooMuch { most });
         }
         while let Some((first, rest)) = data.split_first() {
             if self.left > 0 {
@@ -78,8 +92,8 @@ impl Beginning {
                 self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
                 self.header_bytes = 0;
             }
-            if self.left > PEER_HELLO_BYTES {
-                return Err(TooMuch);
+            if self.left > most {
+                return Err(TooMuch { most });
             }
         }
         Ok(())
@@ -102,8 +116,9 @@ where
             return Poll::Ready(None);
         };
         let frame = frame.map_err(Into::into)?;
-        if let Some(data) = frame.data_ref().filter(|_| !this.gate.is_open()) {
-            this.beginning.add(data)?;
+        let most = this.gate.most();
+        if let Some(data) = frame.data_ref().filter(|_| most < usize::MAX) {
+            this.beginning.add(data, most)?;
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -130,24 +145,27 @@ mod tests {
 
     /// In one piece, and byte by byte.
     fn check(said: &[u8], expected: Result<(), TooMuch>) {
-        assert_eq!(Beginning::default().add(said), expected);
+        let most = Gate::default().most();
+        assert_eq!(Beginning::default().add(said, most), expected);
         let mut beginning = Beginning::default();
-        assert_eq!(said.chunks(1).try_for_each(|byte| beginning.add(byte)), expected);
+        assert_eq!(said.chunks(1).try_for_each(|byte| beginning.add(byte, most)), expected);
     }
+
+    const TOO_MUCH: TooMuch = TooMuch { most: PEER_HELLO_BYTES };
 
     #[test]
     fn a_stranger_may_say_so_much_and_no_more() {
         let most = PEER_HELLO_BYTES - HEADER_BYTES;
         check(&message(most as u32, most), Ok(()));
-        check(&message(most as u32 + 1, most + 1), Err(TooMuch));
+        check(&message(most as u32 + 1, most + 1), Err(TOO_MUCH));
     }
 
     #[test]
     fn a_stranger_may_not_name_a_large_message_either() {
         let first = message(3, 3);
         check(&first, Ok(()));
-        check(&message(u32::MAX, 0), Err(TooMuch));
+        check(&message(u32::MAX, 0), Err(TOO_MUCH));
         check(&[first.clone(), message(PEER_HELLO_BYTES as u32, 0)].concat(), Ok(()));
-        check(&[first, message(PEER_HELLO_BYTES as u32 + 1, 0)].concat(), Err(TooMuch));
+        check(&[first, message(PEER_HELLO_BYTES as u32 + 1, 0)].concat(), Err(TOO_MUCH));
     }
 }

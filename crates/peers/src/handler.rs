@@ -1,9 +1,9 @@
 //! [`Handler`]: what a node does about what its peers say.
 
 use bytes::Bytes;
-use wattle_core::ids::MemberId;
+use wattle_core::ids::{MemberId, NodeId};
 
-use crate::call::{CallRefusal, Decided, Follow, Heartbeat, HeartbeatAnswer};
+use crate::call::{Admission, Ask, CallRefusal, Decided, Follow, Heartbeat, HeartbeatAnswer, Situation};
 use crate::error::LinkError;
 use crate::identity::Purpose;
 use crate::message::PeerMessage;
@@ -69,7 +69,7 @@ pub trait Handler: Send + Sync + 'static {
     /// [`PEER_CALLS`](wattle_core::limits::PEER_CALLS) of its caller until it is there.
     fn control(
         &self,
-        from: MemberId,
+        from: NodeId,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, CallRefusal>> + Send;
 
@@ -96,6 +96,13 @@ pub trait Handler: Send + Sync + 'static {
         from: MemberId,
         follow: Follow,
     ) -> impl Future<Output = Result<Decided, CallRefusal>> + Send;
+
+    /// Says how things are to somebody who has the secret and need not be a member.
+    fn ask(&self, ask: Ask) -> impl Future<Output = Result<Situation, CallRefusal>> + Send;
+
+    /// Has the proposal of such a one decided, that it becomes a member, wherever the leader is. Is dropped after
+    /// [`STRANGER_TIME`](wattle_core::limits::STRANGER_TIME).
+    fn join(&self, proposal: Bytes) -> impl Future<Output = Result<Admission, CallRefusal>> + Send;
 
     /// Something has happened.
     fn notice(&self, event: Event);

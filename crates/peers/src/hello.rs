@@ -4,19 +4,24 @@
 //! proof is an HMAC-SHA256 over both nonces, both members, the grid, the purpose and the protocols that both speak, with the side
 //! in it, so that none can be played back to anybody. Who dials proves first: a port is easier to reach than an address to take over.
 //!
+//! A stranger, who need not be a member, is told who is there and says no name; the proofs are the same.
+//!
 //! What it does not do: nothing is encrypted, and what follows is not authenticated. Whoever can read the network reads everything;
 //! whoever can change what passes on it can speak in a link that is open, and can try weak secrets on what was overheard.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use wattle_core::ids::MemberId;
+use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::limits::NAME_BYTES;
 use wattle_proto::internal as wire;
 
 use crate::codec::{CodecError, decode_member, encode_member};
 use crate::directory::Directory;
-use crate::identity::{Grid, Identity, Purpose, Secret};
-use crate::refusal::{Refusal, Versions, decode_grid, decode_versions, encode_grid, encode_versions};
+use crate::identity::{Grid, Identity, NOBODY, Purpose, Secret, Standing};
+use crate::refusal::{
+    Refusal, Versions, decode_grid, decode_sought, decode_versions, encode_grid, encode_sought,
+    encode_versions,
+};
 
 /// The protocols that this node speaks.
 pub(crate) const SPOKEN: Versions = Versions { oldest: 1, newest: 1 };
@@ -40,7 +45,7 @@ pub(crate) enum Side {
     Answered = 2,
 }
 
-/// What both have said, as both have heard it.
+/// What both have said, as both have heard it. A stranger is [`NOBODY`], and no grid is 0.
 #[derive(Debug, Clone)]
 pub(crate) struct Transcript {
     pub(crate) purpose: Purpose,
@@ -88,13 +93,31 @@ impl Transcript {
 }
 
 /// What the one who dials says first.
-pub(crate) fn hello(own: &Identity, to: MemberId, purpose: Purpose, nonce: &Nonce) -> wire::Hello {
-    wire::Hello {
+pub(crate) fn hello(
+    own: &Identity,
+    to: MemberId,
+    purpose: Purpose,
+    nonce: &Nonce,
+) -> Result<wire::Hello, Refusal> {
+    let (grid, from) = taking_part(own, purpose)?;
+    Ok(wire::Hello {
         versions: Some(encode_versions(SPOKEN)),
-        grid: Some(encode_grid(&own.grid)),
-        from: Some(encode_member(own.member)),
+        grid: Some(encode_grid(grid)),
+        from: Some(encode_member(from)),
         to: Some(encode_member(to)),
         purpose: encode_purpose(purpose).into(),
+        nonce: nonce.to_vec().into(),
+    })
+}
+
+/// What the one who dials says first to whoever is there.
+pub(crate) fn stranger_hello(own: &Identity, nonce: &Nonce) -> wire::Hello {
+    wire::Hello {
+        versions: Some(encode_versions(SPOKEN)),
+        grid: Some(encode_sought(&own.standing.looks_for())),
+        from: None,
+        to: None,
+        purpose: encode_purpose(Purpose::Stranger).into(),
         nonce: nonce.to_vec().into(),
     }
 }
@@ -108,31 +131,32 @@ pub(crate) fn answer_hello(
 ) -> Result<(Transcript, wire::Challenge), Refusal> {
     // First of all, for what other versions say may mean something else.
     let versions = check_versions(hello.versions)?;
-    let grid = check_grid(&own.grid, hello.grid.as_ref())?;
-    let to = required(hello.to, "to")?;
-    if to != own.member {
-        return Err(Refusal::OtherMember { asked: to, here: own.member });
-    }
-    let from = required(hello.from, "from")?;
-    members.check(from)?;
-    let purpose = match hello.purpose() {
-        wire::Purpose::Replication => Purpose::Replication,
-        wire::Purpose::Calls => Purpose::Calls,
-        wire::Purpose::Heartbeats => Purpose::Heartbeats,
-        wire::Purpose::Unspecified => return Err(Refusal::UnknownPurpose { asked: hello.purpose }),
+    let purpose = decode_purpose(hello)?;
+    let theirs = check_nonce(&hello.nonce)?;
+    let (dialler, answerer) = match purpose {
+        Purpose::Stranger => {
+            check_sought(own, hello.grid.as_ref())?;
+            (NOBODY, own.standing.known_as())
+        }
+        Purpose::Replication | Purpose::Calls | Purpose::Heartbeats | Purpose::Control => {
+            let (here, member) = taking_part(own, purpose)?;
+            check_grid(here, hello.grid.as_ref())?;
+            let to = required(hello.to, "to")?;
+            if to != member {
+                return Err(Refusal::OtherMember { asked: to, here: member });
+            }
+            let from = required(hello.from, "from")?;
+            members.check(from, purpose)?;
+            (from, member)
+        }
     };
-    let transcript = Transcript {
-        purpose,
-        dialler: from,
-        answerer: to,
-        grid,
-        versions: [versions, SPOKEN],
-        nonces: [check_nonce(&hello.nonce)?, nonce],
-    };
+    let (grid, versions) = (own.standing.looks_for(), [versions, SPOKEN]);
+    let transcript =
+        Transcript { purpose, dialler, answerer, grid: grid.id, versions, nonces: [theirs, nonce] };
     let challenge = wire::Challenge {
         versions: Some(encode_versions(SPOKEN)),
-        grid: Some(encode_grid(&own.grid)),
-        member: Some(encode_member(own.member)),
+        grid: Some(encode_sought(&grid)),
+        member: Some(answerer).filter(|answerer| *answerer != NOBODY).map(encode_member),
         nonce: nonce.to_vec().into(),
     };
     Ok((transcript, challenge))
@@ -146,23 +170,54 @@ pub(crate) fn answer_challenge(
     challenge: &wire::Challenge,
 ) -> Result<Transcript, Refusal> {
     let versions = check_versions(challenge.versions)?;
-    let grid = check_grid(&own.grid, challenge.grid.as_ref())?;
+    let (here, dialler) = taking_part(own, purpose)?;
+    let grid = check_grid(here, challenge.grid.as_ref())?.id;
     let member = required(challenge.member, "member")?;
     if member != to {
         return Err(Refusal::OtherMember { asked: to, here: member });
     }
-    Ok(Transcript {
-        purpose,
-        dialler: own.member,
-        answerer: to,
-        grid,
+    let nonces = [nonce, check_nonce(&challenge.nonce)?];
+    Ok(Transcript { purpose, dialler, answerer: to, grid, versions: [SPOKEN, versions], nonces })
+}
+
+/// What the one who dials makes of the challenge of whoever is there, and who that is.
+pub(crate) fn answer_strange_challenge(
+    own: &Identity,
+    nonce: Nonce,
+    challenge: &wire::Challenge,
+) -> Result<(Transcript, Standing), Refusal> {
+    let versions = check_versions(challenge.versions)?;
+    let found = check_sought(own, challenge.grid.as_ref())?;
+    let answerer = challenge.member.map_or(NOBODY, decode_member);
+    let transcript = Transcript {
+        purpose: Purpose::Stranger,
+        dialler: NOBODY,
+        answerer,
+        grid: found.id,
         versions: [SPOKEN, versions],
         nonces: [nonce, check_nonce(&challenge.nonce)?],
-    })
+    };
+    let standing = match (found.id, answerer) {
+        (0, NOBODY) => Standing::Fresh { name: found.name },
+        (0, _) => return Err(missing("grid")),
+        (_, MemberId { node: NodeId(0), .. }) => return Err(missing("member")),
+        (_, MemberId { node, incarnation: 0 }) => Standing::Returning { grid: found, node },
+        (_, member) => Standing::Member { grid: found, member },
+    };
+    Ok((transcript, standing))
+}
+
+/// In which grid, and as whom, this node takes part in links of a purpose.
+fn taking_part(own: &Identity, purpose: Purpose) -> Result<(&Grid, MemberId), Refusal> {
+    own.standing.grid().zip(own.standing.speaks_as(purpose)).ok_or(Refusal::NotYet)
+}
+
+fn missing(field: &'static str) -> Refusal {
+    Refusal::malformed(&CodecError::Missing { field })
 }
 
 fn required(member: Option<wire::Member>, field: &'static str) -> Result<MemberId, Refusal> {
-    member.map(decode_member).ok_or_else(|| Refusal::malformed(&CodecError::Missing { field }))
+    member.map(decode_member).ok_or_else(|| missing(field))
 }
 
 fn check_versions(asked: Option<wire::Versions>) -> Result<Versions, Refusal> {
@@ -171,17 +226,27 @@ fn check_versions(asked: Option<wire::Versions>) -> Result<Versions, Refusal> {
     is_common.then_some(asked).ok_or(Refusal::NoCommonVersion { asked, here: SPOKEN })
 }
 
-fn check_grid(here: &Grid, asked: Option<&wire::Grid>) -> Result<u128, Refusal> {
+fn check_grid(here: &Grid, asked: Option<&wire::Grid>) -> Result<Grid, Refusal> {
     let asked = asked.filter(|grid| grid.name.len() <= NAME_BYTES).and_then(decode_grid);
-    let asked = asked.ok_or_else(|| Refusal::malformed(&CodecError::Missing { field: "grid" }))?;
+    let asked = asked.ok_or_else(|| missing("grid"))?;
     if asked.id != here.id {
         return Err(Refusal::OtherGrid { asked, here: here.clone() });
     }
-    Ok(here.id)
+    Ok(asked)
+}
+
+/// The grid that the other is in, or looks for, if it can be the same as this node's.
+fn check_sought(own: &Identity, asked: Option<&wire::Grid>) -> Result<Grid, Refusal> {
+    let asked = asked.filter(|grid| grid.name.len() <= NAME_BYTES).and_then(decode_sought);
+    let (asked, here) = (asked.ok_or_else(|| missing("grid"))?, own.standing.looks_for());
+    if !here.may_be(&asked) {
+        return Err(Refusal::OtherGrid { asked, here });
+    }
+    Ok(asked)
 }
 
 fn check_nonce(nonce: &[u8]) -> Result<Nonce, Refusal> {
-    nonce.try_into().map_err(|_| Refusal::malformed(&CodecError::Missing { field: "nonce" }))
+    nonce.try_into().map_err(|_| missing("nonce"))
 }
 
 fn encode_purpose(purpose: Purpose) -> wire::Purpose {
@@ -189,5 +254,18 @@ fn encode_purpose(purpose: Purpose) -> wire::Purpose {
         Purpose::Replication => wire::Purpose::Replication,
         Purpose::Calls => wire::Purpose::Calls,
         Purpose::Heartbeats => wire::Purpose::Heartbeats,
+        Purpose::Control => wire::Purpose::Control,
+        Purpose::Stranger => wire::Purpose::Stranger,
+    }
+}
+
+fn decode_purpose(hello: &wire::Hello) -> Result<Purpose, Refusal> {
+    match hello.purpose() {
+        wire::Purpose::Replication => Ok(Purpose::Replication),
+        wire::Purpose::Calls => Ok(Purpose::Calls),
+        wire::Purpose::Heartbeats => Ok(Purpose::Heartbeats),
+        wire::Purpose::Control => Ok(Purpose::Control),
+        wire::Purpose::Stranger => Ok(Purpose::Stranger),
+        wire::Purpose::Unspecified => Err(Refusal::UnknownPurpose { asked: hello.purpose }),
     }
 }

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::warn;
 use wattle_core::ids::MemberId;
-use wattle_core::limits::{PEER_CALLS, PEER_HELLO_TIME};
+use wattle_core::limits::{PEER_CALLS, PEER_HELLO_TIME, STRANGER_TIME};
 use wattle_proto::internal as wire;
 use wire::link_request::Body as Heard;
 use wire::link_response::Body as Said;
@@ -23,7 +23,7 @@ use crate::error::LinkError;
 use crate::gate::Gate;
 use crate::handler::{Event, Handler};
 use crate::hello::{Side, Transcript, answer_hello, draw_nonce};
-use crate::identity::Purpose;
+use crate::identity::{NOBODY, Purpose};
 use crate::message::PeerMessage;
 use crate::refusal::Refusal;
 use crate::shared::{Session, Shared};
@@ -48,6 +48,10 @@ impl<H: Handler> PeerService for Incoming<H> {
         let mut link = Link { shared: Arc::clone(&self.0), heard, said };
         self.0.tasks.spawn(async move {
             match link.open().await {
+                Ok(transcript) if transcript.purpose == Purpose::Stranger => {
+                    gate.open_to_stranger();
+                    link.answer_stranger().await;
+                }
                 Ok(transcript) => {
                     gate.open();
                     link.keep(&transcript).await;
@@ -82,19 +86,19 @@ impl<H: Handler> Link<H> {
 
     async fn greet(&mut self) -> Result<Transcript, LinkError> {
         let shared = Arc::clone(&self.shared);
-        let own = &shared.identity;
+        let own = shared.identity();
         let Heard::Hello(hello) = hear(&mut self.heard).await? else {
             return Err(malformed(&"no hello"));
         };
         let members = shared.directory.borrow().clone();
-        let answered = answer_hello(own, &members, &hello, draw_nonce()?);
+        let answered = answer_hello(&own, &members, &hello, draw_nonce()?);
         let (transcript, challenge) = answered.map_err(LinkError::Denied)?;
         say(&self.said, Said::Challenge(challenge)).await?;
         let Heard::Proof(proof) = hear(&mut self.heard).await? else {
             return Err(malformed(&"no proof"));
         };
         if !transcript.is_proved(&own.secret, Side::Dialled, &proof) {
-            let refusal = Refusal::OtherSecret { asked: transcript.dialler, here: own.member };
+            let refusal = Refusal::OtherSecret { asked: transcript.dialler, here: transcript.answerer };
             return Err(LinkError::Denied(refusal));
         }
         say(&self.said, Said::Welcome(transcript.prove(&own.secret, Side::Answered))).await?;
@@ -109,7 +113,7 @@ impl<H: Handler> Link<H> {
         let Some(session) = shared.sessions.begin(from, purpose) else {
             return self.end(LinkError::Denied(Refusal::Replaced), denied);
         };
-        let mut over = pin!(over(&shared, &session, from));
+        let mut over = pin!(over(&shared, &session, (from, purpose)));
         // First what ends it: nothing is heard of who is no member any more.
         let turn = tokio::select! {
             biased;
@@ -130,7 +134,11 @@ impl<H: Handler> Link<H> {
     async fn serve(&mut self, from: MemberId, purpose: Purpose) -> LinkError {
         let served = match purpose {
             Purpose::Replication => self.serve_messages(from).await,
-            Purpose::Calls | Purpose::Heartbeats => self.serve_calls(from).await,
+            Purpose::Calls | Purpose::Heartbeats | Purpose::Control => {
+                self.serve_calls((from, purpose)).await
+            }
+            // They have no session: see `answer_stranger`.
+            Purpose::Stranger => Ok(()),
         };
         served.err().unwrap_or(LinkError::Ended)
     }
@@ -157,7 +165,7 @@ impl<H: Handler> Link<H> {
         }
     }
 
-    async fn serve_calls(&mut self, from: MemberId) -> Result<(), LinkError> {
+    async fn serve_calls(&mut self, (from, purpose): (MemberId, Purpose)) -> Result<(), LinkError> {
         let mut answers = FuturesUnordered::new();
         loop {
             // First a place for the answer, then the call: so who does not take its answers is not heard any more.
@@ -169,10 +177,7 @@ impl<H: Handler> Link<H> {
                 heard = hear(&mut self.heard) => heard?,
                 Some(()) = answers.next() => continue,
             };
-            let Heard::Call(wire::Call { id, body }) = heard else {
-                return Err(malformed(&"no call"));
-            };
-            let call = decode_call(body).map_err(|error| malformed(&error))?;
+            let (id, call) = call_in(heard, purpose)?;
             self.shared.counters.answers.add(1);
             let handler = &self.shared.handler;
             answers.push(async move {
@@ -180,6 +185,30 @@ impl<H: Handler> Link<H> {
                 place.send(Ok(wire::LinkResponse { body: Some(Said::Answer(answer)) }));
             });
         }
+    }
+
+    /// Hears one question of somebody who has the secret and need not be a member, and answers it.
+    async fn answer_stranger(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let answered = tokio::select! {
+            () = shared.stop.cancelled() => Err(LinkError::Denied(Refusal::Stopping)),
+            answered = self.serve_stranger() => answered,
+        };
+        if let Err(error) = answered {
+            self.end(error, |error| Event::Denied { error });
+        }
+    }
+
+    async fn serve_stranger(&mut self) -> Result<(), LinkError> {
+        let shared = Arc::clone(&self.shared);
+        let _place = shared.strangers.try_acquire().map_err(|_| LinkError::Denied(Refusal::Busy))?;
+        let heard = timeout(PEER_HELLO_TIME, hear(&mut self.heard)).await;
+        let heard = heard.map_err(|_| malformed(&"nothing for too long"))??;
+        let (id, call) = call_in(heard, Purpose::Stranger)?;
+        shared.counters.strangers.add(1);
+        let answer = timeout(STRANGER_TIME, answer(&shared.handler, NOBODY, call)).await;
+        let answer = answer.unwrap_or(Answer::Refused(CallRefusal::Late));
+        say(&self.said, Said::Answer(encode_answer(id, answer))).await
     }
 
     /// Says why, if the other may not know, and if it still listens: it learns nothing worse than that the link is closed.
@@ -193,15 +222,29 @@ impl<H: Handler> Link<H> {
     }
 }
 
+/// A call that is made on links of this purpose; `None` is one that only newer nodes know.
+fn call_in(heard: Heard, purpose: Purpose) -> Result<(u64, Option<Call>), LinkError> {
+    let Heard::Call(wire::Call { id, body }) = heard else {
+        return Err(malformed(&"no call"));
+    };
+    let call = decode_call(body).map_err(|error| malformed(&error))?;
+    if call.as_ref().is_some_and(|call| call.purpose() != purpose) {
+        return Err(malformed(&"a call that the link is not for"));
+    }
+    Ok((id, call))
+}
+
 /// The answer to a call; `None` is one that only newer nodes know.
 async fn answer<H: Handler>(handler: &H, from: MemberId, call: Option<Call>) -> Answer {
     let answer = match call {
         None => Err(CallRefusal::Unknown),
-        Some(Call::Control(request)) => handler.control(from, request).await.map(Answer::Control),
+        Some(Call::Control(request)) => handler.control(from.node, request).await.map(Answer::Control),
         Some(Call::Propose(proposal)) => handler.propose(from, proposal).await.map(Answer::Propose),
         Some(Call::Heartbeat(heartbeat)) => handler.heartbeat(from, heartbeat).await.map(Answer::Heartbeat),
         Some(Call::AskHeartbeat) => handler.ask_heartbeat(from).await.map(Answer::AskHeartbeat),
         Some(Call::Follow(follow)) => handler.follow(from, follow).await.map(Answer::Follow),
+        Some(Call::Ask(ask)) => handler.ask(ask).await.map(Answer::Ask),
+        Some(Call::Join(proposal)) => handler.join(proposal).await.map(Answer::Join),
     };
     let answer = answer.unwrap_or_else(Answer::Refused);
     match check_answer(&answer) {
@@ -214,11 +257,11 @@ async fn answer<H: Handler>(handler: &H, from: MemberId, call: Option<Call>) -> 
 }
 
 /// Waits until a link is not to be served any more.
-async fn over<H>(shared: &Shared<H>, session: &Session<'_>, from: MemberId) -> Refusal {
+async fn over<H>(shared: &Shared<H>, session: &Session<'_>, (from, purpose): (MemberId, Purpose)) -> Refusal {
     let mut members = shared.directory.subscribe();
     let expelled = async {
         loop {
-            if let Err(refusal) = members.borrow_and_update().check(from) {
+            if let Err(refusal) = members.borrow_and_update().check(from, purpose) {
                 return refusal;
             }
             if members.changed().await.is_err() {

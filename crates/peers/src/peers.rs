@@ -10,14 +10,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError, http};
 use tonic::server::NamedService;
 use wattle_core::ids::{MemberId, NodeId};
-use wattle_core::limits::{PEER_HELLO_BYTES, PEER_MESSAGE_BYTES};
+use wattle_core::limits::{PEER_HELLO_BYTES, PEER_MESSAGE_BYTES, STRANGERS};
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
 use crate::call::{Answer, Call, Decided, Follow, Heartbeat, HeartbeatAnswer};
@@ -26,7 +26,7 @@ use crate::directory::Directory;
 use crate::error::{CallError, SendError};
 use crate::gate::{Gate, GatedBody};
 use crate::handler::Handler;
-use crate::identity::{Identity, Purpose};
+use crate::identity::{Identity, Purpose, Standing, in_any_life};
 use crate::incoming::Incoming;
 use crate::link::Dialler;
 use crate::message::PeerMessage;
@@ -36,7 +36,7 @@ use crate::traffic::{Calls, Replication, Traffic};
 
 /// The links of a node. A link is opened when there is first something to say to a member, and kept open for as long as it is one.
 pub struct Peers<H> {
-    shared: Arc<Shared<H>>,
+    pub(crate) shared: Arc<Shared<H>>,
     /// Where the links of this node run.
     runtime: Handle,
     links: RwLock<Links>,
@@ -61,7 +61,7 @@ impl<T> Drop for Link<T> {
 
 impl<H> fmt::Debug for Peers<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("identity", &self.shared.identity).finish_non_exhaustive()
+        f.debug_struct("Peers").field("identity", &self.shared.identity()).finish_non_exhaustive()
     }
 }
 
@@ -70,16 +70,22 @@ impl<H: Handler> Peers<H> {
     #[must_use]
     pub fn new(identity: Identity, handler: H, runtime: Handle) -> Self {
         let shared = Shared {
-            identity,
+            identity: RwLock::new(identity),
             handler,
             directory: watch::Sender::new(Directory::default()),
             counters: Arc::default(),
             hellos: Hellos::default(),
             sessions: Sessions::default(),
+            strangers: Semaphore::new(STRANGERS),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared), runtime, links: RwLock::default() }
+    }
+
+    /// Says what this node is to a grid from now on. A member stays that one while its process lives.
+    pub fn set_standing(&self, standing: Standing) {
+        self.shared.identity.write().standing = standing;
     }
 
     /// Says who the members are, and where (`HOST:PORT`). Links with everybody else are closed: what they have sent may be received
@@ -87,8 +93,8 @@ impl<H: Handler> Peers<H> {
     pub fn set_members(&self, members: impl IntoIterator<Item = (MemberId, String)>) {
         let directory = Directory::new(members);
         let mut links = self.links.write();
-        links.replication.retain(|member, _| directory.check(*member).is_ok());
-        links.calls.retain(|(member, _), _| directory.check(*member).is_ok());
+        links.replication.retain(|member, _| directory.check(*member, Purpose::Replication).is_ok());
+        links.calls.retain(|(member, purpose), _| directory.check(*member, *purpose).is_ok());
         self.shared.directory.send_replace(directory);
     }
 
@@ -113,14 +119,14 @@ impl<H: Handler> Peers<H> {
         self.shared.directory.borrow().member(node)
     }
 
-    /// Asks another member of the control group, in the group's own format.
+    /// Asks another member of the control group, in the group's own format. It is a node that is asked, whatever life it is in.
     ///
     /// As of all calls: wait no longer than makes sense, for a member that is silent is waited for until its link breaks.
     ///
     /// # Errors
     /// There is no answer, or it is a refusal. If there is none the call may have been heard.
-    pub async fn control(&self, to: MemberId, request: Bytes) -> Result<Bytes, CallError> {
-        let Answer::Control(answer) = self.call(to, Call::Control(request)).await? else {
+    pub async fn control(&self, to: NodeId, request: Bytes) -> Result<Bytes, CallError> {
+        let Answer::Control(answer) = self.call(in_any_life(to), Call::Control(request)).await? else {
             return Err(CallError::OtherKind);
         };
         Ok(answer)
@@ -195,8 +201,12 @@ impl<H: Handler> Peers<H> {
 
     /// Calls whose answers are waited for.
     #[cfg(test)]
-    pub(crate) fn unanswered(&self, to: MemberId) -> usize {
-        self.links.read().calls.get(&(to, Purpose::Calls)).map_or(0, |link| link.traffic.unanswered())
+    pub(crate) fn unanswered(&self, to: NodeId) -> usize {
+        self.links
+            .read()
+            .calls
+            .get(&(in_any_life(to), Purpose::Control))
+            .map_or(0, |link| link.traffic.unanswered())
     }
 
     async fn call(&self, to: MemberId, call: Call) -> Result<Answer, CallError> {
@@ -230,11 +240,14 @@ impl<H: Handler> Peers<H> {
         if let Some(link) = links.get(&key) {
             return Ok(Arc::clone(&link.traffic));
         }
-        let is_member = self.shared.directory.borrow().check(to).is_ok();
-        if !is_member || self.shared.stop.is_cancelled() {
+        let (traffic, stop) = (Arc::new(new()), self.shared.stop.child_token());
+        let is_member = self.shared.directory.borrow().check(to, traffic.purpose()).is_ok();
+        if !is_member || stop.is_cancelled() {
             return Err(SendError::UnknownMember { to });
         }
-        let (traffic, stop) = (Arc::new(new()), self.shared.stop.child_token());
+        if self.shared.identity.read().standing.speaks_as(traffic.purpose()).is_none() {
+            return Err(SendError::NotYet);
+        }
         let dialler = Dialler { shared: Arc::clone(&self.shared), to, traffic: Arc::clone(&traffic) };
         self.shared.tasks.spawn_on(dialler.run(stop.clone()), &self.runtime);
         links.insert(key, Link { traffic: Arc::clone(&traffic), stop });

@@ -6,7 +6,7 @@ use wattle_proto::internal as wire;
 use wire::refusal::{self, Reason};
 
 use crate::codec::{decode_member, encode_member};
-use crate::identity::{Grid, name};
+use crate::identity::{Grid, describe, name};
 
 /// The protocols that a node speaks, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub enum Refusal {
         incarnation: Option<u64>,
     },
     /// They do not know the same secret.
-    #[error("node {} and node {} have different secrets", name(.asked), name(.here))]
+    #[error("{} and {} have different secrets", describe(.asked), describe(.here))]
     OtherSecret {
         /// Who it said it is.
         asked: MemberId,
@@ -81,6 +81,9 @@ pub enum Refusal {
     /// Others are opening so many links that it was not this one's turn any more.
     #[error("too many links are being opened: try again")]
     Busy,
+    /// The node is in no grid yet, or has yet to hear who it is there.
+    #[error("the node is no member yet: try again")]
+    NotYet,
     /// The node stops.
     #[error("the node stops")]
     Stopping,
@@ -125,6 +128,7 @@ impl Refusal {
             Self::Replaced => Reason::Replaced(refusal::Replaced {}),
             Self::Stopping => Reason::Stopping(refusal::Stopping {}),
             Self::Busy => Reason::Busy(refusal::Busy {}),
+            Self::NotYet => Reason::NotYet(refusal::NotYet {}),
             Self::Unrecognised => return wire::Refusal { reason: None },
         };
         wire::Refusal { reason: Some(reason) }
@@ -155,6 +159,7 @@ impl Refusal {
             Reason::Replaced(_) => Self::Replaced,
             Reason::Stopping(_) => Self::Stopping,
             Reason::Busy(_) => Self::Busy,
+            Reason::NotYet(_) => Self::NotYet,
         }
     }
 }
@@ -184,6 +189,20 @@ pub(crate) fn decode_versions(versions: wire::Versions) -> Versions {
 
 pub(crate) fn encode_grid(grid: &Grid) -> wire::Grid {
     wire::Grid { id: grid.id.to_be_bytes().to_vec().into(), name: grid.name.clone() }
+}
+
+/// What a stranger, or who answers it, is in or looks for.
+pub(crate) fn encode_sought(grid: &Grid) -> wire::Grid {
+    let id = if grid.id == 0 { Vec::new() } else { grid.id.to_be_bytes().to_vec() };
+    wire::Grid { id: id.into(), name: grid.name.clone() }
+}
+
+/// Reads that; `None` if its id has neither 16 bytes nor none.
+pub(crate) fn decode_sought(grid: &wire::Grid) -> Option<Grid> {
+    if grid.id.is_empty() {
+        return Some(Grid { id: 0, name: grid.name.clone() });
+    }
+    decode_grid(grid)
 }
 
 /// Reads a grid; `None` if its id has not 16 bytes.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wattle_core::ids::{MemberId, NodeId};
@@ -16,14 +16,23 @@ use crate::identity::{Identity, Purpose};
 
 #[derive(Debug)]
 pub(crate) struct Shared<H> {
-    pub(crate) identity: Identity,
+    /// Held to read or to replace it.
+    pub(crate) identity: RwLock<Identity>,
     pub(crate) handler: H,
     pub(crate) directory: watch::Sender<Directory>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) hellos: Hellos,
     pub(crate) sessions: Sessions,
+    /// Who is no member and is answered has one.
+    pub(crate) strangers: Semaphore,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+}
+
+impl<H> Shared<H> {
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity.read().clone()
+    }
 }
 
 /// Places for links that others are opening. Who takes one when there is none left takes that of who has held one for longest: so

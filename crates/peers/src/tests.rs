@@ -5,3 +5,4 @@ mod harness;
 mod hello;
 mod hostile;
 mod links;
+mod strangers;

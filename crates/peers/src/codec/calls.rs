@@ -1,17 +1,21 @@
 //! Calls and their answers as they travel.
 
-use wattle_core::ids::{GridTime, NodeId};
-use wattle_core::limits::{CONTROL_PIECE_BYTES, CONTROL_SNAPSHOT_BYTES, FOLLOW_CHANGES, PEER_CALL_BYTES};
+use wattle_core::ids::{GridTime, MemberId, NodeId};
+use wattle_core::limits::{
+    CONTROL_PIECE_BYTES, CONTROL_SNAPSHOT_BYTES, FOLLOW_CHANGES, NODE_TEXT_BYTES, NODES, PEER_CALL_BYTES,
+    VOTERS,
+};
 use wattle_proto::internal as wire;
+use wire::admission::Outcome;
 use wire::answer::Body as WireAnswer;
 use wire::call::Body as WireCall;
 use wire::call_refusal::Reason;
 use wire::decided::Content;
 
-use super::{CodecError, required};
+use super::{CodecError, decode_member, encode_member, required};
 use crate::call::{
-    Answer, Call, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, SnapshotPiece,
-    SnapshotRest,
+    Admission, Answer, Ask, Call, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer,
+    Situation, SnapshotPiece, SnapshotRest,
 };
 
 pub(crate) fn encode_call(id: u64, call: Call) -> wire::Call {
@@ -27,6 +31,10 @@ pub(crate) fn encode_call(id: u64, call: Call) -> wire::Call {
                 offset: rest.offset,
             }),
         }),
+        Call::Ask(Ask { process, founds }) => {
+            WireCall::Ask(wire::Ask { process: encode_process(process), founds })
+        }
+        Call::Join(proposal) => WireCall::Join(proposal),
     };
     wire::Call { id, body: Some(body) }
 }
@@ -43,6 +51,10 @@ pub(crate) fn decode_call(body: Option<WireCall>) -> Result<Option<Call>, CodecE
             after: decode_position(follow.after, "after")?,
             rest_of: follow.rest_of.map(decode_rest).transpose()?,
         }),
+        WireCall::Ask(wire::Ask { process, founds }) => {
+            Call::Ask(Ask { process: decode_process(&process)?, founds })
+        }
+        WireCall::Join(proposal) => Call::Join(proposal),
     };
     check_most("bytes of a call", call.len(), PEER_CALL_BYTES)?;
     Ok(Some(call))
@@ -58,6 +70,8 @@ pub(crate) fn encode_answer(id: u64, answer: Answer) -> wire::Answer {
         }),
         Answer::AskHeartbeat(heartbeat) => WireAnswer::AskHeartbeat(encode_heartbeat(heartbeat)),
         Answer::Follow(decided) => WireAnswer::Follow(encode_decided(decided)),
+        Answer::Ask(situation) => WireAnswer::Ask(encode_situation(situation)),
+        Answer::Join(admission) => WireAnswer::Join(encode_admission(admission)),
         Answer::Refused(refusal) => WireAnswer::Refused(encode_refusal(refusal)),
     };
     wire::Answer { id, body: Some(body) }
@@ -74,6 +88,8 @@ pub(crate) fn decode_answer(body: Option<WireAnswer>) -> Result<Answer, CodecErr
         }),
         WireAnswer::AskHeartbeat(heartbeat) => Answer::AskHeartbeat(decode_heartbeat(heartbeat)?),
         WireAnswer::Follow(decided) => Answer::Follow(decode_decided(decided)?),
+        WireAnswer::Ask(situation) => Answer::Ask(decode_situation(situation)?),
+        WireAnswer::Join(admission) => Answer::Join(decode_admission(admission)?),
         WireAnswer::Refused(refusal) => Answer::Refused(decode_refusal(refusal)),
     };
     check_answer(&answer)?;
@@ -88,8 +104,11 @@ pub(crate) fn check_answer(answer: &Answer) -> Result<(), CodecError> {
             check_most("changes", changes.len(), FOLLOW_CHANGES)
         }
         Answer::Follow(Decided::Piece(piece)) => check_piece(piece),
+        Answer::Ask(Situation { voters, .. }) => check_places("voters", voters, 2 * VOTERS),
+        Answer::Join(Admission::Admitted { members, .. }) => check_places("members", members, NODES),
         Answer::Control(_)
         | Answer::Propose(_)
+        | Answer::Join(Admission::Refused(_))
         | Answer::Heartbeat(_)
         | Answer::AskHeartbeat(_)
         | Answer::Refused(_) => Ok(()),
@@ -106,6 +125,73 @@ fn check_piece(piece: &SnapshotPiece) -> Result<(), CodecError> {
         return Err(CodecError::Piece { offset, bytes: content.len(), total });
     }
     Ok(())
+}
+
+fn check_places(field: &'static str, places: &[(MemberId, String)], most: usize) -> Result<(), CodecError> {
+    check_most(field, places.len(), most)?;
+    let longest = places.iter().map(|(_, address)| address.len()).max().unwrap_or_default();
+    check_most("bytes of an address", longest, NODE_TEXT_BYTES)
+}
+
+fn encode_process(process: u128) -> bytes::Bytes {
+    process.to_be_bytes().to_vec().into()
+}
+
+fn decode_process(process: &[u8]) -> Result<u128, CodecError> {
+    let process = process.try_into().map_err(|_| CodecError::Missing { field: "process" })?;
+    Ok(u128::from_be_bytes(process))
+}
+
+fn encode_situation(situation: Situation) -> wire::Situation {
+    let Situation { process, promised, leader, voters } = situation;
+    wire::Situation {
+        process: encode_process(process),
+        promised: promised.map(encode_process).unwrap_or_default(),
+        leader: leader.map(|node| node.0),
+        voters: encode_places(voters),
+    }
+}
+
+fn decode_situation(situation: wire::Situation) -> Result<Situation, CodecError> {
+    let wire::Situation { process, promised, leader, voters } = situation;
+    let promised = Some(promised).filter(|promised| !promised.is_empty());
+    Ok(Situation {
+        process: decode_process(&process)?,
+        promised: promised.map(|promised| decode_process(&promised)).transpose()?,
+        leader: leader.map(NodeId),
+        voters: decode_places(voters)?,
+    })
+}
+
+fn encode_admission(admission: Admission) -> wire::Admission {
+    let outcome = match admission {
+        Admission::Admitted { member, members } => Outcome::Admitted(wire::Admitted {
+            member: Some(encode_member(member)),
+            members: encode_places(members),
+        }),
+        Admission::Refused(reason) => Outcome::Refused(reason),
+    };
+    wire::Admission { outcome: Some(outcome) }
+}
+
+fn decode_admission(admission: wire::Admission) -> Result<Admission, CodecError> {
+    Ok(match required(admission.outcome, "outcome")? {
+        Outcome::Admitted(wire::Admitted { member, members }) => Admission::Admitted {
+            member: decode_member(required(member, "member")?),
+            members: decode_places(members)?,
+        },
+        Outcome::Refused(reason) => Admission::Refused(reason),
+    })
+}
+
+fn encode_places(places: Vec<(MemberId, String)>) -> Vec<wire::Place> {
+    let place = |(member, address)| wire::Place { member: Some(encode_member(member)), address };
+    places.into_iter().map(place).collect()
+}
+
+fn decode_places(places: Vec<wire::Place>) -> Result<Vec<(MemberId, String)>, CodecError> {
+    let place = |wire::Place { member, address }| Ok((decode_member(required(member, "member")?), address));
+    places.into_iter().map(place).collect()
 }
 
 fn encode_decided(decided: Decided) -> wire::Decided {
@@ -143,6 +229,7 @@ fn encode_refusal(refusal: CallRefusal) -> wire::CallRefusal {
         }
         CallRefusal::NoPart => Some(Reason::NoPart(wire::NoPart {})),
         CallRefusal::TooLarge { bytes } => Some(Reason::TooLarge(wire::TooLarge { bytes })),
+        CallRefusal::Late => Some(Reason::Late(wire::Late {})),
         CallRefusal::Unknown => Some(Reason::Unknown(wire::UnknownCall {})),
         CallRefusal::Unrecognised => None,
     };
@@ -156,6 +243,7 @@ fn decode_refusal(refusal: wire::CallRefusal) -> CallRefusal {
         }
         Some(Reason::NoPart(_)) => CallRefusal::NoPart,
         Some(Reason::TooLarge(wire::TooLarge { bytes })) => CallRefusal::TooLarge { bytes },
+        Some(Reason::Late(_)) => CallRefusal::Late,
         Some(Reason::Unknown(_)) => CallRefusal::Unknown,
         None => CallRefusal::Unrecognised,
     }

@@ -3,8 +3,11 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
-use wattle_core::ids::{GridTime, NodeId};
-use wattle_core::limits::{CONTROL_PIECE_BYTES, CONTROL_SNAPSHOT_BYTES, FOLLOW_CHANGES, PEER_CALL_BYTES};
+use wattle_core::ids::{GridTime, MemberId, NodeId};
+use wattle_core::limits::{
+    CONTROL_PIECE_BYTES, CONTROL_SNAPSHOT_BYTES, FOLLOW_CHANGES, NODE_TEXT_BYTES, NODES, PEER_CALL_BYTES,
+    VOTERS,
+};
 use wattle_proto::internal as wire;
 use wire::answer::Body as WireAnswer;
 use wire::call::Body as WireCall;
@@ -13,7 +16,8 @@ use super::codec::{hex, unhex};
 use crate::call::{Answer, Call};
 use crate::codec::{CodecError, decode_answer, decode_call, encode_answer, encode_call};
 use crate::{
-    CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, SnapshotPiece, SnapshotRest,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, Situation,
+    SnapshotPiece, SnapshotRest,
 };
 
 fn position(version: u64) -> ControlPosition {
@@ -34,22 +38,33 @@ fn calls() -> Vec<Call> {
         Call::AskHeartbeat,
         Call::Follow(Follow { after: position(300), rest_of: None }),
         Call::Follow(Follow { after: ControlPosition::default(), rest_of: Some(rest) }),
+        Call::Ask(Ask { process: 0x1001, founds: false }),
+        Call::Ask(Ask { process: 0x1001, founds: true }),
+        Call::Join(bytes("join")),
     ]
 }
 
 /// As version 1 wrote them, with id 7.
-const CALLS: [&str; 6] = [
+const CALLS: [&str; 9] = [
     "08071204766f7465",
     "08071a05647261696e",
     "080722070a05080210ac02",
     "08072a00",
     "080732070a05080210ac02",
     "0807320e0a00120a0a05080210a202108020",
+    "08073a120a1000000000000000000000000000001001",
+    "08073a140a10000000000000000000000000000010011001",
+    "080742046a6f696e",
 ];
 
 /// One of each kind.
 fn answers() -> Vec<Answer> {
     let piece = SnapshotPiece { position: position(290), offset: 4096, total: 4099, content: bytes("end") };
+    let place = |node, address: &str| (MemberId { node: NodeId(node), incarnation: 2 }, address.to_owned());
+    let alone = Situation { process: 0x1001, promised: Some(0x2002), leader: None, voters: vec![] };
+    let voters = vec![place(3, "a:1"), place(4, "b:1")];
+    let grid = Situation { process: 0x1001, promised: None, leader: Some(NodeId(3)), voters };
+    let admitted = Admission::Admitted { member: place(5, "").0, members: vec![place(5, "c:1")] };
     vec![
         Answer::Control(bytes("yes")),
         Answer::Propose(bytes("done")),
@@ -63,12 +78,17 @@ fn answers() -> Vec<Answer> {
         Answer::Refused(CallRefusal::NoPart),
         Answer::Refused(CallRefusal::TooLarge { bytes: 300 }),
         Answer::Refused(CallRefusal::Unknown),
+        Answer::Ask(alone),
+        Answer::Ask(grid),
+        Answer::Join(admitted),
+        Answer::Join(Admission::Refused(bytes("no"))),
+        Answer::Refused(CallRefusal::Late),
         Answer::Refused(CallRefusal::Unrecognised),
     ]
 }
 
 /// As version 1 wrote them, with id 7.
-const ANSWERS: [&str; 13] = [
+const ANSWERS: [&str; 18] = [
     "08071203796573",
     "08071a04646f6e65",
     "0807220e0a05080210ad021080d095ffbc31",
@@ -81,6 +101,11 @@ const ANSWERS: [&str; 13] = [
     "08077a021200",
     "08077a051a0308ac02",
     "08077a022200",
+    "08073a240a1000000000000000000000000000001001121000000000000000000000000000002002",
+    "08073a2e0a10000000000000000000000000000010011803220b0a04080310021203613a31220b0a04080410021203623a31",
+    "080742150a130a0408051002120b0a04080510021203633a31",
+    "0807420412026e6f",
+    "08077a022a00",
     "08077a00",
 ];
 
@@ -204,6 +229,46 @@ fn changes_are_bounded_in_number_and_bytes() {
     assert_eq!(changes(2, half), too_large("bytes of an answer", PEER_CALL_BYTES as u64 + 16));
 }
 
+fn places(count: usize, bytes: usize) -> Vec<wire::Place> {
+    vec![wire::Place { member: Some(wire::Member::default()), address: "x".repeat(bytes) }; count]
+}
+
+fn admitted(count: usize, bytes: usize) -> Result<Answer, CodecError> {
+    let admitted = wire::Admitted { member: Some(wire::Member::default()), members: places(count, bytes) };
+    let outcome = Some(wire::admission::Outcome::Admitted(admitted));
+    decode_answer(Some(WireAnswer::Join(wire::Admission { outcome })))
+}
+
+fn situation(process: usize, promised: usize, voters: usize) -> Result<Answer, CodecError> {
+    let (process, promised) = (vec![0; process].into(), vec![0; promised].into());
+    let situation = wire::Situation { process, promised, leader: None, voters: places(voters, 1) };
+    decode_answer(Some(WireAnswer::Ask(situation)))
+}
+
+#[test]
+fn what_strangers_say_and_hear_is_bounded_and_named() {
+    let ask = |bytes: usize| {
+        let ask = wire::Ask { process: vec![0; bytes].into(), founds: true };
+        decode_call(Some(WireCall::Ask(ask)))
+    };
+    assert_eq!(ask(16), Ok(Some(Call::Ask(Ask { process: 0, founds: true }))));
+    assert_eq!([ask(15), ask(17)], [Err(missing("process")), Err(missing("process"))]);
+    situation(16, 0, 2 * VOTERS).unwrap();
+    situation(16, 16, 0).unwrap();
+    assert_eq!(situation(0, 0, 0), Err(missing("process")));
+    assert_eq!(situation(16, 15, 0), Err(missing("process")));
+    let too_large = |field, value: usize| Err(CodecError::TooLarge { field, value: value as u64 });
+    assert_eq!(situation(16, 0, 2 * VOTERS + 1), too_large("voters", 2 * VOTERS + 1));
+    admitted(NODES, NODE_TEXT_BYTES).unwrap();
+    assert_eq!(admitted(NODES + 1, 1), too_large("members", NODES + 1));
+    assert_eq!(admitted(1, NODE_TEXT_BYTES + 1), too_large("bytes of an address", NODE_TEXT_BYTES + 1));
+    let nothing = decode_answer(Some(WireAnswer::Join(wire::Admission { outcome: None })));
+    assert_eq!(nothing, Err(missing("outcome")));
+    let nobody = wire::admission::Outcome::Admitted(wire::Admitted::default());
+    let nobody = decode_answer(Some(WireAnswer::Join(wire::Admission { outcome: Some(nobody) })));
+    assert_eq!(nobody, Err(missing("member")));
+}
+
 proptest! {
     #[test]
     fn bytes_from_anywhere_are_no_call_or_a_sound_one(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -218,7 +283,7 @@ proptest! {
     /// What was read from damaged bytes is a call or an answer like any other: it is written and read as it is.
     #[test]
     fn damaged_calls_are_read_or_refused(
-        (call, answer) in (0..6_usize, 0..13_usize),
+        (call, answer) in (0..CALLS.len(), 0..ANSWERS.len()),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut written = unhex(CALLS[call]).to_vec();

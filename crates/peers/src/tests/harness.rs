@@ -18,14 +18,18 @@ use wattle_core::limits::CONNECTION_BYTES;
 use wattle_core::replication::LocalTime;
 
 use crate::{
-    CallRefusal, ControlPosition, Decided, Event, Follow, Grid, Handler, Heartbeat, HeartbeatAnswer,
-    Identity, LinkError, PeerMessage, Peers, Purpose, Secret, SnapshotPiece, SnapshotRest,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Grid, Handler, Heartbeat,
+    HeartbeatAnswer, Identity, LinkError, PeerMessage, Peers, Purpose, Secret, Situation, SnapshotPiece,
+    SnapshotRest, Standing,
 };
 
 /// Whoever waits longer than this waits for what does not come.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(super) const GRID: u128 = 0x1001;
+
+/// What every node here has drawn.
+pub(super) const PROCESS: u128 = 0x2002;
 
 /// Writes down what it hears.
 pub(super) struct Recorder {
@@ -42,7 +46,7 @@ impl Handler for Recorder {
     }
 
     /// Says it backwards; never says anything to "hang".
-    async fn control(&self, _: MemberId, request: Bytes) -> Result<Bytes, CallRefusal> {
+    async fn control(&self, _: NodeId, request: Bytes) -> Result<Bytes, CallRefusal> {
         if &request[..] == b"hang" {
             std::future::pending::<()>().await;
         }
@@ -80,6 +84,29 @@ impl Handler for Recorder {
         Ok(Decided::Piece(SnapshotPiece { position, offset, total, content }))
     }
 
+    /// It has promised itself to whoever asks to found.
+    async fn ask(&self, ask: Ask) -> Result<Situation, CallRefusal> {
+        let promised = ask.founds.then_some(ask.process);
+        let voters = vec![(member(9, 4), "127.0.0.1:9".to_owned())];
+        Ok(Situation { process: PROCESS, promised, leader: Some(NodeId(9)), voters })
+    }
+
+    /// Admits whoever says a number, as that node; "no" is refused, and "hang" is not answered.
+    async fn join(&self, proposal: Bytes) -> Result<Admission, CallRefusal> {
+        if &proposal[..] == b"hang" {
+            std::future::pending::<()>().await;
+        }
+        let number = std::str::from_utf8(&proposal).ok().and_then(|text| text.parse().ok());
+        Ok(match number {
+            Some(node) => {
+                let members = vec![(member(9, 4), "127.0.0.1:9".to_owned())];
+                Admission::Admitted { member: member(node, 1), members }
+            }
+            None if proposal.is_empty() => return Err(CallRefusal::NotLeader { leader: None }),
+            None => Admission::Refused(proposal),
+        })
+    }
+
     fn notice(&self, event: Event) {
         drop(self.events.send(event));
     }
@@ -106,8 +133,15 @@ pub(super) fn member(node: u64, incarnation: u64) -> MemberId {
 }
 
 pub(super) fn identity(member: MemberId) -> Identity {
-    let grid = Grid { id: GRID, name: "tests".to_owned() };
-    Identity { grid, member, secret: Secret::new(b"a secret of the tests").unwrap() }
+    identified(Standing::Member { grid: tests_grid(), member })
+}
+
+pub(super) fn identified(standing: Standing) -> Identity {
+    Identity { standing, secret: Secret::new(b"a secret of the tests").unwrap() }
+}
+
+pub(super) fn tests_grid() -> Grid {
+    Grid { id: GRID, name: "tests".to_owned() }
 }
 
 impl Node {
@@ -115,11 +149,16 @@ impl Node {
         Self::start_as(identity(member)).await
     }
 
+    /// One that is no member; it is called this all the same.
+    pub(super) async fn start_standing(standing: Standing) -> Self {
+        Self::start_as(identified(standing)).await
+    }
+
     pub(super) async fn start_as(identity: Identity) -> Self {
         let (events, heard_events) = mpsc::unbounded_channel();
         let (received, heard) = mpsc::unbounded_channel();
         let turns = Arc::new(Semaphore::new(1));
-        let member = identity.member;
+        let member = identity.standing.known_as();
         let recorder = Recorder { events, received, turns: Arc::clone(&turns) };
         let peers = Peers::new(identity, recorder, Handle::current());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -10,15 +10,13 @@ use wire::link_request::Body as Said;
 use wire::link_response::Body as Heard;
 
 use super::codec::hex;
-use super::harness::{GRID, Node, identity, member, wishes};
+use super::harness::{GRID, Node, identified, identity, member, wishes};
 use crate::directory::Directory;
 use crate::hello::{SPOKEN, Side, Transcript, answer_challenge, answer_hello, hello};
-use crate::{Grid, Identity, LinkError, Purpose, Refusal, Secret, Versions};
+use crate::{Grid, Identity, LinkError, Purpose, Refusal, Secret, Standing, Versions};
 
-/// Node 1, changed, dials node 2, which knows nodes 1.1 and 3.1; both say the same about it.
-async fn check(change: impl FnOnce(&mut Identity), expected: Refusal) {
-    let mut own = identity(member(1, 1));
-    change(&mut own);
+/// Whoever this is dials node 2, which knows nodes 1.1 and 3.1; both say the same about it.
+async fn check(own: Identity, expected: Refusal) {
     let (mut a, mut b) = (Node::start_as(own).await, Node::start(member(2, 1)).await);
     b.peers.set_members([1, 3].map(|node| (member(node, 1), "127.0.0.1:1".to_owned())));
     a.knows(&[&b]);
@@ -36,7 +34,8 @@ fn grid(id: u128, name: &str) -> Grid {
 #[tokio::test]
 async fn a_node_of_another_grid_is_refused_whatever_its_name() {
     let expected = Refusal::OtherGrid { asked: grid(7, "tests"), here: grid(GRID, "tests") };
-    check(|own| own.grid.id = 7, expected.clone()).await;
+    let standing = Standing::Member { grid: grid(7, "tests"), member: member(1, 1) };
+    check(identified(standing), expected.clone()).await;
     let text = expected.to_string();
     assert!(text.contains(&format!("{GRID:032x}")) && text.contains(&format!("{:032x}", 7)), "{text}");
 }
@@ -44,7 +43,7 @@ async fn a_node_of_another_grid_is_refused_whatever_its_name() {
 #[tokio::test]
 async fn a_node_that_nobody_knows_is_refused() {
     let asked = member(9, 1);
-    check(|own| own.member = asked, Refusal::UnknownMember { asked, incarnation: None }).await;
+    check(identity(asked), Refusal::UnknownMember { asked, incarnation: None }).await;
 }
 
 #[tokio::test]
@@ -52,7 +51,7 @@ async fn an_old_life_of_a_node_and_one_to_come_are_refused() {
     for incarnation in [0, 2] {
         let asked = member(3, incarnation);
         let expected = Refusal::UnknownMember { asked, incarnation: Some(1) };
-        check(|own| own.member = asked, expected.clone()).await;
+        check(identity(asked), expected.clone()).await;
         assert_eq!(expected.to_string(), format!("node 3.{incarnation} is no member: its incarnation is 1"));
     }
 }
@@ -61,8 +60,9 @@ async fn an_old_life_of_a_node_and_one_to_come_are_refused() {
 async fn a_node_with_another_secret_or_none_is_refused() {
     let expected = Refusal::OtherSecret { asked: member(1, 1), here: member(2, 1) };
     let other = Secret::new(b"A secret of the tests").unwrap();
-    check(|own| own.secret = other, expected.clone()).await;
-    check(|own| own.secret = Secret::none(), expected).await;
+    for secret in [other, Secret::none()] {
+        check(Identity { secret, ..identity(member(1, 1)) }, expected.clone()).await;
+    }
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ fn members() -> Directory {
 }
 
 fn said() -> wire::Hello {
-    hello(&identity(member(1, 1)), member(2, 1), Purpose::Calls, &[5; 32])
+    hello(&identity(member(1, 1)), member(2, 1), Purpose::Calls, &[5; 32]).unwrap()
 }
 
 fn answered(hello: &wire::Hello) -> Result<(Transcript, wire::Challenge), Refusal> {
@@ -107,7 +107,7 @@ fn a_hello_that_makes_no_sense_is_refused_by_name() {
     check_hello(|hello| hello.to = None, &malformed("to is missing"));
     check_hello(|hello| hello.nonce.truncate(31), &malformed("nonce is missing"));
     check_hello(|hello| hello.purpose = 0, &Refusal::UnknownPurpose { asked: 0 });
-    check_hello(|hello| hello.purpose = 4, &Refusal::UnknownPurpose { asked: 4 });
+    check_hello(|hello| hello.purpose = 6, &Refusal::UnknownPurpose { asked: 6 });
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_proof_is_good_for_one_side_of_one_handshake() {
     let secret = identity(member(1, 1)).secret;
     let transcript = |from: MemberId, purpose, nonces: [u8; 2], newest| {
         let directory = Directory::new([(from, String::new())]);
-        let mut hello = hello(&identity(from), member(2, 1), purpose, &[nonces[0]; 32]);
+        let mut hello = hello(&identity(from), member(2, 1), purpose, &[nonces[0]; 32]).unwrap();
         hello.versions.as_mut().unwrap().newest = newest;
         answer_hello(&identity(member(2, 1)), &directory, &hello, [nonces[1]; 32]).unwrap().0
     };
@@ -199,6 +199,7 @@ fn refusals_arrive_as_they_were_sent() {
         Refusal::Replaced,
         Refusal::Stopping,
         Refusal::Busy,
+        Refusal::NotYet,
         Refusal::Unrecognised,
     ] {
         assert_eq!(Refusal::decode(refusal.clone().encode()), refusal);

@@ -18,21 +18,21 @@ use wire::link_response::Body as Heard;
 use wire::peer_service_client::PeerServiceClient;
 use wire::peer_service_server::{PeerService, PeerServiceServer};
 
-use super::harness::{Node, identity, in_time, member, wishes};
+use super::harness::{Node, identified, identity, in_time, member, tests_grid, wishes};
 use crate::codec::encode_member;
 use crate::directory::Directory;
 use crate::hello::{Side, answer_challenge, answer_hello, hello};
 use crate::refusal::encode_grid;
-use crate::{CallError, CallRefusal, Identity, LinkError, Purpose, Refusal};
+use crate::{CallError, CallRefusal, Grid, Identity, LinkError, Purpose, Refusal, Standing};
 
 /// A link whose other end says what a test wants.
-struct RawLink {
-    said: mpsc::Sender<wire::LinkRequest>,
-    heard: Streaming<wire::LinkResponse>,
+pub(super) struct RawLink {
+    pub(super) said: mpsc::Sender<wire::LinkRequest>,
+    pub(super) heard: Streaming<wire::LinkResponse>,
 }
 
 impl RawLink {
-    async fn begin(address: SocketAddr, first: Said) -> Result<Self, Status> {
+    pub(super) async fn begin(address: SocketAddr, first: Said) -> Result<Self, Status> {
         let mut client = PeerServiceClient::connect(format!("http://{address}")).await.unwrap();
         let (said, says) = mpsc::channel(8);
         said.send(wire::LinkRequest { body: Some(first) }).await.unwrap();
@@ -43,7 +43,7 @@ impl RawLink {
     /// As node 1.1, to node 2.1, up to the welcome.
     async fn open(address: SocketAddr, purpose: Purpose) -> Self {
         let (own, to, nonce) = (identity(member(1, 1)), member(2, 1), [9; 32]);
-        let first = Said::Hello(hello(&own, to, purpose, &nonce));
+        let first = Said::Hello(hello(&own, to, purpose, &nonce).unwrap());
         let mut link = Self::begin(address, first).await.unwrap();
         let Heard::Challenge(challenge) = link.hear().await.unwrap() else { panic!("no challenge") };
         let transcript = answer_challenge(&own, (to, purpose), nonce, &challenge).unwrap();
@@ -53,16 +53,16 @@ impl RawLink {
         link
     }
 
-    async fn say(&self, body: Option<Said>) {
+    pub(super) async fn say(&self, body: Option<Said>) {
         self.said.send(wire::LinkRequest { body }).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Result<Heard, Status> {
+    pub(super) async fn hear(&mut self) -> Result<Heard, Status> {
         let heard = in_time(self.heard.message()).await?;
         Ok(heard.expect("the link is open").body.expect("it says something"))
     }
 
-    async fn refusal(&mut self) -> Refusal {
+    pub(super) async fn refusal(&mut self) -> Refusal {
         match self.hear().await.unwrap() {
             Heard::Refusal(refusal) => Refusal::decode(refusal),
             other => panic!("{other:?}"),
@@ -128,7 +128,7 @@ async fn who_does_not_begin_with_a_hello_is_refused() {
 #[tokio::test]
 async fn who_goes_on_without_a_proof_is_refused() {
     let (mut node, sound) = node_with_peer().await;
-    let first = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]);
+    let first = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]).unwrap();
     let mut link = RawLink::begin(node.address, Said::Hello(first)).await.unwrap();
     link.hear().await.unwrap();
     link.say(Some(Said::Batch(wire::Batch::default()))).await;
@@ -139,7 +139,7 @@ async fn who_goes_on_without_a_proof_is_refused() {
 #[tokio::test]
 async fn a_stranger_cannot_say_much() {
     let (mut node, sound) = node_with_peer().await;
-    let mut large = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]);
+    let mut large = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]).unwrap();
     large.nonce = vec![0; PEER_HELLO_BYTES].into();
     let cut = match RawLink::begin(node.address, Said::Hello(large)).await {
         Ok(mut link) => in_time(link.heard.message()).await,
@@ -159,7 +159,8 @@ async fn a_stranger_cannot_say_much() {
 #[tokio::test]
 async fn strangers_that_go_no_further_keep_nobody_out() {
     let (mut node, mut sound) = node_with_peer().await;
-    let first = || Said::Hello(hello(&identity(member(1, 1)), member(2, 1), Purpose::Calls, &[1; 32]));
+    let first =
+        || Said::Hello(hello(&identity(member(1, 1)), member(2, 1), Purpose::Calls, &[1; 32]).unwrap());
     let mut links = Vec::new();
     for _ in 0..PEER_HELLOS {
         let mut link = RawLink::begin(node.address, first()).await.unwrap();
@@ -168,7 +169,7 @@ async fn strangers_that_go_no_further_keep_nobody_out() {
         links.push(link);
     }
     assert_eq!(node.peers.figures().denied, 0);
-    drop(sound.peers.control(node.member, Bytes::new()).await.unwrap());
+    drop(sound.peers.propose(node.member, Bytes::from_static(b"x")).await.unwrap());
     assert_eq!(sound.opened(node.member).await, Purpose::Calls);
     assert_eq!(links[0].refusal().await, Refusal::Busy);
     let denied = node.denied().await;
@@ -179,7 +180,7 @@ async fn strangers_that_go_no_further_keep_nobody_out() {
 #[tokio::test]
 async fn who_says_nothing_more_is_not_waited_for_long() {
     let (mut node, sound) = node_with_peer().await;
-    let first = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]);
+    let first = hello(&identity(member(1, 1)), node.member, Purpose::Replication, &[1; 32]).unwrap();
     let mut link = RawLink::begin(node.address, Said::Hello(first)).await.unwrap();
     link.hear().await.unwrap();
     assert_eq!(link.refusal().await, malformed("nothing for too long"));
@@ -211,11 +212,11 @@ async fn calls_of_unknown_kinds_are_refused_and_nothing_else() {
     let (node, _sound) = node_with_peer().await;
     let mut link = RawLink::open(node.address, Purpose::Calls).await;
     link.say(call(None)).await;
-    link.say(call(Some(wire::call::Body::Control(Bytes::from_static(b"abc"))))).await;
+    link.say(call(Some(wire::call::Body::Propose(Bytes::from_static(b"abc"))))).await;
     let refusal =
         wire::CallRefusal { reason: Some(wire::call_refusal::Reason::Unknown(wire::UnknownCall {})) };
     for body in
-        [wire::answer::Body::Refused(refusal), wire::answer::Body::Control(Bytes::from_static(b"cba"))]
+        [wire::answer::Body::Refused(refusal), wire::answer::Body::Propose(Bytes::from_static(b"abc"))]
     {
         let expected = Heard::Answer(wire::Answer { id: 7, body: Some(body) });
         assert_eq!(link.hear().await.unwrap(), expected);
@@ -236,11 +237,17 @@ async fn a_peer_that_talks_nonsense_is_sent_away() {
     check_refused_inside(Purpose::Replication, batch(chunk), expected).await;
     check_refused_inside(Purpose::Replication, Some(Said::Call(wire::Call::default())), "no batch").await;
     check_refused_inside(Purpose::Calls, Some(Said::Batch(wire::Batch::default())), "no call").await;
-    let request = wire::call::Body::Control(vec![0; PEER_CALL_BYTES + 1].into());
+    let request = wire::call::Body::Propose(vec![0; PEER_CALL_BYTES + 1].into());
     let expected = format!("bytes of a call is {}: too large", PEER_CALL_BYTES + 1);
     check_refused_inside(Purpose::Calls, call(Some(request)), &expected).await;
     let silent = wire::call::Body::Heartbeat(wire::Heartbeat::default());
     check_refused_inside(Purpose::Calls, call(Some(silent)), "position is missing").await;
+    let other = "a call that the link is not for";
+    let vote = || call(Some(wire::call::Body::Control(Bytes::new())));
+    check_refused_inside(Purpose::Calls, vote(), other).await;
+    check_refused_inside(Purpose::Heartbeats, vote(), other).await;
+    let join = call(Some(wire::call::Body::Join(Bytes::new())));
+    check_refused_inside(Purpose::Calls, join, other).await;
     let unknown = "a request of a kind that is not known here";
     check_refused_inside(Purpose::Replication, None, unknown).await;
 }
@@ -262,7 +269,7 @@ async fn who_does_not_take_its_answers_is_not_heard_any_more() {
     let mut link = RawLink::open(node.address, Purpose::Calls).await;
     let mut sent = 0;
     loop {
-        let call = call(Some(wire::call::Body::Control(vec![1; 512 * 1024].into())));
+        let call = call(Some(wire::call::Body::Propose(vec![1; 512 * 1024].into())));
         let call = wire::LinkRequest { body: call };
         // That nothing moves any more is seen by its not moving for long.
         let moves = timeout(Duration::from_millis(500), link.said.send(call)).await;
@@ -377,8 +384,8 @@ async fn check_dialled(scripted: Scripted, expected: Refusal) {
 fn challenge(own: &Identity) -> Heard {
     Heard::Challenge(wire::Challenge {
         versions: Some(wire::Versions { oldest: 1, newest: 1 }),
-        grid: Some(encode_grid(&own.grid)),
-        member: Some(encode_member(own.member)),
+        grid: own.standing.grid().map(encode_grid),
+        member: Some(encode_member(own.standing.known_as())),
         nonce: vec![4; 32].into(),
     })
 }
@@ -396,9 +403,9 @@ async fn who_answers_as_somebody_else_hears_nothing() {
     let says = vec![challenge(&identity(member(2, 2)))];
     let expected = Refusal::OtherMember { asked: member(2, 1), here: member(2, 2) };
     check_dialled(Scripted { opens: false, says }, expected).await;
-    let mut other = identity(member(2, 1));
-    other.grid.id = 7;
-    let expected = Refusal::OtherGrid { asked: other.grid.clone(), here: identity(member(1, 1)).grid };
+    let grid = Grid { id: 7, ..tests_grid() };
+    let other = identified(Standing::Member { grid: grid.clone(), member: member(2, 1) });
+    let expected = Refusal::OtherGrid { asked: grid, here: tests_grid() };
     check_dialled(Scripted { opens: false, says: vec![challenge(&other)] }, expected).await;
 }
 

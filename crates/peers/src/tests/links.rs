@@ -267,7 +267,7 @@ async fn a_node_that_stops_says_so_and_ends_all_that_it_began() {
     let (mut a, b) = pair().await;
     a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
     a.opened(b.member).await;
-    b.peers.control(a.member, Bytes::from_static(b"abc")).await.unwrap();
+    b.peers.control(a.member.node, Bytes::from_static(b"abc")).await.unwrap();
     in_time(b.peers.stop()).await;
     let closed = a.closed().await;
     assert!(matches!(&closed, LinkError::Refused(Refusal::Stopping)), "{closed:?}");
