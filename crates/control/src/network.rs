@@ -8,13 +8,14 @@ use openraft::error::{RPCError, RaftError, RemoteError, ReplicationClosed, Strea
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::SnapshotResponse;
 use openraft::{EmptyNode, OptionalSend, Snapshot};
+use tokio::task::JoinSet;
 use tracing::debug;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_PIECE_ATTEMPTS, CONTROL_PIECE_BYTES};
 
 use crate::identity::{Identity, VoterId};
 use crate::raft::{
-    AppendRequest, AppendResponse, Fatal, SnapshotMeta, Types, Vote, VoteRequest, VoteResponse,
+    AppendRequest, AppendResponse, Fatal, LogId, SnapshotMeta, Types, Vote, VoteRequest, VoteResponse,
 };
 use crate::wire::{
     Answer, Envelope, PeerRefusal, Piece, PieceAnswer, Request, WireError, decode_answer, encode_request,
@@ -54,7 +55,20 @@ pub(crate) struct Peer<T> {
     transport: T,
     pause: Duration,
     piece_time: Duration,
+    /// The entries that were sent last and are not answered yet. openraft gives every request up after a heartbeat and sends it again,
+    /// which would never end where many bytes take longer than that.
+    sent: Option<Sent>,
 }
+
+/// Entries on their way.
+struct Sent {
+    entries: Entries,
+    /// Ends with this value.
+    answer: JoinSet<Result<Answer, CallError>>,
+}
+
+/// What a request appends: by whom, behind what, up to where.
+type Entries = (Vote, Option<LogId>, LogId);
 
 /// Why a peer is as good as unreachable.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +81,10 @@ enum CallError {
     Wire(#[from] WireError),
     #[error("the answer is to another request")]
     OtherKind,
-    #[error("a piece of a snapshot was not answered in time")]
+    #[error("entries or a piece of a snapshot were not answered in time")]
     Timeout,
+    #[error("the entries that it has taken are not there")]
+    Lost,
     #[error("a snapshot of {total} bytes does not get past byte {offset}")]
     Stuck { offset: u64, total: u64 },
 }
@@ -82,18 +98,60 @@ impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
             transport: self.transport.clone(),
             pause: self.pause,
             piece_time: self.piece_time,
+            sent: None,
         }
     }
 }
 
 impl<T: Transport> Peer<T> {
     async fn call(&self, request: &Request) -> Result<Answer, CallError> {
-        let request = encode_request(self.envelope, request);
-        let answer = self.transport.call(self.envelope.to.node, request).await?;
-        match decode_answer(&answer)? {
-            Answer::Refused(refusal) => Err(refusal.into()),
-            answer @ (Answer::Vote(_) | Answer::Append(_) | Answer::Piece(_)) => Ok(answer),
+        call(&self.transport, self.envelope.to.node, encode_request(self.envelope, request)).await
+    }
+
+    async fn append(&mut self, request: AppendRequest) -> Result<AppendResponse, CallError> {
+        let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
+            return self.call(&Request::Append(request)).await.and_then(appended);
+        };
+        let (vote, leader_commit) = (request.vote, request.leader_commit);
+        let entries = (vote, request.prev_log_id, last);
+        if self.sent.as_ref().is_none_or(|sent| sent.entries != entries) {
+            self.sent = Some(self.send(entries, request));
+            return self.answer().await;
         }
+        let response = self.answer().await?;
+        if response != AppendResponse::Success {
+            return Ok(response);
+        }
+        // That was said to a request of an earlier time. What follows the entries tells that they are there, and that the voter
+        // listens now.
+        let follows = AppendRequest { vote, prev_log_id: Some(last), entries: Vec::new(), leader_commit };
+        match self.call(&Request::Append(follows)).await.and_then(appended)? {
+            AppendResponse::Conflict => Err(CallError::Lost),
+            response @ (AppendResponse::Success
+            | AppendResponse::PartialSuccess(_)
+            | AppendResponse::HigherVote(_)) => Ok(response),
+        }
+    }
+
+    /// Sends entries so that they arrive, also if the answer is not waited for.
+    fn send(&self, entries: Entries, request: AppendRequest) -> Sent {
+        let bytes = encode_request(self.envelope, &Request::Append(request));
+        let (transport, to, time) = (self.transport.clone(), self.envelope.to.node, self.piece_time);
+        let mut answer = JoinSet::new();
+        answer.spawn(async move {
+            let answered = tokio::time::timeout(time, call(&transport, to, bytes)).await;
+            answered.unwrap_or(Err(CallError::Timeout))
+        });
+        Sent { entries, answer }
+    }
+
+    /// Waits for the answer to what was sent. If it is not waited for to the end, it can be again.
+    async fn answer(&mut self) -> Result<AppendResponse, CallError> {
+        let Some(Sent { answer, .. }) = &mut self.sent else { return Err(CallError::Lost) };
+        let answered = answer.join_next().await;
+        self.sent = None;
+        // A task that has panicked has answered nothing.
+        answered.and_then(Result::ok).unwrap_or(Err(CallError::Lost)).and_then(appended)
     }
 
     async fn send_snapshot(&self, vote: Vote, meta: SnapshotMeta, state: Bytes) -> Result<Vote, CallError> {
@@ -130,6 +188,21 @@ impl<T: Transport> Peer<T> {
     }
 }
 
+async fn call(transport: &impl Transport, to: NodeId, request: Bytes) -> Result<Answer, CallError> {
+    let answer = transport.call(to, request).await?;
+    match decode_answer(&answer)? {
+        Answer::Refused(refusal) => Err(refusal.into()),
+        answer @ (Answer::Vote(_) | Answer::Append(_) | Answer::Piece(_)) => Ok(answer),
+    }
+}
+
+fn appended(answer: Answer) -> Result<AppendResponse, CallError> {
+    match answer {
+        Answer::Append(response) => Ok(response),
+        Answer::Vote(_) | Answer::Piece(_) | Answer::Refused(_) => Err(CallError::OtherKind),
+    }
+}
+
 type CallResult<R> = Result<R, RPCError<VoterId, EmptyNode, RaftError<VoterId>>>;
 
 /// openraft waits before it asks again.
@@ -139,13 +212,7 @@ fn unreachable(error: &CallError) -> RPCError<VoterId, EmptyNode, RaftError<Vote
 
 impl<T: Transport> RaftNetwork<Types> for Peer<T> {
     async fn append_entries(&mut self, request: AppendRequest, _: RPCOption) -> CallResult<AppendResponse> {
-        match self.call(&Request::Append(request)).await {
-            Ok(Answer::Append(response)) => Ok(response),
-            Ok(Answer::Vote(_) | Answer::Piece(_) | Answer::Refused(_)) => {
-                Err(unreachable(&CallError::OtherKind))
-            }
-            Err(error) => Err(unreachable(&error)),
-        }
+        self.append(request).await.map_err(|error| unreachable(&error))
     }
 
     async fn vote(&mut self, request: VoteRequest, _: RPCOption) -> CallResult<VoteResponse> {

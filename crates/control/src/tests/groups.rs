@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use wattle_core::control::grid::{Decision, DecisionError, GridApplied, GridCommand, Order};
 use wattle_core::ids::{MemberId, PartitionId, ReplicationClass};
+use wattle_core::limits::CONTROL_COMMAND_BYTES;
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_voter_decides_without_waiting_for_an_election() {
@@ -115,7 +116,7 @@ async fn a_large_snapshot_is_sent_in_pieces() {
     let group = start(&network, voter(1), Storage::Memory).await;
     let state = size::large();
     let bytes = serde_json::to_vec(&state).unwrap().len();
-    assert!(bytes > wattle_core::limits::CONTROL_COMMAND_BYTES, "it fits no entry: {bytes}");
+    assert!(bytes > CONTROL_COMMAND_BYTES, "it fits no entry: {bytes}");
     group.create(state).await.unwrap();
     let learner = start(&network, voter(2), Storage::Memory).await;
     network.shake(7, 20, Duration::from_millis(50));
@@ -252,4 +253,19 @@ async fn large_entries_are_sent_one_by_one() {
     network.heal();
     assert_same(&groups, 4).await;
     assert!(network.largest() < bytes + 4096, "{}", network.largest());
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_take_longer_than_a_heartbeat_are_sent_once_and_arrive() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let lead = leader(&groups).await;
+    network.slow_down(Duration::from_millis(150));
+    let (since, term) = (tokio::time::Instant::now(), lead.status().term);
+    let large = lead.proposal(large_command(CONTROL_COMMAND_BYTES - 100));
+    let decided = lead.propose(large).await;
+    assert!(matches!(decided, Err(ProposeError::Refused(_))), "{decided:?}");
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    assert_eq!((network.large(), lead.status().term), (2, term), "once to each, and nobody else was elected");
+    assert_same(&groups, 1).await;
 }

@@ -12,6 +12,8 @@ use wattle_core::ids::NodeId;
 
 use crate::{ControlGroup, Transport, TransportError};
 
+const MIB: usize = 1024 * 1024;
+
 /// Clones are the same network.
 #[derive(Clone, Default)]
 pub(crate) struct TestNetwork(Arc<Mutex<Inner>>);
@@ -26,7 +28,11 @@ struct Inner {
     lost: u64,
     /// At the most, of a message.
     delay: Duration,
+    /// How long a MiB takes.
+    slowness: Duration,
     largest: usize,
+    /// Messages of more than half a MiB that were sent.
+    large: usize,
     /// Of snapshots, that arrived.
     pieces: usize,
 }
@@ -74,6 +80,16 @@ impl TestNetwork {
         (inner.seed, inner.lost, inner.delay) = (seed, lost, delay);
     }
 
+    /// From now on a MiB takes so long.
+    pub(crate) fn slow_down(&self, per_mib: Duration) {
+        self.0.lock().slowness = per_mib;
+    }
+
+    /// How many messages of more than half a MiB were sent.
+    pub(crate) fn large(&self) -> usize {
+        self.0.lock().large
+    }
+
     /// The largest message so far, in bytes.
     pub(crate) fn largest(&self) -> usize {
         self.0.lock().largest
@@ -89,8 +105,10 @@ impl TestNetwork {
         let delay = {
             let mut inner = self.0.lock();
             inner.largest = inner.largest.max(bytes);
+            inner.large += usize::from(bytes > MIB / 2);
             let share = inner.random(1000);
             inner.delay.mul_f64(f64::from(u32::try_from(share).unwrap()) / 1000.0)
+                + inner.slowness.mul_f64(f64::from(u32::try_from(bytes).unwrap()) / MIB as f64)
         };
         tokio::time::sleep_until(Instant::now() + delay).await;
         let mut inner = self.0.lock();
