@@ -117,7 +117,7 @@ pub const PEER_CONNECT_TIME: Duration = Duration::from_secs(2);
 pub const PEER_RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts to open a link.
 pub const PEER_RETRY_MAX: Duration = Duration::from_secs(1);
-/// A link that is silent for this long is asked whether the other is there.
+/// A link that is silent for this long is asked whether the other is there, from both ends.
 pub const PEER_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// After this long without an answer the other is not there.
 pub const PEER_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -37,7 +37,7 @@ pub use error::{AskError, CallError, LinkError, SendError};
 pub use handler::{Event, Handler};
 pub use identity::{Grid, Identity, Purpose, Secret, ShortSecret, Standing};
 pub use message::PeerMessage;
-pub use peers::{PeerServer, Peers};
+pub use peers::{PeerServer, Peers, keep_alive};
 pub use queue::Queued;
 pub use refusal::{Refusal, Versions};
 

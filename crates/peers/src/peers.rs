@@ -16,8 +16,11 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError, http};
 use tonic::server::NamedService;
+use tonic::transport::Server;
 use wattle_core::ids::{MemberId, NodeId};
-use wattle_core::limits::{PEER_HELLO_BYTES, PEER_MESSAGE_BYTES, STRANGERS};
+use wattle_core::limits::{
+    PEER_HELLO_BYTES, PEER_KEEP_ALIVE, PEER_KEEP_ALIVE_TIMEOUT, PEER_MESSAGE_BYTES, STRANGERS,
+};
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
 use crate::call::{Answer, Call, Decided, Follow, Heartbeat, HeartbeatAnswer};
@@ -253,6 +256,15 @@ impl<H: Handler> Peers<H> {
         links.insert(key, Link { traffic: Arc::clone(&traffic), stop });
         Ok(traffic)
     }
+}
+
+/// Has a server of gRPC notice within [`PEER_KEEP_ALIVE`] and [`PEER_KEEP_ALIVE_TIMEOUT`] that who dialled it has vanished, as who dials
+/// notices it of who answers. Without this the connection, and what it has begun, stays for as long as the server has it.
+#[must_use]
+pub fn keep_alive<L>(server: Server<L>) -> Server<L> {
+    server
+        .http2_keepalive_interval(Some(PEER_KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(PEER_KEEP_ALIVE_TIMEOUT))
 }
 
 /// What other nodes dial, to be mounted on a server of gRPC.

@@ -20,7 +20,7 @@ use wattle_core::replication::LocalTime;
 use crate::{
     Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Grid, Handler, Heartbeat,
     HeartbeatAnswer, Identity, LinkError, PeerMessage, Peers, Purpose, Secret, Situation, SnapshotPiece,
-    SnapshotRest, Standing,
+    SnapshotRest, Standing, keep_alive,
 };
 
 /// Whoever waits longer than this waits for what does not come.
@@ -161,18 +161,7 @@ impl Node {
         let member = identity.standing.known_as();
         let recorder = Recorder { events, received, turns: Arc::clone(&turns) };
         let peers = Peers::new(identity, recorder, Handle::current());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let incoming = TcpListenerStream::new(listener).map(|stream| {
-            let stream = stream?;
-            stream.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(stream)
-        });
-        let server = Server::builder()
-            .initial_connection_window_size(CONNECTION_BYTES)
-            .add_service(peers.service())
-            .serve_with_incoming(incoming);
-        let server = tokio::spawn(async move { server.await.unwrap() });
+        let (address, server) = serve(&peers).await;
         Self { peers, member, address, turns, events: heard_events, received: heard, server }
     }
 
@@ -248,10 +237,35 @@ pub(super) fn wishes(range: std::ops::Range<u64>) -> Vec<PeerMessage> {
     range.map(|time| PeerMessage::LeaseWish(LocalTime(time))).collect()
 }
 
-/// A wire that can be cut, and be laid to somewhere else.
+/// Lets others dial it.
+pub(super) async fn serve<H: Handler>(peers: &Peers<H>) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpListenerStream::new(listener).map(|stream| {
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        Ok::<_, std::io::Error>(stream)
+    });
+    let server = keep_alive(Server::builder())
+        .initial_connection_window_size(CONNECTION_BYTES)
+        .add_service(peers.service())
+        .serve_with_incoming(incoming);
+    (address, tokio::spawn(async move { server.await.unwrap() }))
+}
+
+/// Where a wire leads.
+#[derive(Clone, Copy)]
+enum Course {
+    To(SocketAddr),
+    Cut,
+    /// Nothing passes any more, and nobody is told.
+    Frozen,
+}
+
+/// A wire that can be cut, be laid to somewhere else, or fall silent.
 pub(super) struct Wire {
     pub(super) address: SocketAddr,
-    to: watch::Sender<Option<SocketAddr>>,
+    course: watch::Sender<Course>,
     task: JoinHandle<()>,
 }
 
@@ -265,28 +279,42 @@ impl Wire {
     pub(super) async fn lay(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (to, target) = watch::channel(Some(to));
+        let (course, now) = watch::channel(Course::To(to));
         let task = tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
-                tokio::spawn(carry(near, target.clone()));
+                tokio::spawn(carry(near, now.clone()));
             }
         });
-        Self { address, to, task }
+        Self { address, course, task }
     }
 
     /// Cuts what goes over it; what comes next goes there, or is cut at once.
     pub(super) fn turn(&self, to: Option<SocketAddr>) {
-        self.to.send_replace(to);
+        self.course.send_replace(to.map_or(Course::Cut, Course::To));
+    }
+
+    /// Both ends hear nothing any more.
+    pub(super) fn freeze(&self) {
+        self.course.send_replace(Course::Frozen);
     }
 }
 
-async fn carry(mut near: TcpStream, mut target: watch::Receiver<Option<SocketAddr>>) {
-    let to = *target.borrow_and_update();
-    let Some(to) = to else { return };
-    let mut far = TcpStream::connect(to).await.unwrap();
-    tokio::select! {
-        _ = copy_bidirectional(&mut near, &mut far) => {}
-        _ = target.changed() => {}
+async fn carry(mut near: TcpStream, mut course: watch::Receiver<Course>) {
+    let now = *course.borrow_and_update();
+    let mut far = match now {
+        Course::To(to) => Some(TcpStream::connect(to).await.unwrap()),
+        Course::Cut => return,
+        Course::Frozen => None,
+    };
+    if let Some(far) = &mut far {
+        tokio::select! {
+            _ = copy_bidirectional(&mut near, far) => return,
+            _ = course.changed() => {}
+        }
+    }
+    if matches!(*course.borrow_and_update(), Course::Frozen) {
+        // Held as they are until the wire is turned or taken away.
+        drop(course.changed().await);
     }
 }

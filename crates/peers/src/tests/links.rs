@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use wattle_core::ids::{Epoch, MemberId, PartitionId, ReplicationClass, Version};
-use wattle_core::limits::{PEER_BATCH_BYTES, PEER_QUEUE_BYTES, PEER_RETRY_MIN};
+use wattle_core::limits::{
+    PEER_BATCH_BYTES, PEER_KEEP_ALIVE, PEER_KEEP_ALIVE_TIMEOUT, PEER_QUEUE_BYTES, PEER_RETRY_MIN,
+};
 use wattle_core::replication::{Body, Mark, Message, Record};
 
 use super::codec::mutations;
 use super::harness::{Node, Wire, in_time, member, wishes};
-use crate::{LinkError, PeerMessage, Purpose, Refusal, SendError};
+use crate::{Event, LinkError, PeerMessage, Purpose, Refusal, SendError};
 
 /// What a connection holds beside the queue: a batch that is encoded, HTTP/2 windows, buffers of the kernel.
 const IN_FLIGHT: usize = 32 * 1024 * 1024;
@@ -273,4 +275,25 @@ async fn a_node_that_stops_says_so_and_ends_all_that_it_began() {
     assert!(matches!(&closed, LinkError::Refused(Refusal::Stopping)), "{closed:?}");
     let refused = b.peers.send(a.member, wishes(0..1).remove(0));
     assert_eq!(refused, Err(SendError::UnknownMember { to: a.member }));
+}
+
+#[tokio::test]
+async fn both_ends_notice_that_the_other_has_vanished() {
+    let (mut a, mut b) = pair().await;
+    let wire = Wire::lay(b.address).await;
+    a.peers.set_members([(b.member, wire.address.to_string())]);
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    assert_eq!(b.messages(1).await, wishes(0..1));
+    wire.freeze();
+    let since = Instant::now();
+    let left = b.event(|event| match event {
+        Event::Left { from, error, .. } => Some((from, error)),
+        _ => None,
+    });
+    let (from, error) = left.await;
+    assert!(from == a.member && matches!(error, LinkError::Ended | LinkError::Broken(_)), "{error:?}");
+    let cut = a.closed().await;
+    assert!(matches!(cut, LinkError::Broken(_)), "{cut:?}");
+    let most = PEER_KEEP_ALIVE + PEER_KEEP_ALIVE_TIMEOUT + Duration::from_secs(2);
+    assert!(since.elapsed() < most, "{:?}", since.elapsed());
 }
