@@ -6,3 +6,4 @@ mod hello;
 mod hostile;
 mod links;
 mod strangers;
+mod voters;
