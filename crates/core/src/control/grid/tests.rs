@@ -5,6 +5,7 @@ pub(in crate::control) mod fixture;
 mod follow;
 mod form;
 mod loss;
+mod newcomer;
 mod rebuild;
 mod voters;
 mod walk;
