@@ -55,6 +55,8 @@ pub(crate) enum Failure {
     Control(#[from] NotDecided),
     #[error(transparent)]
     Upload(#[from] UploadError),
+    #[error("this node is not in a grid yet: it waits for the others")]
+    NoMember,
     #[error("the name has moved on, but this node cannot load its module: {problem}")]
     NotLoaded { problem: String },
     /// One failure of several operations.
@@ -67,6 +69,13 @@ pub(crate) enum Failure {
         "another version of function {function} began the call and cannot finish it: call anew for what is left"
     )]
     AnotherExport { function: String },
+    /// Another node, which decides about the partition, has said so.
+    #[error("{}", .0.message)]
+    Elsewhere(Box<v1::OperationError>),
+    #[error("the node that decides about the partition does not answer: {message}")]
+    Unreached { message: String },
+    #[error("this node has no module {module}")]
+    ModuleNotFound { module: String },
     #[error("the cursor is not one of a scan of this map")]
     Cursor,
     #[error("the token is not one of a watch of this map")]
@@ -220,8 +229,21 @@ impl Failure {
             Self::NoReply(reason) => no_reply_facts(reason),
             Self::Control(error) => control_facts(error),
             Self::Upload(error) => Facts::new(error.code(), error.reason()),
+            Self::NoMember => {
+                Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, "NO_MEMBER") }
+            }
             Self::NotLoaded { .. } => {
                 Facts { outcome: v1::Outcome::Applied, ..Facts::new(Code::Internal, "MODULE_NOT_LOADED") }
+            }
+            Self::Elsewhere(error) => elsewhere_facts(error),
+            // Before it was heard it was not done; else nobody knows.
+            Self::Unreached { .. } => Facts {
+                outcome: v1::Outcome::InDoubt,
+                retry_after: Some(FAILOVER_PAUSE),
+                ..Facts::new(Code::Unavailable, "OWNER_UNREACHABLE")
+            },
+            Self::ModuleNotFound { module } => {
+                Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
             Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
@@ -385,6 +407,17 @@ fn control_facts(error: &NotDecided) -> Facts<'_> {
         }
         R::VersionNotFound { .. } => Facts::new(Code::NotFound, "VERSION_NOT_FOUND").field("version"),
         R::NothingToRollBack { .. } => Facts::new(Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK"),
+    }
+}
+
+fn elsewhere_facts(error: &v1::OperationError) -> Facts<'_> {
+    let delay = error.metadata.get("retry_after_ms").and_then(|delay| delay.parse().ok());
+    let others = error.metadata.iter().filter(|(name, _)| *name != "retry_after_ms");
+    Facts {
+        outcome: error.outcome(),
+        retry_after: delay.map(Duration::from_millis),
+        metadata: others.map(|(name, value)| (name.as_str(), value.clone())).collect(),
+        ..Facts::new(Code::from(error.code), &error.reason)
     }
 }
 

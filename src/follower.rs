@@ -1,17 +1,26 @@
 //! [`Follower`]: does on this node what the control group has decided. It compares what was decided with what it has followed: what came
 //! in between and is gone again is nothing to do.
 
+mod functions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use wattle_core::control::{ControlState, Function, GroupState};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wattle_control::Decided;
+use wattle_core::control::grid::Node;
+use wattle_core::control::{ControlState, GroupState};
 use wattle_core::name::Name;
 
 use crate::control::Control;
 use crate::functions::{Catalog, Loader};
 use crate::maps::Maps;
 use crate::partition::Partitions;
+use crate::peering::Links;
+use crate::routing::Routing;
 
 /// What follows, and what could not.
 #[derive(Debug)]
@@ -20,7 +29,9 @@ pub(crate) struct Follower {
     catalog: Arc<Catalog>,
     loader: Arc<Loader>,
     partitions: Arc<Partitions>,
-    /// Functions whose modules cannot be loaded here, and why.
+    links: Arc<Links>,
+    routing: Arc<Routing>,
+    /// Functions whose modules are not all here, or cannot be loaded, and why.
     problems: Mutex<BTreeMap<Name, String>>,
 }
 
@@ -28,9 +39,9 @@ impl Follower {
     pub(crate) fn new(
         maps: Arc<Maps>,
         (catalog, loader): (Arc<Catalog>, Arc<Loader>),
-        partitions: Arc<Partitions>,
+        (partitions, links, routing): (Arc<Partitions>, Arc<Links>, Arc<Routing>),
     ) -> Self {
-        Self { maps, catalog, loader, partitions, problems: Mutex::default() }
+        Self { maps, catalog, loader, partitions, links, routing, problems: Mutex::default() }
     }
 
     /// Why a function cannot run here.
@@ -38,20 +49,36 @@ impl Follower {
         self.problems.lock().get(name).cloned()
     }
 
-    /// Follows until it is dropped.
-    pub(crate) async fn run(self: Arc<Self>, control: Arc<Control>) {
+    /// Follows until it is dropped, or the grid does not count on this node any more: then it says so. Says when it has followed for the
+    /// first time.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        control: Arc<Control>,
+        followed: oneshot::Sender<()>,
+        (replaced, stop): (CancellationToken, CancellationToken),
+    ) {
         let mut decided = control.watch();
         let mut before = Arc::new(GroupState::default());
+        let quick = watch::Sender::new(Decided::default());
+        let mut slow = JoinSet::new();
+        let mut begin = Some((quick.subscribe(), followed));
         loop {
             let now = decided.borrow_and_update().clone();
-            let (this, after) = (Arc::clone(&self), Arc::clone(&now.state));
-            // It loads modules.
-            let follow = move || this.follow((&before, &after));
-            if tokio::task::spawn_blocking(follow).await.is_err() {
-                tracing::error!("what was decided could not be followed to its end");
+            self.follow((&before, &now.state));
+            let me = self.partitions.replication().me();
+            if let Some(grid) = now.state.grid()
+                && grid.node(me.node).is_none_or(|node| node.member != me)
+            {
+                tracing::error!(node = me.node.0, "the grid does not count on this node any more: it stops");
+                replaced.cancel();
+                stop.cancel();
+                return;
             }
-            before = now.state;
-            control.followed(now.version);
+            before = Arc::clone(&now.state);
+            quick.send_replace(now);
+            if let Some((states, followed)) = begin.take() {
+                slow.spawn(Arc::clone(&self).run_functions(Arc::clone(&control), states, followed));
+            }
             if decided.changed().await.is_err() {
                 return;
             }
@@ -60,9 +87,11 @@ impl Follower {
 
     fn follow(&self, (before, after): (&GroupState, &GroupState)) {
         self.follow_maps((before.catalog(), after.catalog()));
-        self.follow_functions((before.catalog(), after.catalog()));
         if let Some(grid) = after.grid() {
+            let place = |node: &Node| (node.member, node.description.peer_address.clone());
+            self.links.set_members(grid.nodes().map(place));
             self.partitions.follow(before.grid(), grid);
+            self.routing.follow(grid);
         }
     }
 
@@ -76,26 +105,6 @@ impl Follower {
             let map = self.maps.publish(map);
             if map.descriptor.revision > 1 {
                 self.partitions.update_map(&map);
-            }
-        }
-    }
-
-    fn follow_functions(&self, (before, after): (&ControlState, &ControlState)) {
-        for (name, _) in before.functions().filter(|(name, _)| after.function(name.as_str()).is_none()) {
-            self.catalog.remove(name.as_str());
-            self.problems.lock().remove(name);
-        }
-        let changed =
-            |(name, function): &(&Name, &Function)| before.function(name.as_str()) != Some(function);
-        for (name, function) in after.functions().filter(changed) {
-            let problem = self.catalog.follow(name, function, &self.loader).err();
-            if let Some(error) = &problem {
-                tracing::error!(function = %name, %error, "the function cannot be loaded: upload it again");
-            }
-            let mut problems = self.problems.lock();
-            match problem {
-                Some(error) => drop(problems.insert(name.clone(), error.to_string())),
-                None => drop(problems.remove(name)),
             }
         }
     }

@@ -1,8 +1,12 @@
 //! The grid as the services see it: maps and functions by name, and control commands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::metadata::MetadataMap;
+use wattle_control::ControlVersion;
 use wattle_core::control::{Applied, Command, ControlState, GroupApplied, GroupCommand, Promote};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
@@ -14,6 +18,11 @@ use crate::functions::{Catalog, Loader, TOO_OFTEN, Tripped};
 use crate::in_flight::InFlight;
 use crate::maps::{Map, Maps};
 use crate::partition::Partitions;
+use crate::request::Forwarded;
+use crate::routing::{Routing, forwarded};
+
+/// How long a call from another node waits for what that one knew.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the services share.
 #[derive(Debug)]
@@ -24,6 +33,7 @@ pub(crate) struct Grid {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) control: Arc<Control>,
     pub(crate) follower: Arc<Follower>,
+    pub(crate) routing: Arc<Routing>,
     pub(crate) in_flight: Arc<InFlight>,
     /// The longest value that may be written, in bytes.
     pub(crate) value_bytes: usize,
@@ -65,6 +75,15 @@ impl Grid {
             return Err(Failure::NotLoaded { problem });
         }
         Ok(applied)
+    }
+
+    /// Whether another node has sent a call here for its client. Then this node first learns what that one knew.
+    pub(crate) async fn taken_over(&self, metadata: &MetadataMap) -> Result<Forwarded, Failure> {
+        let Some(decided) = forwarded(metadata) else { return Ok(Forwarded::No) };
+        match timeout(FOLLOW_PATIENCE, self.control.has_followed(ControlVersion(decided))).await {
+            Ok(()) => Ok(Forwarded::Yes),
+            Err(_elapsed) => Err(Failure::NoMember),
+        }
     }
 
     /// Suspends the functions that are stopped too often, as long as there may be some.
@@ -117,6 +136,7 @@ pub(crate) mod tests {
 
     use parking_lot::Mutex;
     use prometheus_client::registry::Registry;
+    use tokio::sync::oneshot;
     use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion};
     use wattle_core::ids::ModuleHash;
     use wattle_core::map::OptionsChange;
@@ -124,9 +144,8 @@ pub(crate) mod tests {
     use wattle_wasm::compile::{CompileLimits, Compiler};
 
     use super::*;
-    use crate::control::Founding;
+    use crate::control::tests::founded;
     use crate::functions::FunctionMetrics;
-    use crate::partition::tests::description;
 
     /// Of one partition, without a data directory.
     pub(crate) async fn grid() -> Arc<Grid> {
@@ -134,18 +153,18 @@ pub(crate) mod tests {
         let compiler = Compiler::new(PathBuf::from("/nonexistent"), Vec::new(), 1, CompileLimits::default());
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
         let partitions = Arc::new(Partitions::alone(1, &catalog));
-        let founding = Founding { name: Name::new("g").unwrap(), partitions: 1, description: description() };
-        let (control, _) = crate::control::start(None, founding).await.unwrap();
+        let (control, me, links) = founded(1).await;
         let (maps, loader) = (Arc::default(), Arc::new(Loader::new(runtime, compiler, None)));
-        let follower = Follower::new(
-            Arc::clone(&maps),
-            (Arc::clone(&catalog), Arc::clone(&loader)),
-            Arc::clone(&partitions),
-        );
+        let functions = (Arc::clone(&catalog), Arc::clone(&loader));
+        let routing = Arc::new(Routing::new(me));
+        let outwards = (Arc::clone(&partitions), links, Arc::clone(&routing));
+        let follower = Follower::new(Arc::clone(&maps), functions, outwards);
         let follower = Arc::new(follower);
-        tokio::spawn(Arc::clone(&follower).run(Arc::clone(&control)));
+        let run = Arc::clone(&follower).run(Arc::clone(&control), oneshot::channel().0, Default::default());
+        tokio::spawn(run);
         let in_flight = Arc::new(InFlight::new(1 << 30));
         Arc::new(Grid {
+            routing,
             maps,
             catalog,
             loader,

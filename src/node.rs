@@ -1,52 +1,39 @@
 //! A node: every part built from the configuration, started, and stopped in order. Nothing else knows all parts.
 
+mod member;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
-use wattle_core::control::grid::{Formats, NodeDescription, Role};
-use wattle_core::ids::{MemberId, ReplicationClass};
-use wattle_core::limits::{
-    CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, MESSAGE_BYTES, MODULE_BYTES, PROBE_CONNECTIONS,
-};
-use wattle_core::name::Name;
-use wattle_proto::v1;
-use wattle_wasm::compile::Compiler;
-use wattle_wasm::{Runtime, RuntimeError};
+use wattle_core::limits::{CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, PROBE_CONNECTIONS};
+use wattle_peers::{Identity, Peers, Secret, ShortSecret, Standing};
+use wattle_wasm::RuntimeError;
 
 use crate::config::Config;
-use crate::control::{self, Control, DataDirectory, DataDirectoryError, FORMAT, Founding, VoterError};
-use crate::follower::Follower;
-use crate::functions::{Catalog, FileError, Loader, ModuleFiles, Tripped};
-use crate::grid::Grid;
+use crate::control::{ArrivalError, DataDirectory, DataDirectoryError};
+use crate::entrance::Entrance;
+use crate::functions::FileError;
 use crate::in_flight::InFlight;
-use crate::maps::Maps;
-use crate::membership::lead;
-use crate::observability::{Metrics, router};
-use crate::partition::{Memory, Partitions, tick_partitions};
-use crate::replication::{Nobody, Replication};
-use crate::rpc::{Compute, Functions, GridInfo, MapCalls, Watches};
+use crate::peering::{Inside, Links};
 use crate::server::{IoThreads, Speaks};
+use member::Becoming;
 
-/// Modules that are compiled at the same time.
-const COMPILERS: u32 = 1;
 /// The hidden subcommand that compiles a module.
 pub const COMPILE_MODULE: &str = "compile-module";
-/// Instances of guests in the whole node.
-const INSTANCES: u32 = 256;
-
-/// What a grid is called whose creator has said nothing else.
-const GRID_NAME: &str = "wattle";
+/// How long links are kept for calls in flight when the node stops.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often to look whether there are any.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +57,34 @@ pub enum NodeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDirectory(Box<dyn std::error::Error + Send + Sync>),
+    /// The node is in no grid.
+    #[error(transparent)]
+    Grid(Box<dyn std::error::Error + Send + Sync>),
+    /// The secret of the grid cannot be read.
+    #[error("cannot read the secret of the grid from {}", path.display())]
+    SecretFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The secret of the grid is none.
+    #[error("the secret of the grid in {}", path.display())]
+    Secret {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        source: ShortSecret,
+    },
     /// The engine for guests does not start.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// It was told to stop before it was in a grid.
+    #[error("stopped before the node was in a grid")]
+    Stopped,
+    /// The grid has another life of this node, or none of it.
+    #[error("the grid does not count on this node any more: start it again")]
+    Replaced,
 }
 
 impl From<DataDirectoryError> for NodeError {
@@ -81,9 +93,12 @@ impl From<DataDirectoryError> for NodeError {
     }
 }
 
-impl From<VoterError> for NodeError {
-    fn from(error: VoterError) -> Self {
-        Self::DataDirectory(error.into())
+impl From<ArrivalError> for NodeError {
+    fn from(error: ArrivalError) -> Self {
+        match error {
+            ArrivalError::Voter(error) => Self::DataDirectory(error.into()),
+            error => Self::Grid(error.into()),
+        }
     }
 }
 
@@ -103,59 +118,78 @@ pub struct Node {
     address: SocketAddr,
     http_address: SocketAddr,
     stop: CancellationToken,
+    /// The grid does not count on this node any more.
+    replaced: CancellationToken,
     control: JoinHandle<()>,
     /// Kept to the end: the directory is this node's as long as it runs.
-    _directory: Option<DataDirectory>,
+    _directory: Option<Arc<DataDirectory>>,
 }
 
+/// Ports, each with what serves it.
+type Listeners = Vec<(IoThreads, TcpListener)>;
+
 impl Node {
-    /// Starts a node; it serves when this returns.
+    /// Starts a node; it serves when this returns. That may take as long as the others of its grid are not there.
     ///
     /// # Errors
     /// [`NodeError`] says what is in the way.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
         let started = Instant::now();
         raise_file_limit();
-        let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?;
-        let metrics = Arc::new(Metrics::new());
+        let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?.map(Arc::new);
         let (listener, address) = listen(config.listen)?;
         let http = config.http_listen.map(listen).transpose()?;
+        let http_address = http.as_ref().map_or(address, |(_, address)| *address);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
-        let join = || runtime.block_on(join(config, directory.as_ref(), address, &metrics));
-        // The caller may be in a runtime, which must not wait for another.
-        let joined = std::thread::scope(|scope| scope.spawn(join).join());
-        let (grid, tripped) = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let http_address = http.as_ref().map_or(address, |(_, address)| *address);
-        let stop = CancellationToken::new();
-        let info =
-            GridInfo { grid: Arc::clone(&grid), name: host_name(), address: address.to_string(), started };
-        let mut routes = routes(&grid, info, Watches::new(random()?), &stop);
-        let probes = router(Arc::clone(&grid), metrics);
-        let start = |threads, routes: &Routes, speaks| {
-            IoThreads::start(threads, (routes, &grid.in_flight), speaks, &stop).map_err(refused("a thread"))
+        let (stop, replaced) = (CancellationToken::new(), CancellationToken::new());
+        let in_flight = Arc::new(InFlight::new(config.memory_bytes));
+        let process = u128::from(random()?) << 64 | u128::from(random()?);
+        let (inside, links) = links(config, process, runtime.handle())?;
+        let (services, probes) = (Arc::<OnceLock<Routes>>::default(), http.as_ref().map(|_| Arc::default()));
+        let start = |threads, peers, services: &Arc<OnceLock<Routes>>, speaks| {
+            let entrance = Entrance::new(peers, Arc::clone(services), Arc::clone(&in_flight));
+            IoThreads::start(threads, &entrance, speaks, &stop).map_err(refused("a thread"))
         };
-        let http = match http {
-            Some((listener, _)) => {
-                Some((start((1, PROBE_CONNECTIONS), &probes.into(), Speaks::Http1Too)?, listener))
-            }
-            None => {
-                let router = routes.axum_router_mut();
-                *router = std::mem::take(router).merge(probes);
-                None
-            }
-        };
-        // What speaks HTTP/1 has moved there.
-        let speaks = if http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let io = start((cores, connections(config.memory_bytes)), &routes, speaks)?;
-        let until = stop.clone();
+        // What speaks HTTP/1 may have a port of its own.
+        let speaks = if http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
+        let most = (cores, connections(config.memory_bytes));
+        let mut listeners = vec![(start(most, Some(links.service()), &services, speaks)?, listener)];
+        if let Some(((listener, _), probes)) = http.zip(probes.as_ref()) {
+            listeners.push((start((1, PROBE_CONNECTIONS), None, probes, Speaks::Http1Too)?, listener));
+        }
+        let becoming = Becoming {
+            config: config.clone(),
+            directory: directory.clone(),
+            address,
+            started,
+            process,
+            in_flight,
+            inside,
+            links,
+            stop: stop.clone(),
+            replaced: replaced.clone(),
+        };
+        let (told, joined) = mpsc::channel();
+        let control = move || run(&runtime, becoming, (services, probes), (listeners, told));
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let listeners = [(io, listener)].into_iter().chain(http).collect();
-        let control = move || control_thread(&runtime, listeners, (grid, tripped), &until);
         let control = thread.spawn(control).map_err(refused("a thread"))?;
-        info!(%address, http = %http_address, took = ?started.elapsed(), "serving");
-        Ok(Self { address, http_address, stop, control, _directory: directory })
+        let node = Self { address, http_address, stop, replaced, control, _directory: directory };
+        match joined.recv() {
+            Ok(Ok(())) => {
+                info!(%address, http = %http_address, took = ?started.elapsed(), "serving");
+                Ok(node)
+            }
+            Ok(Err(error)) => {
+                node.stop();
+                Err(error)
+            }
+            Err(_) => {
+                node.stop();
+                Err(NodeError::Stopped)
+            }
+        }
     }
 
     /// Where the API listens.
@@ -181,15 +215,17 @@ impl Node {
     /// Runs until the process is told to end by SIGINT or SIGTERM, and stops then. A second signal ends the process at once.
     ///
     /// # Errors
-    /// Signals cannot be listened to.
+    /// Signals cannot be listened to, or the grid does not count on this node any more.
     pub fn run_until_signal(self) -> Result<(), NodeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(refused("a runtime"))?.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("signals"))?;
             let mut terminate = signal(SignalKind::terminate()).map_err(refused("signals"))?;
+            let replaced = self.replaced.clone();
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = replaced.cancelled() => {}
             }
             info!("stopping: calls in flight are finished; a second signal ends at once");
             let stopped = tokio::task::spawn_blocking(|| self.stop());
@@ -199,7 +235,7 @@ impl Node {
                 _ = terminate.recv() => std::process::exit(SECOND_SIGNAL),
             }
             info!("stopped");
-            Ok(())
+            if replaced.is_cancelled() { Err(NodeError::Replaced) } else { Ok(()) }
         })
     }
 }
@@ -215,23 +251,73 @@ fn raise_file_limit() {
     }
 }
 
-fn control_thread(
+/// The links of a node that is in no grid yet.
+fn links(
+    config: &Config,
+    process: u128,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(Inside, Arc<Links>), NodeError> {
+    let secret = match &config.grid_secret_file {
+        None => Secret::none(),
+        Some(path) => {
+            let failed = |source| NodeError::SecretFile { path: path.clone(), source };
+            let text = std::fs::read(path).map_err(failed)?;
+            Secret::new(text.trim_ascii())
+                .map_err(|source| NodeError::Secret { path: path.clone(), source })?
+        }
+    };
+    let name = config.grid.as_ref().map_or_else(String::new, ToString::to_string);
+    let inside = Inside::new(process, config.bootstrap_expect);
+    let identity = Identity { standing: Standing::Fresh { name }, secret };
+    let links = Arc::new(Peers::new(identity, inside.clone(), runtime.clone()));
+    inside.set_links(&links);
+    Ok((inside, links))
+}
+
+/// The control thread: accepts connections, makes the node a member, and keeps it one until it is told to stop.
+fn run(
     runtime: &tokio::runtime::Runtime,
-    listeners: Vec<(IoThreads, TcpListener)>,
-    (grid, tripped): (Arc<Grid>, mpsc::Receiver<Tripped>),
-    stop: &CancellationToken,
+    becoming: Becoming,
+    (services, probes): (Arc<OnceLock<Routes>>, Option<Arc<OnceLock<Routes>>>),
+    (listeners, told): (Listeners, mpsc::Sender<Result<(), NodeError>>),
 ) {
-    let threads = runtime.block_on(async {
-        let ticker = tokio::spawn(tick_partitions(Arc::clone(&grid.partitions)));
-        let suspender = tokio::spawn(Arc::clone(&grid).suspend_tripped(tripped));
-        let accepting = listeners.into_iter().map(|(io, listener)| accept(io, listener, stop));
-        let threads = join_all(accepting).await;
-        ticker.abort();
-        suspender.abort();
-        grid.control.shutdown().await;
-        threads
+    let (stop, links) = (becoming.stop.clone(), Arc::clone(&becoming.links));
+    let in_flight = Arc::clone(&becoming.in_flight);
+    runtime.block_on(async {
+        let accepting = listeners.into_iter().map(|(io, listener)| accept(io, listener, &stop));
+        let member = async {
+            let become_member = becoming.become_member();
+            let joined = tokio::select! {
+                joined = become_member => joined,
+                () = stop.cancelled() => Err(NodeError::Stopped),
+            };
+            let (result, member) = match joined {
+                Ok(mut member) => {
+                    member.serve(&services, probes.as_ref());
+                    (Ok(()), Some(member))
+                }
+                Err(error) => (Err(error), None),
+            };
+            // Who starts the node waits for it.
+            told.send(result).ok();
+            stop.cancelled().await;
+            member
+        };
+        let (threads, member) = tokio::join!(join_all(accepting), member);
+        // The links carry what calls in flight wait for.
+        let overdue = Instant::now() + GRACE;
+        while in_flight.held() > 0 && Instant::now() < overdue {
+            tokio::time::sleep(PAUSE).await;
+        }
+        links.stop().await;
+        let ended = tokio::task::spawn_blocking(|| threads.into_iter().for_each(IoThreads::join)).await;
+        if ended.is_err() {
+            warn!("the IO threads did not end");
+        }
+        if let Some(member) = member {
+            member.end().await;
+        }
     });
-    threads.into_iter().for_each(IoThreads::join);
 }
 
 /// Accepts connections until `stop`, and gives the threads back.
@@ -262,92 +348,4 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
 fn random() -> Result<u64, NodeError> {
     getrandom::u64()
         .map_err(|error| NodeError::System { what: "randomness", source: io::Error::other(error) })
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Takes the node's part in its grid; returns that when all is done here that was decided before, and the functions that it is to
-/// suspend.
-async fn join(
-    config: &Config,
-    directory: Option<&DataDirectory>,
-    address: SocketAddr,
-    metrics: &Metrics,
-) -> Result<(Arc<Grid>, mpsc::Receiver<Tripped>), NodeError> {
-    let description = NodeDescription {
-        peer_address: String::new(),
-        client_address: address.to_string(),
-        zone: None,
-        host: host_name(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        formats: Formats { oldest: FORMAT, newest: FORMAT },
-        role: Role::Data,
-    };
-    let name = Name::new(GRID_NAME).expect("a constant");
-    let founding = Founding { name, partitions: config.partitions, description };
-    let (control, me) = control::start(directory, founding).await?;
-    let (grid, tripped) = grid(config, directory, metrics, (control, me))?;
-    tokio::spawn(Arc::clone(&grid.control).keep());
-    tokio::spawn(Arc::clone(&grid.follower).run(Arc::clone(&grid.control)));
-    let (begun, has_begun) = oneshot::channel();
-    tokio::spawn(lead(Arc::clone(&grid.control), me, begun));
-    // Who leads never ends before it has said so.
-    has_begun.await.ok();
-    Ok((grid, tripped))
-}
-
-/// The grid, and the functions that it is to suspend.
-fn grid(
-    config: &Config,
-    directory: Option<&DataDirectory>,
-    metrics: &Metrics,
-    (control, me): (Arc<Control>, MemberId),
-) -> Result<(Arc<Grid>, mpsc::Receiver<Tripped>), NodeError> {
-    let runtime = Arc::new(Runtime::new(INSTANCES)?);
-    let files = directory.map(|directory| ModuleFiles::open(directory, runtime.engine_key())).transpose()?;
-    let arguments = vec![COMPILE_MODULE.into()];
-    let compiler = Compiler::new(config.compiler.clone(), arguments, COMPILERS, config.compile);
-    let (catalog, tripped) = Catalog::new(metrics.functions());
-    let memory = Arc::new(Memory::new(config.memory_bytes));
-    let replication = Arc::new(Replication::new(me, Box::new(Nobody)));
-    let state = control.decided();
-    let class = state.grid().and_then(|grid| grid.class(ReplicationClass::default()));
-    let class = class.expect("who is a member knows a grid, and each has this class");
-    if class.partitions != config.partitions {
-        warn!(partitions = class.partitions, "the grid keeps the partitions that it was created with");
-    }
-    let partitions = Partitions::new(class, Arc::clone(&catalog), (memory, replication), random()?);
-    let partitions = Arc::new(partitions.map_err(refused("a thread"))?);
-    let (maps, loader) = (Arc::<Maps>::default(), Arc::new(Loader::new(runtime, compiler, files)));
-    let functions = (Arc::clone(&catalog), Arc::clone(&loader));
-    let follower = Arc::new(Follower::new(Arc::clone(&maps), functions, Arc::clone(&partitions)));
-    let in_flight = Arc::new(InFlight::new(config.memory_bytes));
-    let value_bytes = config.value_bytes;
-    let grid = Grid { maps, catalog, loader, partitions, control, follower, in_flight, value_bytes };
-    Ok((Arc::new(grid), tripped))
-}
-
-fn routes(grid: &Arc<Grid>, info: GridInfo, watches: Watches, stop: &CancellationToken) -> Routes {
-    let maps = MapCalls { grid: Arc::clone(grid), watches: Arc::new(watches), stop: stop.clone() };
-    let maps = v1::map_service_server::MapServiceServer::new(maps).max_decoding_message_size(MESSAGE_BYTES);
-    let compute = v1::compute_service_server::ComputeServiceServer::new(Compute { grid: Arc::clone(grid) });
-    let functions = v1::function_service_server::FunctionServiceServer::new(Functions::new(Arc::clone(grid)));
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(wattle_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let routes = Routes::new(maps)
-        .add_service(compute.max_decoding_message_size(MESSAGE_BYTES))
-        .add_service(functions.max_decoding_message_size(MODULE_BYTES + (1 << 20)))
-        .add_service(v1::grid_service_server::GridServiceServer::new(info))
-        .add_service(health_service)
-        .add_service(reflection().build_v1().expect("the descriptors were generated with the services"))
-        .add_service(reflection().build_v1alpha().expect("the descriptors were generated with the services"));
-    // The reporter goes: a node that answers serves, and what does not serve does not answer.
-    drop(health);
-    routes
 }

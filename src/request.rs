@@ -1,6 +1,7 @@
 //! A request: operations on keys, read once, sorted by partition, and run there — at once where a partition is idle, else
 //! in turn.
 
+mod elsewhere;
 mod part;
 
 use std::sync::Arc;
@@ -38,6 +39,16 @@ pub(crate) struct Request {
     /// What the names of functions stand for, if it is known already.
     pub(crate) function: Resolved<ActiveFunction>,
     pub(crate) source: Source,
+    pub(crate) forwarded: Forwarded,
+}
+
+/// Whether another node has sent a request here for its client: it goes on once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    /// It is a client's own.
+    No,
+    /// It is.
+    Yes,
 }
 
 /// A function's share of the compute pool is counted by this.
@@ -72,16 +83,22 @@ impl Grid {
         let held = self.in_flight.take(REQUEST_BYTES + views.len() * OPERATION_BYTES + bytes)?;
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
         self.resolve(&mut message, (&request.names, request.function), &views).await;
-        let operations = self.admit(&mut message, &views, set);
+        let mut operations = self.admit(&mut message, &views, set);
+        let elsewhere = match request.forwarded {
+            Forwarded::No => self.split(&mut operations, (&views, &request.names)),
+            Forwarded::Yes => Vec::new(),
+        };
         let message = Arc::new(message);
         let AtOnce { waiting, gated } = self.run_at_once(&message, &views, &operations, set);
-        if waiting.is_empty() && gated.is_empty() {
+        if waiting.is_empty() && gated.is_empty() && elsewhere.is_empty() {
             return Ok(message);
         }
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part).left_future();
         let pass = |gated| Arc::clone(self).pass(gated).right_future();
-        let mut pending: FuturesUnordered<_> =
-            waiting.into_iter().map(in_turn).chain(gated.into_iter().map(pass)).collect();
+        let here = waiting.into_iter().map(in_turn).chain(gated.into_iter().map(pass));
+        let there = |elsewhere| Arc::clone(self).perform_elsewhere(request.id, elsewhere).right_future();
+        let here = here.map(FutureExt::left_future);
+        let mut pending: FuturesUnordered<_> = here.chain(elsewhere.into_iter().map(there)).collect();
         while let Some(results) = pending.next().await {
             give(results, set);
         }

@@ -12,14 +12,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tonic::transport::Server;
 use tracing::{debug, warn};
 use wattle_core::limits::{CONNECTION_BYTES, CONNECTION_CALLS, FILES_RESERVED_SHARE};
 
 use crate::connection::Connection;
-use crate::in_flight::InFlight;
-use crate::rpc::{Counted, Explain};
+use crate::entrance::Entrance;
 
 /// Connections that wait for their runtime.
 const BACKLOG: usize = 256;
@@ -58,17 +56,16 @@ pub(crate) struct IoThreads {
 }
 
 impl IoThreads {
-    /// Starts `count` threads that serve `routes` on `most` connections until `stop`, and then finish the calls in flight.
+    /// Starts `count` threads that serve on `most` connections until `stop`, and then finish the calls in flight.
     pub(crate) fn start(
         (count, most): (usize, usize),
-        (routes, in_flight): (&Routes, &Arc<InFlight>),
+        entrance: &Entrance,
         speaks: Speaks,
         stop: &CancellationToken,
     ) -> io::Result<Self> {
         let start = |number| {
             let (sender, receiver) = mpsc::channel(BACKLOG);
-            let services =
-                Counted { services: Explain(routes.clone().prepare()), in_flight: Arc::clone(in_flight) };
+            let services = entrance.clone();
             let stop = stop.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new().name(format!("io-{number}"));
@@ -148,7 +145,7 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 
 async fn serve(
     receiver: mpsc::Receiver<io::Result<Connection>>,
-    services: Counted,
+    services: Entrance,
     speaks: Speaks,
     stop: CancellationToken,
 ) {

@@ -6,3 +6,4 @@ mod bad_input;
 mod functions;
 mod grid;
 mod harness;
+mod nodes;

@@ -130,6 +130,8 @@ mod tests {
             "invoke f --map m --key k --argument 1",
             "invoke f --map m --all --output json",
             "grid status",
+            "grid members --output json",
+            "grid partitions --all",
             "bench put --in-flight 50 --batch 16 --keys 1000 --value-bytes 100 --duration 3s --server-pid 1",
             "completions bash",
             "compile-module",

@@ -21,6 +21,24 @@ pub(super) struct Serve {
     /// Where modules, functions and map definitions are kept; entries live in memory only
     #[arg(long, value_name = "DIR", env = "WATTLE_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Join the grid of other nodes; without it this node founds one, unless its data directory is of one
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WATTLE_JOIN")]
+    join: Option<Vec<String>>,
+    /// Found a grid with the nodes of --join when so many of them, this one too, are there and in no grid
+    #[arg(long, value_name = "NODES", requires = "join")]
+    bootstrap_expect: Option<usize>,
+    /// Where other nodes and clients reach this one [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// What fails together with this node: copies are kept in other zones
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// The name of the grid to found [default: wattle], or to join [default: any]
+    #[arg(long, value_name = "NAME")]
+    grid: Option<String>,
+    /// A file with the secret that all nodes of the grid share
+    #[arg(long, value_name = "FILE")]
+    grid_secret_file: Option<PathBuf>,
     /// A TOML file with the same settings, and those without a flag: memory_bytes, value_bytes, partitions,
     /// compile_seconds, compile_memory_bytes
     #[arg(long, value_name = "FILE", env = "WATTLE_CONFIG")]
@@ -56,6 +74,12 @@ impl Serve {
             listen: self.listen,
             http_listen: self.http_listen,
             data_dir: self.data_dir,
+            join: self.join,
+            bootstrap_expect: self.bootstrap_expect,
+            advertise: self.advertise,
+            zone: self.zone,
+            grid: self.grid,
+            grid_secret_file: self.grid_secret_file,
             insecure: self.insecure.then_some(true),
             log_format: self.log_format.map(|format| match format {
                 Format::Text => LogFormat::Text,

@@ -15,6 +15,18 @@ pub struct RawConfig {
     pub http_listen: Option<SocketAddr>,
     /// Where modules, functions and map definitions are kept. Without it they are forgotten when the node stops.
     pub data_dir: Option<PathBuf>,
+    /// Where other nodes may be, `HOST:PORT`: this one joins their grid. Without any it founds one, unless its data directory is of one.
+    pub join: Option<Vec<String>>,
+    /// Found a grid with the nodes of `join` when so many of them, this one too, are there and in no grid.
+    pub bootstrap_expect: Option<usize>,
+    /// Where other nodes and clients reach this one, `HOST:PORT`. Where it listens by default.
+    pub advertise: Option<String>,
+    /// What fails together with this node, such as a zone of a cloud.
+    pub zone: Option<String>,
+    /// The name of the grid that the node founds (`wattle` by default), or looks for (any by default).
+    pub grid: Option<String>,
+    /// A file with the secret that all nodes of a grid share, at least 16 bytes.
+    pub grid_secret_file: Option<PathBuf>,
     /// Whether to listen beyond loopback although nobody is asked who they are.
     pub insecure: Option<bool>,
     /// What entries may take of the memory, in bytes. 70 % of the machine's or the cgroup's by default.
@@ -52,6 +64,12 @@ impl RawConfig {
             listen: self.listen.or(other.listen),
             http_listen: self.http_listen.or(other.http_listen),
             data_dir: self.data_dir.or(other.data_dir),
+            join: self.join.or(other.join),
+            bootstrap_expect: self.bootstrap_expect.or(other.bootstrap_expect),
+            advertise: self.advertise.or(other.advertise),
+            zone: self.zone.or(other.zone),
+            grid: self.grid.or(other.grid),
+            grid_secret_file: self.grid_secret_file.or(other.grid_secret_file),
             insecure: self.insecure.or(other.insecure),
             memory_bytes: self.memory_bytes.or(other.memory_bytes),
             value_bytes: self.value_bytes.or(other.value_bytes),

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wattle_core::limits::{PARTITIONS, PARTITIONS_MAX, VALUE_BYTES, VALUE_BYTES_MAX};
+use wattle_core::limits::{NODES, PARTITIONS, PARTITIONS_MAX, VALUE_BYTES, VALUE_BYTES_MAX};
+use wattle_core::name::{InvalidName, Name};
 use wattle_wasm::compile::CompileLimits;
 
 use super::memory;
@@ -27,6 +28,12 @@ pub struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) join: Vec<String>,
+    pub(crate) bootstrap_expect: Option<usize>,
+    pub(crate) advertise: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) grid: Option<Name>,
+    pub(crate) grid_secret_file: Option<PathBuf>,
     pub(crate) memory_bytes: u64,
     pub(crate) value_bytes: usize,
     pub(crate) partitions: u16,
@@ -62,6 +69,15 @@ pub enum ConfigError {
         /// As configured.
         found: u64,
     },
+    /// A name is none.
+    #[error("the grid's name is none")]
+    Name(#[from] InvalidName),
+    /// Nobody can be reached there.
+    #[error("{address:?} is no HOST:PORT")]
+    NoPlace {
+        /// What was said.
+        address: String,
+    },
     /// The memory of the machine is not known.
     #[error("the system does not tell how much memory there is: say memory_bytes")]
     UnknownMemory,
@@ -88,11 +104,22 @@ impl Config {
         in_range("memory_bytes", memory_bytes, MEMORY_BYTES_MIN, u64::MAX)?;
         in_range("value_bytes", value_bytes as u64, 1, VALUE_BYTES_MAX as u64)?;
         in_range("partitions", partitions.into(), 1, PARTITIONS_MAX.into())?;
+        let places = raw.join.iter().flatten().chain(&raw.advertise);
+        if let Some(address) = places.into_iter().find(|address| !is_place(address)) {
+            return Err(ConfigError::NoPlace { address: address.clone() });
+        }
+        in_range("bootstrap_expect", raw.bootstrap_expect.map_or(1, |nodes| nodes as u64), 1, NODES as u64)?;
         let compile = compile_limits(raw.compile_seconds, raw.compile_memory_bytes)?;
         Ok(Self {
             listen,
             http_listen: raw.http_listen,
             data_dir: raw.data_dir,
+            join: raw.join.unwrap_or_default(),
+            bootstrap_expect: raw.bootstrap_expect,
+            advertise: raw.advertise,
+            zone: raw.zone,
+            grid: raw.grid.map(|name| Name::new(&name)).transpose()?,
+            grid_secret_file: raw.grid_secret_file,
             memory_bytes,
             value_bytes,
             partitions,
@@ -111,6 +138,10 @@ fn compile_limits(seconds: Option<u64>, memory_bytes: Option<u64>) -> Result<Com
     in_range("compile_seconds", cpu_seconds, 1, COMPILE_SECONDS_MAX)?;
     in_range("compile_memory_bytes", memory_bytes, COMPILE_MEMORY_BYTES_MIN, u64::MAX)?;
     Ok(CompileLimits { memory_bytes, cpu_seconds, wall: Duration::from_secs(2 * cpu_seconds) })
+}
+
+fn is_place(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn in_range(field: &'static str, found: u64, min: u64, max: u64) -> Result<(), ConfigError> {

@@ -1,29 +1,40 @@
 //! This node's part in the control group: proposals go in, and what is decided comes out, to be followed. What the commands mean is
 //! decided in [`wattle_core::control`]; how they are replicated, in `wattle_control`.
 
+mod arrival;
 mod data_directory;
-mod founding;
+mod decide;
 mod voter;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use wattle_control::{ControlVersion, Decided, ProposeError};
+use wattle_control::{ControlGroup, ControlVersion, Decided, ProposeError, VoterId};
 use wattle_core::control::{ControlState, GroupApplied, GroupCommand, GroupRefusal, GroupState, Refusal};
+use wattle_core::ids::{MemberId, NodeId};
+use wattle_peers::ControlPosition;
 
+pub(crate) use arrival::{Arrival, ArrivalError, FORMAT, arrive};
 pub(crate) use data_directory::{DataDirectory, DataDirectoryError, write_durably};
-pub(crate) use founding::{FORMAT, Founding, start};
 use voter::Voter;
 pub(crate) use voter::VoterError;
+
+use crate::peering::Links;
 
 /// The control group, as this node takes part in it.
 #[derive(Debug)]
 pub(crate) struct Control {
     voter: Voter,
+    links: Arc<Links>,
     /// Written by the voter, whichever there is.
     decided: watch::Receiver<Decided>,
     /// Up to where this node has done what was decided.
     followed: watch::Sender<ControlVersion>,
+}
+
+/// A node's voter. A node that has lost its log is another node, so there is one for each.
+pub(crate) fn voter_of(node: NodeId) -> VoterId {
+    VoterId { node, incarnation: 1 }
 }
 
 /// Why a command is not decided, or not known to be.
@@ -42,7 +53,7 @@ pub(crate) enum NotDecided {
     #[error("the control log takes no more writes")]
     DiskFailed,
     /// It was proposed, and nobody has said what became of it.
-    #[error("it may be decided, or may be later: {0}")]
+    #[error("nobody has said in time whether it is decided: {0}")]
     InDoubt(#[source] ProposeError),
 }
 
@@ -53,33 +64,65 @@ impl From<Refusal> for NotDecided {
 }
 
 impl Control {
-    fn new(voter: Voter) -> Self {
+    fn new(voter: Voter, links: Arc<Links>) -> Self {
         let decided = voter.watch();
-        Self { voter, decided, followed: watch::Sender::new(ControlVersion::default()) }
+        Self { voter, links, decided, followed: watch::Sender::new(ControlVersion::default()) }
     }
 
-    /// Has a command decided and made durable, and waits until this node has followed it.
+    /// Has a command decided and made durable by whoever leads, and waits until this node has followed it; what is about maps and
+    /// functions, until all have who answer: whoever is told of it finds it everywhere.
     ///
     /// # Errors
     /// [`NotDecided`] says of each case whether it may be decided all the same.
     pub(crate) async fn propose(&self, command: GroupCommand) -> Result<GroupApplied, NotDecided> {
         let group = self.voter.group().await?;
-        let proposed = group.propose(group.proposal(command)).await;
-        if let Ok(_) | Err(ProposeError::Refused(_)) = proposed {
-            // It was published before it was answered; and what refuses it is to be seen, too.
-            let version = self.decided.borrow().version;
-            let mut followed = self.followed.subscribe();
-            let is_followed = followed.wait_for(|followed| *followed >= version).await.is_ok();
-            debug_assert!(is_followed, "the sender is this value's own");
+        let for_all = matches!(command, GroupCommand::Catalog(_));
+        let decision = self.decide(&group.proposal(command)).await?;
+        // Also what refuses it is to be seen.
+        self.has_followed(decision.version).await;
+        if for_all {
+            self.others_have_followed(decision.version).await;
         }
-        proposed.map_err(|error| match error {
-            ProposeError::Refused(refusal) => NotDecided::Refused(refusal),
-            ProposeError::TooLarge { .. } | ProposeError::Busy => NotDecided::NotProposed(error),
-            ProposeError::Ended if self.voter.has_failed() => NotDecided::DiskFailed,
-            ProposeError::Expired | ProposeError::NotLeader { .. } | ProposeError::Ended => {
-                NotDecided::InDoubt(error)
-            }
-        })
+        Ok(decision.result?)
+    }
+
+    /// Waits until this node has done what was decided up to a version.
+    pub(crate) async fn has_followed(&self, version: ControlVersion) {
+        let mut followed = self.followed.subscribe();
+        let is_followed = followed.wait_for(|followed| *followed >= version).await.is_ok();
+        debug_assert!(is_followed, "the sender is this value's own");
+    }
+
+    /// This node's voter, unless its disk has failed.
+    pub(crate) fn running(&self) -> Option<Arc<ControlGroup>> {
+        self.voter.running()
+    }
+
+    /// Waits until this node leads.
+    pub(crate) async fn leading(&self) -> Arc<ControlGroup> {
+        self.voter.leading().await
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        Some(self.running()?.status().leader?.node)
+    }
+
+    /// Who leads, and who votes and where.
+    pub(crate) fn voters(&self) -> (Option<NodeId>, Vec<(MemberId, String)>) {
+        let Some(group) = self.running() else { return (None, Vec::new()) };
+        let (status, state) = (group.status(), self.decided());
+        let place = |voter: &VoterId| {
+            let node = state.grid()?.node(voter.node)?;
+            Some((node.member, node.description.peer_address.clone()))
+        };
+        (status.leader.map(|leader| leader.node), status.voters.iter().filter_map(place).collect())
+    }
+
+    /// How far this node is.
+    pub(crate) fn position(&self) -> ControlPosition {
+        let generation = self.voter.identity().group.generation;
+        ControlPosition { generation, version: self.followed.borrow().0 }
     }
 
     /// What is decided, as far as this node knows.
@@ -118,4 +161,4 @@ impl Control {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,9 +5,11 @@ use wattle_core::control::{Applied, Command};
 use wattle_core::ids::{MapId, MemberId, NodeId};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
+use wattle_peers::{Secret, Standing};
 
 use super::*;
 use crate::partition::tests::description;
+use crate::peering::Inside;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -17,8 +19,33 @@ fn create(map: &str) -> GroupCommand {
     GroupCommand::Catalog(Command::CreateMap { name: name(map), options: MapOptions::default() })
 }
 
-fn founding(partitions: u16) -> Founding {
-    Founding { name: name("g"), partitions, description: description() }
+fn arrival(partitions: u16) -> Arrival {
+    Arrival {
+        grid: Some(name("g")),
+        partitions,
+        others: Vec::new(),
+        description: description(),
+        process: getrandom::u64().unwrap().into(),
+    }
+}
+
+/// Of a node that nobody can reach.
+pub(crate) async fn alone(
+    directory: Option<&DataDirectory>,
+    arrival: Arrival,
+) -> Result<(Arc<Control>, MemberId, Arc<Links>), ArrivalError> {
+    let inside = Inside::new(1, None);
+    let identity =
+        wattle_peers::Identity { standing: Standing::Fresh { name: "g".to_owned() }, secret: Secret::none() };
+    let links = Arc::new(Links::new(identity, inside.clone(), tokio::runtime::Handle::current()));
+    inside.set_links(&links);
+    let (control, me) = arrive(directory, arrival, (&links, &inside)).await?;
+    Ok((control, me, links))
+}
+
+/// A grid of one node, with a name and a number of partitions.
+pub(crate) async fn founded(partitions: u16) -> (Arc<Control>, MemberId, Arc<Links>) {
+    alone(None, arrival(partitions)).await.unwrap()
 }
 
 fn map_names(control: &Control) -> Vec<String> {
@@ -28,7 +55,7 @@ fn map_names(control: &Control) -> Vec<String> {
 /// Of a node that follows at once.
 async fn begin(root: Option<&Path>, partitions: u16) -> (Arc<Control>, MemberId, Option<DataDirectory>) {
     let directory = root.map(|root| DataDirectory::open(root).unwrap());
-    let (control, me) = start(directory.as_ref(), founding(partitions)).await.unwrap();
+    let (control, me, _) = alone(directory.as_ref(), arrival(partitions)).await.unwrap();
     let (followed, mut decided) = (Arc::clone(&control), control.watch());
     tokio::spawn(async move {
         loop {
@@ -86,7 +113,7 @@ async fn a_refused_command_changes_nothing() {
 
 #[tokio::test]
 async fn an_answer_waits_until_the_node_has_followed() {
-    let (control, _) = start(None, founding(7)).await.unwrap();
+    let (control, ..) = founded(7).await;
     let mut proposed = std::pin::pin!(control.propose(create("a")));
     let mut decided = control.watch();
     let is_there = |decided: &Decided| decided.state.catalog().map("a").is_some();
@@ -118,7 +145,7 @@ async fn a_description_that_is_too_long_founds_nothing() {
     let root = tempfile::tempdir().unwrap();
     let directory = DataDirectory::open(root.path()).unwrap();
     let description = NodeDescription { host: "h".repeat(10_000), ..description() };
-    let error = start(Some(&directory), Founding { description, ..founding(7) }).await.unwrap_err();
-    assert!(matches!(error, VoterError::Founding(_)), "{error}");
+    let error = alone(Some(&directory), Arrival { description, ..arrival(7) }).await.unwrap_err();
+    assert!(matches!(error, ArrivalError::Refused(_)), "{error}");
     assert!(directory.is_new());
 }

@@ -4,65 +4,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 use tracing::{error, info};
 use wattle_control::{
-    ConfirmError, ControlGroup, CreateError, Decided, Disk, DiskError, Identity, Options, Role, StartError,
-    Storage, Timing, Transport, TransportError,
+    ConfirmError, ControlGroup, Decided, Disk, DiskError, Identity, Options, Role, StartError, Storage,
+    Timing,
 };
-use wattle_core::control::GroupRefusal;
-use wattle_core::ids::NodeId;
 
-use super::NotDecided;
+use crate::peering::ControlWay;
 
 /// How long to leave a disk alone that has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a node has no part in a control group.
+/// Why a voter does not begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VoterError {
     /// Its log cannot be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The voter does not begin.
+    /// It cannot be written.
     #[error("the control log takes no writes")]
     Start(#[from] StartError),
-    /// The node cannot found a grid of this kind.
-    #[error(transparent)]
-    Founding(#[from] GroupRefusal),
-    /// The grid is not founded.
-    #[error(transparent)]
-    NotCreated(#[from] CreateError),
-    /// The node is not known to be a member.
-    #[error(transparent)]
-    NotJoined(#[from] Box<NotDecided>),
     /// It is alone, and does not lead.
     #[error("the control log takes no writes")]
     NotLeader(#[from] ConfirmError),
-    /// The data directory cannot be completed.
-    #[error("cannot write the format of the data directory")]
-    Format(#[source] std::io::Error),
-    /// The system draws no random number.
-    #[error("no random number can be drawn")]
-    NoRandomness(#[source] getrandom::Error),
-}
-
-/// The way to other voters of a node that is alone.
-#[derive(Debug, Clone, Copy)]
-struct Alone;
-
-impl Transport for Alone {
-    async fn call(&self, node: NodeId, _: Bytes) -> Result<Bytes, TransportError> {
-        Err(TransportError { node, source: "this node knows no other".into() })
-    }
 }
 
 /// This node's voter.
-#[derive(Debug)]
 pub(super) struct Voter {
     identity: Identity,
+    way: ControlWay,
     /// The control log, if there is one.
     path: Option<PathBuf>,
     /// `None` while its disk takes nothing. Held to look it up or to exchange it.
@@ -82,13 +54,13 @@ impl Voter {
     /// Begins the voter of a storage that was just opened.
     pub(super) async fn begin(
         identity: Identity,
-        path: Option<PathBuf>,
-        storage: Storage,
+        way: ControlWay,
+        (path, storage): (Option<PathBuf>, Storage),
     ) -> Result<Self, StartError> {
         let decided = watch::Sender::new(Decided::default());
-        let group = begin(identity, storage, &decided).await?;
+        let group = begin((identity, way.clone()), storage, &decided).await?;
         let group = RwLock::new(Some(Arc::new(group)));
-        Ok(Self { identity, path, group, beginning: Mutex::default(), decided })
+        Ok(Self { identity, way, path, group, beginning: Mutex::default(), decided })
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -115,7 +87,7 @@ impl Voter {
             failed.shutdown().await;
         }
         let storage = open(self.path.as_deref()).await?;
-        let group = Arc::new(begin(self.identity, storage, &self.decided).await?);
+        let group = Arc::new(begin((self.identity, self.way.clone()), storage, &self.decided).await?);
         if group.status().voters.len() == 1
             && let Err(error) = group.confirm_leadership().await
         {
@@ -132,8 +104,20 @@ impl Voter {
         self.running().is_none()
     }
 
-    fn running(&self) -> Option<Arc<ControlGroup>> {
+    pub(super) fn running(&self) -> Option<Arc<ControlGroup>> {
         self.group.read().clone().filter(|group| group.status().role != Role::Failed)
+    }
+
+    /// Waits until it leads.
+    pub(super) async fn leading(&self) -> Arc<ControlGroup> {
+        loop {
+            if let Some(group) = self.running()
+                && group.until(|status| status.role == Role::Leader).await.is_some()
+            {
+                return group;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Lets it begin again whenever its disk has failed, until this is dropped.
@@ -165,7 +149,7 @@ impl Voter {
 
 /// A voter that begins again has an older state at first: that is not published.
 async fn begin(
-    identity: Identity,
+    (identity, way): (Identity, ControlWay),
     storage: Storage,
     publish: &watch::Sender<Decided>,
 ) -> Result<ControlGroup, StartError> {
@@ -180,5 +164,11 @@ async fn begin(
         });
     });
     let options = Options { identity, storage, timing: Timing::default(), observer };
-    ControlGroup::start(options, Alone).await
+    ControlGroup::start(options, way).await
+}
+
+impl std::fmt::Debug for Voter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Voter").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }

@@ -47,6 +47,10 @@ impl ModuleFiles {
         save(&self.module(hash), bytes)
     }
 
+    pub(crate) fn has_module(&self, hash: &ModuleHash) -> bool {
+        self.module(hash).is_file()
+    }
+
     pub(crate) fn load_module(&self, hash: &ModuleHash) -> Result<Vec<u8>, FileError> {
         let path = self.module(hash);
         let bytes = fs::read(&path).map_err(|error| io_error(&path, error))?;

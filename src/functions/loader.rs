@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tonic::Code;
@@ -28,6 +29,7 @@ pub(crate) struct Loader {
     files: Option<ModuleFiles>,
     /// What files would keep, where there are none.
     artifacts: DashMap<ModuleHash, Arc<Artifact>>,
+    modules: DashMap<ModuleHash, Bytes>,
     loaded: DashMap<ModuleHash, Weak<Module>>,
     /// Held while unused modules are removed: one that is loaded meanwhile is stored after that. Only threads that may block
     /// come here.
@@ -118,8 +120,8 @@ fn load_reason(error: &LoadError) -> &'static str {
 impl Loader {
     /// With `files`, modules survive a restart.
     pub(crate) fn new(runtime: Arc<Runtime>, compiler: Compiler, files: Option<ModuleFiles>) -> Self {
-        let (artifacts, loaded) = (DashMap::new(), DashMap::new());
-        Self { runtime, compiler, files, artifacts, loaded, removal: Mutex::new(()) }
+        let (artifacts, modules, loaded) = (DashMap::new(), DashMap::new(), DashMap::new());
+        Self { runtime, compiler, files, artifacts, modules, loaded, removal: Mutex::new(()) }
     }
 
     /// Makes an uploaded module ready, stores it, and tries that it starts with this much memory. The caller holds
@@ -136,10 +138,31 @@ impl Loader {
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Instance::new(&module, memory_bytes).map_err(PrepareError::Start)?;
         // Loaded and held: so it is not removed again.
-        if let Some(files) = &self.files {
-            files.save_module(&uploaded.hash, &uploaded.bytes)?;
-        }
+        self.store(uploaded)?;
         Ok(module)
+    }
+
+    /// Stores a module that a function refers to, or whose caller holds it.
+    pub(crate) fn store(&self, uploaded: &UploadedModule) -> Result<(), FileError> {
+        match &self.files {
+            Some(files) => files.save_module(&uploaded.hash, &uploaded.bytes)?,
+            None => drop(self.modules.insert(uploaded.hash, Bytes::copy_from_slice(&uploaded.bytes))),
+        }
+        Ok(())
+    }
+
+    /// Whether a module is stored here.
+    pub(crate) fn has(&self, hash: &ModuleHash) -> bool {
+        self.files.as_ref().map_or_else(|| self.modules.contains_key(hash), |files| files.has_module(hash))
+    }
+
+    /// A module as it was uploaded, if it is stored here.
+    pub(crate) fn stored(&self, hash: &ModuleHash) -> Result<Option<Bytes>, FileError> {
+        match &self.files {
+            Some(files) if files.has_module(hash) => Ok(Some(files.load_module(hash)?.into())),
+            Some(_) => Ok(None),
+            None => Ok(self.modules.get(hash).map(|module| module.clone())),
+        }
     }
 
     /// A module of a function that exists: loaded already, or as it was stored.
@@ -147,10 +170,7 @@ impl Loader {
         if let Some(module) = self.get(hash) {
             return Ok(module);
         }
-        self.load(hash, || match &self.files {
-            Some(files) => Ok(files.load_module(hash)?),
-            None => Err(PrepareError::Missing { hash: *hash }),
-        })
+        self.load(hash, || self.stored(hash)?.ok_or(PrepareError::Missing { hash: *hash }))
     }
 
     /// Forgets modules that no function refers to, here and on disk.
@@ -160,6 +180,7 @@ impl Loader {
         // In this order: whoever holds a module lets go of it when a function refers to it.
         let is_kept = |hash: &ModuleHash| self.loaded.contains_key(hash) || is_used(hash);
         self.artifacts.retain(|hash, _| is_kept(hash));
+        self.modules.retain(|hash, _| is_kept(hash));
         self.files.as_ref().map_or(Ok(()), |files| files.remove_unused(is_kept))
     }
 
@@ -168,10 +189,10 @@ impl Loader {
     }
 
     /// As one who has not found it loaded; somebody else may load it at the same time.
-    pub(super) fn load<Bytes: AsRef<[u8]>>(
+    pub(super) fn load<B: AsRef<[u8]>>(
         &self,
         hash: &ModuleHash,
-        bytes: impl FnOnce() -> Result<Bytes, PrepareError>,
+        bytes: impl FnOnce() -> Result<B, PrepareError>,
     ) -> Result<Arc<Module>, PrepareError> {
         let stored = match &self.files {
             Some(files) => files.load_artifact(hash).map(Arc::new),

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod catalog;
+mod fetch;
 mod files;
 mod loader;
 mod metrics;
@@ -16,8 +17,9 @@ mod upload;
 
 pub(crate) use breaker::TOO_OFTEN;
 pub(crate) use catalog::{ActiveFunction, Catalog, NotCallable, Tripped};
+pub(crate) use fetch::fetch;
 pub(crate) use files::{FileError, ModuleFiles};
-pub(crate) use loader::Loader;
+pub(crate) use loader::{Loader, PrepareError};
 pub(crate) use metrics::{FunctionMetrics, RunBy};
 pub(crate) use thread::{GuestThread, Stopped};
 pub(crate) use upload::{Upload, UploadError, UploadedModule, Wanted, version_of};

@@ -227,7 +227,7 @@ fn a_module_in_use_is_not_removed_and_one_that_nobody_uses_is() {
     drop(used);
     node.thread = GuestThread::new(Arc::clone(&node.catalog), RunBy::Compute);
     node.loader.remove_unused(|_| false).unwrap();
-    assert!(matches!(node.loader.ready(&hash), Err(PrepareError::File(_))));
+    assert!(matches!(node.loader.ready(&hash), Err(PrepareError::Missing { .. })));
 }
 
 #[test]

@@ -6,12 +6,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
+/// What libraries say that nobody needs who runs a node, unless it is asked for: every change of voters has a dozen lines.
+const QUIET: &str = "openraft=error";
+
 /// Starts logging. Says so if the filter is no filter.
 ///
 /// # Errors
 /// The filter cannot be read.
 pub fn start_logs(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(&config.log_filter)?;
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", config.log_filter))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use wattle_core::control::grid::PartitionState;
 use wattle_core::partition::{Partition, Statistics};
 
 use crate::failure::Failure;
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     inbox_operations: Family<ByLane, Gauge>,
     inbox_bytes: Family<ByLane, Gauge>,
     waiting: Gauge,
+    members: Gauge,
+    partitions: Family<ByState, Gauge>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +56,11 @@ struct ByOperation {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByLane {
     lane: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
 }
 
 fn whole(number: u64) -> i64 {
@@ -96,7 +104,23 @@ impl Metrics {
         registry.register("inbox_operations", "Operations that wait in inboxes", inbox_operations.clone());
         registry.register_with_unit("inbox", "Bytes that wait in inboxes", Unit::Bytes, inbox_bytes.clone());
         registry.register("compute_waiting", "Partitions that wait for a compute thread", waiting.clone());
-        Self { registry, functions, maps, held, limit, in_flight, inbox_operations, inbox_bytes, waiting }
+        let (members, partitions) = (Gauge::default(), Family::default());
+        registry.register("grid_members", "Members of the grid, as this node knows it", members.clone());
+        let help = "Partitions of the grid by their state, as this node knows it";
+        registry.register("partitions", help, partitions.clone());
+        Self {
+            registry,
+            functions,
+            maps,
+            held,
+            limit,
+            in_flight,
+            inbox_operations,
+            inbox_bytes,
+            waiting,
+            members,
+            partitions,
+        }
     }
 
     pub(crate) fn functions(&self) -> FunctionMetrics {
@@ -107,11 +131,28 @@ impl Metrics {
     pub(crate) async fn text(&self, grid: &Grid) -> Result<String, Failure> {
         self.functions.refresh(&grid.catalog);
         self.refresh_partitions(grid);
+        self.refresh_table(grid);
         self.maps.refresh(grid).await?;
         let mut text = String::new();
         let failed = |_| Failure::Internal { what: "metrics could not be written" };
         text::encode(&mut text, &self.registry).map_err(failed)?;
         Ok(text)
+    }
+
+    fn refresh_table(&self, grid: &Grid) {
+        let decided = grid.control.decided();
+        let Some(table) = decided.grid() else { return };
+        self.members.set(whole(table.nodes().len() as u64));
+        for state in PartitionState::ALL {
+            let label = match state {
+                PartitionState::Ok => "ok",
+                PartitionState::UnderReplicated => "under_replicated",
+                PartitionState::Lost => "lost",
+                PartitionState::NotBegun => "not_begun",
+            };
+            let by_state = ByState { state: label };
+            self.partitions.get_or_create(&by_state).set(whole(table.partitions_in(state) as u64));
+        }
     }
 
     fn refresh_partitions(&self, grid: &Grid) {

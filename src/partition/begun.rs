@@ -95,10 +95,15 @@ impl Partitions {
 
     /// What the refusal of an attempt says of a call as a whole: an earlier attempt may have begun, or wait for its first turn. If
     /// it may still be on its way, the refusal is kept for it.
-    pub(crate) async fn refuse(&self, id: Option<RequestId>, failure: Failure) -> Failure {
+    pub(crate) async fn refuse(
+        &self,
+        id: Option<RequestId>,
+        failure: Failure,
+        partitions: impl Iterator<Item = u16>,
+    ) -> Failure {
         let Some(id) = id else { return failure };
         let refusal = if id.repeated { failure.kept() } else { None };
-        for index in 0..self.count() {
+        for index in partitions {
             let refusal = refusal.clone();
             let ask = move |shard: &mut Shard| match (known(shard, &id), &refusal) {
                 (Begun::No, Some(refusal)) => keep(shard, &id, refusal).map(|()| Begun::No),
@@ -156,8 +161,13 @@ mod tests {
         let others = 1..=u16::try_from(threads).unwrap();
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
         let partitions = &Partitions::alone(*others.end() + 1, &catalog);
-        let gone =
-            |sequence| partitions.refuse(Some(id(sequence)), Failure::MapNotFound { name: "m".to_owned() });
+        let gone = |sequence| {
+            partitions.refuse(
+                Some(id(sequence)),
+                Failure::MapNotFound { name: "m".to_owned() },
+                0..partitions.count(),
+            )
+        };
         let outcome = |refused: Failure| refused.facts().outcome;
         assert_eq!(outcome(gone(1).await), v1::Outcome::NotApplied);
         // All compute threads are busy, in other partitions.

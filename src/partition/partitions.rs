@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wattle_core::control::grid::{self, ClassOptions, CopyDuty};
-use wattle_core::ids::{MapId, PartitionId, ReplicationClass, Version};
+use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty};
+use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
-use wattle_core::replication::{Assignment, ReplicatedPartition};
+use wattle_core::replication::{Assignment, PartitionMessage, ReplicatedPartition};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 
 use super::gate::Gate;
@@ -49,6 +49,7 @@ thread_local! {
 pub(crate) struct Partitions {
     strands: Box<[Arc<Strand<Shard, Worker>>]>,
     of_node: OfNode,
+    min_in_sync: usize,
     catalog: Arc<Catalog>,
     // Behind the strands: they are gone before the pool ends.
     pool: ComputePool<Shard, Worker>,
@@ -85,7 +86,7 @@ impl Partitions {
             pool.strand(Shard::new(copy, of_node.clone()), Bounds { keyed: bound, slow: bound })
         };
         let strands = (0..count).map(strand).collect();
-        Ok(Self { strands, of_node, catalog, pool })
+        Ok(Self { strands, of_node, min_in_sync, catalog, pool })
     }
 
     /// Does what is decided about partitions, of which this node has followed `before`.
@@ -104,6 +105,33 @@ impl Partitions {
                 }
                 CopyDuty::Release => {}
             }
+        }
+    }
+
+    /// Another copy says something.
+    pub(crate) fn receive(&self, from: MemberId, partition: PartitionId, message: PartitionMessage) {
+        // Of a class that is not known here yet: it is sent again.
+        let Some(strand) = self.strands.get(usize::from(partition.index)) else { return };
+        strand.submit_urgent(move |shard| shard.receive(from, message), drop);
+    }
+
+    /// Does what this node owes as the primary of its partitions.
+    pub(crate) fn do_duties(&self, grid: &grid::Grid) {
+        let me = self.of_node.replication.me();
+        for (partition, row) in grid.rows().filter(|(_, row)| row.assignment.primary == Some(me)) {
+            let Some(strand) = self.strands.get(usize::from(partition.index)) else { continue };
+            match row.duty(self.min_in_sync) {
+                Duty::None => {}
+                Duty::HandOver(to) => strand.submit_urgent(move |shard| shard.hand_over(to), drop),
+                Duty::Retire(member) => strand.submit_urgent(move |shard| shard.suspect(member), drop),
+            }
+        }
+    }
+
+    /// A member is dead: where this node decides, it is to leave the set.
+    pub(crate) fn suspect(&self, member: MemberId) {
+        for strand in self.strands() {
+            strand.submit_urgent(move |shard| shard.suspect(member), drop);
         }
     }
 
@@ -141,7 +169,6 @@ impl Partitions {
         &self.of_node.memory
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
     pub(crate) fn replication(&self) -> &Replication {
         &self.of_node.replication
     }

@@ -198,9 +198,18 @@ impl Shard {
     }
 
     /// Another copy says something.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
     pub(crate) fn receive(&mut self, from: MemberId, message: PartitionMessage) {
         self.step(|copy, now, deeds| copy.receive(now, from, message, deeds));
+    }
+
+    /// Another copy is to decide.
+    pub(super) fn hand_over(&mut self, to: MemberId) {
+        self.step(|copy, now, deeds| copy.hand_over(now, to, deeds));
+    }
+
+    /// Another copy is to leave the set, if this one decides.
+    pub(super) fn suspect(&mut self, member: MemberId) {
+        self.step(|copy, now, deeds| copy.suspect(now, member, deeds));
     }
 
     /// Asks all copies whether this one still decides, in the epoch in which something was read.

@@ -15,7 +15,9 @@ use wattle_core::replication::{
 
 use crate::partition::NoReply;
 
-pub(crate) use outside::{Nobody, Outside};
+#[cfg(test)]
+pub(crate) use outside::Nobody;
+pub(crate) use outside::Outside;
 pub(crate) use table::Table;
 
 /// What the copies on this node share.
@@ -89,7 +91,6 @@ impl Replication {
     }
 
     /// Another asks for a lease.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
     pub(crate) fn grant(&self, to: MemberId, now: LocalTime, asked: LocalTime) -> Grant {
         let mut granted = self.granted.lock();
         // Who reads what was granted after it has seen a newer table waits for this.
@@ -98,7 +99,6 @@ impl Replication {
     }
 
     /// Another has granted a lease.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nodes have no links yet"))]
     pub(crate) fn hold(&self, from: MemberId, grant: Grant) {
         self.held.write().receive(from, grant);
     }

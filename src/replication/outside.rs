@@ -15,9 +15,11 @@ pub(crate) trait Outside: fmt::Debug + Send + Sync {
 }
 
 /// Of a node that is alone.
+#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Nobody;
 
+#[cfg(test)]
 impl Outside for Nobody {
     fn send(&self, to: MemberId, partition: PartitionId, _: PartitionMessage) {
         debug_assert!(false, "{partition:?} has no copy at {to:?}");

@@ -14,14 +14,13 @@ use wattle_proto::v1;
 use wattle_proto::v1::compute_service_server::ComputeService;
 
 use super::convert::request_id;
+use super::elsewhere::Parts;
 use super::status::operation_error;
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::partition::{Begun, Message, Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
-use crate::request::{Request, group_of};
-
-type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
+use crate::request::{Forwarded, Request, group_of};
 
 /// The places of the names in the requests made here.
 const MAP: u16 = 0;
@@ -99,7 +98,7 @@ impl ComputeService for Compute {
         let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
         let names = vec![request.map, request.function];
         let mut answer = Err(Failure::Internal { what: "an invocation had no result" });
-        let request = Request { id, names, function: None, source };
+        let request = Request { id, names, function: None, source, forwarded: Forwarded::No };
         self.grid.perform(request, &mut |_, result| answer = result.and_then(processed)).await?;
         let (response, export) = answer?;
         let (outcome, module) = (v1::Outcome::Applied.into(), export.module.to_string());
@@ -109,6 +108,7 @@ impl ComputeService for Compute {
     type InvokeKeysStream = Parts;
 
     async fn invoke_keys(&self, call: Call<v1::InvokeKeysRequest>) -> Result<Response<Parts>, Status> {
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
         let mut request = call.into_inner();
         let id = self.id(request.request_id.clone())?;
         let count = request.keys.len();
@@ -118,9 +118,19 @@ impl ComputeService for Compute {
         let answered = self.partitions("answered_partitions", &request.answered_partitions)?;
         let of = |key: &Bytes| self.grid.partitions.of(key);
         let involved: BTreeSet<u16> = request.keys.iter().map(of).collect();
-        let begun = self.begun(request.export.take(), id, involved.into_iter()).await?;
         request.keys.retain(|key| !answered.contains(&of(key)));
+        let left: BTreeSet<u16> = request.keys.iter().map(of).collect();
+        let elsewhere = self.grid.take_elsewhere(&mut request.keys, forwarded, of);
+        let is_here = |index: &u16| forwarded == Forwarded::Yes || self.grid.routing.owner(*index).is_none();
+        let begun = self.begun(request.export.take(), id, involved.into_iter().filter(is_here)).await?;
         let function = self.function(&request.function, &begun).await.map_err(Arc::new);
+        if let Ok(function) = &function {
+            request.export = Some(wire_export(function.export()));
+        }
+        let there = self.grid.invoke_keys_elsewhere(&request, elsewhere);
+        if request.keys.is_empty() && !there.is_empty() {
+            return Ok(Response::new(involving(left.len(), stream::select_all(there)).boxed()));
+        }
         let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
         if let Err(failure) = function
             && begun == Begun::No
@@ -129,14 +139,17 @@ impl ComputeService for Compute {
             // Not even an earlier attempt has found the function.
             return Err(Failure::Shared(failure).into());
         }
-        Ok(Response::new(keeping(counted, stream::iter(parts.into_iter().map(Ok))).boxed()))
+        let here = keeping(counted, stream::iter(parts.into_iter().map(Ok))).boxed();
+        let all = stream::select_all(there.into_iter().chain([here]));
+        Ok(Response::new(involving(left.len(), all).boxed()))
     }
 
     type InvokeAllStream = Parts;
 
     async fn invoke_all(&self, call: Call<v1::InvokeAllRequest>) -> Result<Response<Parts>, Status> {
-        let request = call.into_inner();
-        let id = self.id(request.request_id)?;
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
+        let mut request = call.into_inner();
+        let id = self.id(request.request_id.clone())?;
         if request.argument.len() > ARGUMENT_BYTES {
             let size = request.argument.len();
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
@@ -146,7 +159,8 @@ impl ComputeService for Compute {
             partitions.extend(0..self.grid.partitions.count());
         }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
-        let begun = self.begun(request.export, id, 0..self.grid.partitions.count()).await?;
+        let involved = partitions.len();
+        let begun = self.begun(request.export.take(), id, self.grid.here()).await?;
         let found = match self.function(&request.function, &begun).await {
             Ok(function) => self.grid.map(&request.map).map(|map| (function, map)),
             Err(failure) => Err(failure),
@@ -154,8 +168,12 @@ impl ComputeService for Compute {
         let (function, map) = match found {
             Ok(found) => found,
             Err(failure) if begun != Begun::No => return Err(Failure::HalfWay(Box::new(failure)).into()),
-            Err(failure) => return Err(self.grid.partitions.refuse(id, failure).await.into()),
+            Err(failure) => return Err(self.grid.refuse(id, failure).await.into()),
         };
+        let mut partitions: Vec<u16> = partitions.into_iter().collect();
+        let elsewhere = self.grid.take_elsewhere(&mut partitions, forwarded, |index| *index);
+        request.export = Some(wire_export(function.export()));
+        let there = self.grid.invoke_all_elsewhere(&request, elsewhere);
         let sweep = Arc::new(Sweep {
             function,
             map,
@@ -164,7 +182,9 @@ impl ComputeService for Compute {
             value_bytes: self.grid.value_bytes,
             responses: !request.discard_responses,
         });
-        Ok(Response::new(keeping(held, sweep_all(Arc::clone(&self.grid), sweep, partitions)).boxed()))
+        let here = keeping(held, sweep_all(Arc::clone(&self.grid), sweep, partitions)).boxed();
+        let all = stream::select_all(there.into_iter().chain([here]));
+        Ok(Response::new(involving(involved, all).boxed()))
     }
 }
 
@@ -201,7 +221,7 @@ async fn invoke_keys(
     let names = vec![request.map, request.function];
     // Where the function is gone, what is recorded says what has run.
     let mut export = function.as_ref().ok().map(|function| Arc::clone(function.export()));
-    let request = Request { id, names, function: Some(function), source };
+    let request = Request { id, names, function: Some(function), source, forwarded: Forwarded::No };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, ran)) => {
             export.get_or_insert(ran);
@@ -224,16 +244,23 @@ async fn invoke_keys(
             last.complete = true;
         }
     }
-    let involved = u32::try_from(parts.iter().filter(|part| part.complete).count()).unwrap_or(u32::MAX);
     for part in &mut parts {
-        part.partitions = involved;
         part.export = export.as_deref().map(wire_export);
     }
     Ok((parts, message))
 }
 
-fn wire_export(export: &ModuleExport) -> v1::ModuleExport {
+pub(super) fn wire_export(export: &ModuleExport) -> v1::ModuleExport {
     v1::ModuleExport { module: export.module.to_string(), export: export.name.clone() }
+}
+
+/// Says in each part how many partitions the whole call has.
+fn involving(
+    partitions: usize,
+    parts: impl Stream<Item = Result<v1::InvokePart, Status>>,
+) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    parts.map(move |part| part.map(|part| v1::InvokePart { partitions, ..part }))
 }
 
 /// Keeps what a stream is counted by as long as the stream.
@@ -250,14 +277,12 @@ const PARTITIONS_AT_ONCE: usize = 16;
 fn sweep_all(
     grid: Arc<Grid>,
     sweep: Arc<Sweep>,
-    partitions: BTreeSet<u16>,
+    partitions: Vec<u16>,
 ) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
-    let involved = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
     let export = wire_export(sweep.function.export());
     let progress = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
     let progress = stream::iter(partitions).map(progress).flatten_unordered(PARTITIONS_AT_ONCE);
-    progress
-        .map(move |part| Ok(v1::InvokePart { partitions: involved, export: Some(export.clone()), ..part }))
+    progress.map(move |part| Ok(v1::InvokePart { export: Some(export.clone()), ..part }))
 }
 
 /// The answers of one partition. The next turn is taken when the last answer is on its way: a slow reader slows the call.

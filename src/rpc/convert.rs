@@ -192,7 +192,7 @@ fn answer_result(answer: Answer) -> WireResult {
             WireResult::Touch(v1::TouchResponse { found, ttl: ttl.map(wire_duration), version: version.0 })
         }
         Answer::Processed { response, .. } => {
-            WireResult::Invoke(v1::OperationInvokeResult { response: response.into() })
+            WireResult::Invoke(v1::OperationInvokeResult { response: response.into(), export: None })
         }
         // A clear is not an operation of a batch.
         Answer::Cleared { removed } => {

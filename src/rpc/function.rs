@@ -1,8 +1,10 @@
 //! FunctionService.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::Semaphore;
 use tonic::{Request as Call, Response, Status, Streaming};
 use wattle_core::control::{self, Applied, Command, FunctionKind, FunctionOptions, FunctionState, Promote};
@@ -15,8 +17,13 @@ use wattle_wasm::Module;
 
 use super::convert::{duration, wire_duration};
 use crate::failure::Failure;
-use crate::functions::{Upload, UploadError, UploadedModule, Wanted, version_of};
+use crate::functions::{PrepareError, Upload, UploadError, UploadedModule, Wanted, version_of};
 use crate::grid::Grid;
+
+/// Bytes of a module in a message.
+const CHUNK: usize = 256 << 10;
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<v1::DownloadModuleResponse, Status>> + Send>>;
 
 /// FunctionService on this node.
 #[derive(Debug, Clone)]
@@ -164,6 +171,27 @@ impl FunctionService for Functions {
             tracing::error!("removing unused modules panicked");
         }
         Ok(Response::new(v1::DeleteFunctionResponse {}))
+    }
+
+    type DownloadModuleStream = Chunks;
+
+    async fn download_module(
+        &self,
+        call: Call<v1::DownloadModuleRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        let problem = "64 hexadecimal digits are expected";
+        let hash = ModuleHash::parse(&call.into_inner().module);
+        let hash = hash.ok_or(Failure::Argument { field: "module", problem })?;
+        let grid = Arc::clone(&self.grid);
+        let stored = tokio::task::spawn_blocking(move || grid.loader.stored(&hash)).await;
+        let stored = stored.map_err(|_| Failure::Internal { what: "reading a module panicked" })?;
+        let missing = || Failure::ModuleNotFound { module: hash.to_string() };
+        let module = stored.map_err(PrepareError::from).map_err(UploadError::from).map_err(Failure::from)?;
+        let module = module.ok_or_else(missing)?;
+        let chunk = |at: usize| module.slice(at..module.len().min(at + CHUNK));
+        let chunks = (0..module.len()).step_by(CHUNK).map(chunk);
+        let chunks: Vec<_> = chunks.map(|chunk| Ok(v1::DownloadModuleResponse { chunk })).collect();
+        Ok(Response::new(stream::iter(chunks).boxed()))
     }
 }
 

@@ -1,16 +1,19 @@
 //! GridService.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::{Request as Call, Response, Status};
-use wattle_core::ids::ClientId;
+use wattle_core::control::grid::{self, Node, NodeState, PartitionState, Role, Row};
+use wattle_core::ids::{ClientId, MemberId, PartitionId};
 use wattle_core::limits::CLIENT_ID_RENEWAL;
 use wattle_core::partition::Partition;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
+use super::reports::reports_of;
 use crate::failure::Failure;
 use crate::grid::Grid;
 
@@ -18,36 +21,57 @@ use crate::grid::Grid;
 #[derive(Debug, Clone)]
 pub(crate) struct GridInfo {
     pub(crate) grid: Arc<Grid>,
-    pub(crate) name: String,
-    pub(crate) address: String,
     pub(crate) started: Instant,
 }
 
 #[tonic::async_trait]
 impl GridService for GridInfo {
-    async fn status(&self, _: Call<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        let grid = &self.grid;
-        let mut entries = 0;
-        for index in 0..grid.partitions.count() {
-            entries += grid.partitions.look(index, Partition::entries).await.map_err(Failure::from)?;
-        }
-        let functions = grid.control.read(|state| state.functions().len());
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let member = v1::Member {
-            name: self.name.clone(),
-            address: self.address.clone(),
-            uptime: Some(wire_duration(self.started.elapsed())),
-            entries,
-            bytes_held: grid.partitions.memory().held(),
-            bytes_limit: grid.partitions.memory().limit(),
-            maps: count(grid.maps.all().len()),
-            functions: count(functions),
-            ready: true,
-        };
+    async fn status(&self, call: Call<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        let local = call.into_inner().local;
+        let decided = self.grid.control.decided();
+        let grid = decided.grid().ok_or(Failure::NoMember)?;
+        let me = self.grid.partitions.replication().me();
+        let (leader, voters) = self.grid.control.voters();
+        let own = self.report(grid, me).await?;
+        let others = grid.nodes().filter(|node| !local && node.member != me);
+        let mut reports = reports_of(grid.id(), others).await;
+        reports.insert(me, own);
+        let shares = shares(grid);
+        let shown = grid.nodes().filter(|node| !local || node.member == me);
+        let members = shown.map(|node| {
+            let (primary, backup) = shares.get(&node.member).copied().unwrap_or_default();
+            v1::Member {
+                votes: voters.iter().any(|(voter, _)| *voter == node.member),
+                leads: leader == Some(node.id()),
+                primary_partitions: primary,
+                backup_partitions: backup,
+                report: reports.get(&node.member).copied(),
+                ..described(node)
+            }
+        });
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            partitions: grid.partitions.count().into(),
-            members: vec![member],
+            partitions: Some(counts(grid)),
+            members: members.collect(),
+            name: grid.name().to_string(),
+            grid_id: grid.id().0.to_vec().into(),
+            generation: grid.generation(),
+            table_version: grid.version(),
+            leader: leader.map(|leader| leader.0),
+            maps: count(decided.catalog().maps().len()),
+            functions: count(decided.catalog().functions().len()),
+        }))
+    }
+
+    async fn list_partitions(
+        &self,
+        _: Call<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let decided = self.grid.control.decided();
+        let grid = decided.grid().ok_or(Failure::NoMember)?;
+        Ok(Response::new(v1::ListPartitionsResponse {
+            table_version: grid.version(),
+            partitions: grid.health().map(|(partition, row, state)| listed(partition, row, state)).collect(),
         }))
     }
 
@@ -62,5 +86,98 @@ impl GridService for GridInfo {
             client_id: client.to_bytes().to_vec().into(),
             renew_after: Some(wire_duration(CLIENT_ID_RENEWAL)),
         }))
+    }
+}
+
+impl GridInfo {
+    /// What only this node knows.
+    async fn report(&self, table: &grid::Grid, me: MemberId) -> Result<v1::MemberReport, Failure> {
+        let partitions = &self.grid.partitions;
+        let (mut entries, mut backup_entries) = (0, 0);
+        for index in 0..partitions.count() {
+            let look = |partition: &Partition| (partition.id(), partition.entries());
+            let (partition, held) = partitions.look(index, look).await?;
+            let primary = table.row(partition).and_then(|row| row.assignment.primary);
+            *if primary == Some(me) { &mut entries } else { &mut backup_entries } += held;
+        }
+        let counted_on = table.node(me.node).is_some_and(|node| node.member == me);
+        Ok(v1::MemberReport {
+            uptime: Some(wire_duration(self.started.elapsed())),
+            entries,
+            backup_entries,
+            bytes_held: partitions.memory().held(),
+            bytes_limit: partitions.memory().limit(),
+            // Without its voter it hears of nothing that is decided.
+            ready: counted_on && self.grid.control.running().is_some(),
+        })
+    }
+}
+
+/// How many partitions each member decides about, and how many it holds beside.
+fn shares(grid: &grid::Grid) -> BTreeMap<MemberId, (u32, u32)> {
+    let mut shares = BTreeMap::<_, (u32, u32)>::new();
+    for (_, row) in grid.rows() {
+        for member in &row.assignment.in_sync {
+            let (primary, backup) = shares.entry(*member).or_default();
+            *if row.assignment.primary == Some(*member) { primary } else { backup } += 1;
+        }
+    }
+    shares
+}
+
+fn counts(grid: &grid::Grid) -> v1::PartitionCounts {
+    let partitions_in = |state| count(grid.partitions_in(state));
+    v1::PartitionCounts {
+        ok: partitions_in(PartitionState::Ok),
+        under_replicated: partitions_in(PartitionState::UnderReplicated),
+        lost: partitions_in(PartitionState::Lost),
+        not_begun: partitions_in(PartitionState::NotBegun),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// What the table says about a node.
+fn described(node: &Node) -> v1::Member {
+    let role = match node.description.role {
+        Role::Data => v1::NodeRole::Data,
+        Role::Arbiter => v1::NodeRole::Arbiter,
+    };
+    let state = match node.state {
+        NodeState::Joined => v1::NodeState::Joined,
+        NodeState::Draining => v1::NodeState::Draining,
+    };
+    v1::Member {
+        name: node.description.host.clone(),
+        address: node.description.client_address.clone(),
+        node: node.id().0,
+        incarnation: node.member.incarnation,
+        zone: node.description.zone.clone().unwrap_or_default(),
+        role: role.into(),
+        state: state.into(),
+        version: node.description.version.clone(),
+        ..v1::Member::default()
+    }
+}
+
+fn listed(partition: PartitionId, row: &Row, state: PartitionState) -> v1::Partition {
+    let state = match state {
+        PartitionState::Ok => v1::PartitionState::Ok,
+        PartitionState::UnderReplicated => v1::PartitionState::UnderReplicated,
+        PartitionState::Lost => v1::PartitionState::Lost,
+        PartitionState::NotBegun => v1::PartitionState::NotBegun,
+    };
+    let assignment = &row.assignment;
+    let node = |member: &MemberId| member.node.0;
+    v1::Partition {
+        class: partition.class.0.into(),
+        index: partition.index.into(),
+        primary: assignment.primary.as_ref().map(node),
+        in_sync: assignment.in_sync.iter().map(node).collect(),
+        wanted: assignment.wanted.iter().map(node).collect(),
+        epoch: Some(v1::Epoch { generation: assignment.epoch.generation, number: assignment.epoch.number }),
+        state: state.into(),
     }
 }

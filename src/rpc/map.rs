@@ -12,6 +12,7 @@ use wattle_core::map::OptionsChange;
 use wattle_core::name::Name;
 use wattle_core::partition::Statistics;
 use wattle_proto::v1;
+use wattle_proto::v1::map_service_client::MapServiceClient;
 use wattle_proto::v1::map_service_server::MapService;
 use wattle_proto::v1::operation_result::Result as WireResult;
 
@@ -25,7 +26,7 @@ use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::maps::Map;
 use crate::partition::{Shard, Source, Step, StepKind};
-use crate::request::Request;
+use crate::request::{Forwarded, Request};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -49,7 +50,8 @@ impl MapCalls {
         let id = request_id(id, self.grid.partitions.clock().now())?;
         let source = Source::Steps(vec![Step { map: 0, key, kind }]);
         let mut outcome = Err(Failure::Internal { what: "an operation had no result" });
-        let request = Request { id, names: vec![map], function: None, source };
+        let forwarded = Forwarded::No;
+        let request = Request { id, names: vec![map], function: None, source, forwarded };
         self.grid
             .perform(request, &mut |_, result| {
                 outcome = result.map(|found| operation_result(Ok(found)).result)
@@ -123,8 +125,19 @@ impl MapService for MapCalls {
         &self,
         call: Call<v1::DescribeMapRequest>,
     ) -> Result<Response<v1::DescribeMapResponse>, Status> {
-        let map = self.grid.map(&call.into_inner().name)?;
-        let sum = statistics(&self.grid, &map).await?;
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
+        let request = call.into_inner();
+        let map = self.grid.map(&request.name)?;
+        let mut sum = statistics(&self.grid, &map).await?;
+        let others =
+            |mut client: MapServiceClient<_>, request| async move { client.describe_map(request).await };
+        for other in self.grid.ask_others(forwarded, request, others).await? {
+            let other = other.statistics.unwrap_or_default();
+            sum.entries += other.entries;
+            sum.bytes += other.bytes;
+            sum.evictions += other.evictions;
+            sum.expirations += other.expirations;
+        }
         Ok(Response::new(v1::DescribeMapResponse {
             map: Some(wire_map(&map.descriptor)),
             statistics: Some(v1::MapStatistics {
@@ -187,7 +200,8 @@ impl MapService for MapCalls {
     }
 
     async fn batch(&self, call: Call<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
-        Ok(Response::new(pipeline::batch(&self.grid, call.into_inner()).await?))
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
+        Ok(Response::new(pipeline::batch(&self.grid, call.into_inner(), forwarded).await?))
     }
 
     type PipelineStream = Answers<v1::PipelineResponse>;
@@ -203,7 +217,8 @@ impl MapService for MapCalls {
     type ScanStream = Answers<v1::ScanResponse>;
 
     async fn scan(&self, call: Call<v1::ScanRequest>) -> Result<Response<Self::ScanStream>, Status> {
-        Ok(Response::new(scan::entries(Arc::clone(&self.grid), call.into_inner())?.boxed()))
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
+        Ok(Response::new(scan::entries(Arc::clone(&self.grid), call.into_inner(), forwarded)?.boxed()))
     }
 
     type WatchStream = Answers<v1::WatchResponse>;
@@ -215,19 +230,29 @@ impl MapService for MapCalls {
     }
 
     async fn size(&self, call: Call<v1::SizeRequest>) -> Result<Response<v1::SizeResponse>, Status> {
-        let map = self.grid.map(&call.into_inner().map)?;
-        let entries = scan::size(&self.grid, &map).await?;
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
+        let request = call.into_inner();
+        let map = self.grid.map(&request.map)?;
+        let here = scan::size(&self.grid, &map).await?;
+        let others = |mut client: MapServiceClient<_>, request| async move { client.size(request).await };
+        let others = self.grid.ask_others(forwarded, request, others).await?;
+        let entries = here + others.iter().map(|other| other.entries).sum::<u64>();
         Ok(Response::new(v1::SizeResponse { entries }))
     }
 
     async fn clear(&self, call: Call<v1::ClearRequest>) -> Result<Response<v1::ClearResponse>, Status> {
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
         let request = call.into_inner();
-        let id = request_id(request.request_id, self.grid.partitions.clock().now())?;
+        let id = request_id(request.request_id.clone(), self.grid.partitions.clock().now())?;
         let map = match self.grid.map(&request.map) {
             Ok(map) => map,
-            Err(gone) => return Err(self.grid.partitions.refuse(id, gone).await.into()),
+            Err(gone) => return Err(self.grid.refuse(id, gone).await.into()),
         };
-        let removed = scan::clear(&self.grid, &map, id).await?;
+        let here = scan::clear(&self.grid, &map, id).await?;
+        let others = |mut client: MapServiceClient<_>, request| async move { client.clear(request).await };
+        let others = self.grid.ask_others(forwarded, request, others).await;
+        let others = others.map_err(|failure| Failure::HalfWay(Box::new(failure)))?;
+        let removed = here + others.iter().map(|other| other.removed).sum::<u64>();
         Ok(Response::new(v1::ClearResponse { removed }))
     }
 }
@@ -235,7 +260,7 @@ impl MapService for MapCalls {
 async fn statistics(grid: &Grid, map: &Map) -> Result<Statistics, Failure> {
     let id = map.descriptor.id;
     let mut sum = Statistics::default();
-    for index in 0..grid.partitions.count() {
+    for index in grid.here() {
         let read = move |shard: &mut Shard| shard.with(|partition, _| partition.statistics(id));
         let part = grid.partitions.run(index, 0, read).await?;
         sum.entries += part.entries;

@@ -4,18 +4,20 @@
 mod compute;
 mod convert;
 mod counted;
+mod elsewhere;
 mod explain;
 mod function;
 mod grid;
 mod map;
 mod packed;
 mod pipeline;
+mod reports;
 mod scan;
 mod status;
 mod watch;
 
 pub(crate) use compute::Compute;
-pub(crate) use counted::Counted;
+pub(crate) use counted::{Answering, Counted};
 pub(crate) use explain::Explain;
 pub(crate) use function::Functions;
 pub(crate) use grid::GridInfo;

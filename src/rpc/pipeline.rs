@@ -5,18 +5,21 @@ use std::sync::{Arc, OnceLock};
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::Status;
 use wattle_core::limits::{BATCH_OPERATIONS, PIPELINE_MESSAGES};
+use wattle_core::partition::{Answer, Outcome};
 use wattle_frame::pipeline::{Operations, ResultsWriter};
 use wattle_proto::v1;
+use wattle_proto::v1::operation_result::Result as WireResult;
 use wattle_proto::v1::pipeline_request::Operations as Wire;
 use wattle_proto::v1::pipeline_response::Results;
 
+use super::compute::wire_export;
 use super::convert::{Names, duration, operation_result, request_id, step};
 use super::packed;
 use super::status::operation_error;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::partition::{Message, Source};
-use crate::request::Request;
+use crate::request::{Forwarded, Request};
 
 /// The answers to a stream of messages. It ends after the stream has ended and every message is answered; if it ended with a
 /// message that cannot be read, then with that refusal.
@@ -63,7 +66,7 @@ async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Performed<Re
     let performed = async {
         match operations {
             Wire::List(list) => {
-                let (results, message) = perform_list(grid, id, list.operations).await?;
+                let (results, message) = perform_list(grid, (id, Forwarded::No), list.operations).await?;
                 Ok((Results::List(results), message))
             }
             Wire::Frame(frame) => {
@@ -80,7 +83,7 @@ async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Performed<Re
 
 async fn perform_list(
     grid: &Arc<Grid>,
-    id: Option<wattle_core::ids::RequestId>,
+    (id, forwarded): (Option<wattle_core::ids::RequestId>, Forwarded),
     operations: Vec<v1::Operation>,
 ) -> Performed<v1::OperationResultList> {
     let size = operations.len();
@@ -93,9 +96,21 @@ async fn perform_list(
         steps.push(step(operation, &mut names)?);
     }
     let mut results: Vec<v1::OperationResult> = vec![v1::OperationResult::default(); steps.len()];
-    let request = Request { id, names: names.into_inner(), function: None, source: Source::Steps(steps) };
-    let message =
-        grid.perform(request, &mut |place, result| results[place] = operation_result(result)).await?;
+    let (names, source) = (names.into_inner(), Source::Steps(steps));
+    let request = Request { id, names, function: None, source, forwarded };
+    let mut set = |place: usize, result: Result<Outcome<'_>, Failure>| {
+        let ran = match &result {
+            Ok(Outcome::Answer(Answer::Processed { export, .. })) if forwarded == Forwarded::Yes => {
+                Some(wire_export(export))
+            }
+            _ => None,
+        };
+        results[place] = operation_result(result);
+        if let Some(WireResult::Invoke(invoked)) = &mut results[place].result {
+            invoked.export = ran;
+        }
+    };
+    let message = grid.perform(request, &mut set).await?;
     Ok((v1::OperationResultList { results }, message))
 }
 
@@ -112,7 +127,8 @@ async fn perform_frame(
     let mut buffer = Vec::with_capacity(frame.len().min(64 << 10));
     let mut writer = ResultsWriter::new(&mut buffer, count)?;
     let mut problem = None;
-    let request = Request { id, names, function: None, source: Source::Packed(frame) };
+    let (source, forwarded) = (Source::Packed(frame), Forwarded::No);
+    let request = Request { id, names, function: None, source, forwarded };
     let message = grid
         .perform(request, &mut |place, result| {
             if let Err(error) = packed::write(&mut writer, place, &result) {
@@ -130,8 +146,12 @@ async fn perform_frame(
 }
 
 /// A batch in one call.
-pub(super) async fn batch(grid: &Arc<Grid>, request: v1::BatchRequest) -> Result<v1::BatchResponse, Failure> {
+pub(super) async fn batch(
+    grid: &Arc<Grid>,
+    request: v1::BatchRequest,
+    forwarded: Forwarded,
+) -> Result<v1::BatchResponse, Failure> {
     let id = request_id(request.request_id, grid.partitions.clock().now())?;
-    let (list, _counted) = perform_list(grid, id, request.operations).await?;
+    let (list, _counted) = perform_list(grid, (id, forwarded), request.operations).await?;
     Ok(v1::BatchResponse { results: list.results })
 }

@@ -18,7 +18,8 @@ use crate::grid::Grid;
 use crate::in_flight::Held;
 use crate::maps::Map;
 use crate::partition::Shard;
-use crate::request::SCANS;
+use crate::request::{Forwarded, SCANS};
+use crate::routing::Owner;
 
 /// Where a scan stands: opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,8 @@ struct Scan {
     grid: Arc<Grid>,
     map: Arc<Map>,
     request: v1::ScanRequest,
+    /// A turn is all that another node asks for.
+    forwarded: Forwarded,
     /// `None` when the map has been gone through, or enough was answered.
     cursor: Option<Cursor>,
     left: u64,
@@ -69,6 +72,7 @@ struct Scan {
 pub(super) fn entries(
     grid: Arc<Grid>,
     request: v1::ScanRequest,
+    forwarded: Forwarded,
 ) -> Result<impl Stream<Item = Result<v1::ScanResponse, Status>>, Failure> {
     let map = grid.map(&request.map)?;
     if request.prefix.len() > KEY_BYTES {
@@ -85,7 +89,7 @@ pub(super) fn entries(
         }
     };
     let left = if request.limit == 0 { u64::MAX } else { request.limit };
-    let scan = Scan { grid, map, request, cursor: Some(cursor), left };
+    let scan = Scan { grid, map, request, forwarded, cursor: Some(cursor), left };
     Ok(stream::unfold(Some(scan), |scan| async move {
         let mut scan = scan?;
         match scan.next().await {
@@ -101,6 +105,13 @@ impl Scan {
     /// The next message; empty turns are skipped.
     async fn next(&mut self) -> Result<Option<v1::ScanResponse>, Failure> {
         while let Some(cursor) = self.cursor {
+            if let Some(owner) = self.owner(cursor) {
+                let answer = self.turn_elsewhere(&owner, cursor).await?;
+                if !answer.entries.is_empty() || self.cursor.is_none() {
+                    return Ok(Some(answer));
+                }
+                continue;
+            }
             let ((entries, end), _held) = self.turn(cursor).await?;
             let next_partition = cursor.partition + 1;
             let cursor = match end {
@@ -112,12 +123,32 @@ impl Scan {
             };
             self.left = self.left.saturating_sub(entries.len() as u64);
             self.cursor = cursor.filter(|_| self.left > 0);
+            if self.forwarded == Forwarded::Yes {
+                self.cursor = None;
+            }
             if !entries.is_empty() || self.cursor.is_none() {
                 let cursor = cursor.map_or_else(Bytes::new, Cursor::encode);
                 return Ok(Some(v1::ScanResponse { entries, cursor }));
             }
         }
         Ok(None)
+    }
+
+    /// The other node that decides about the partition where the scan stands.
+    fn owner(&self, cursor: Cursor) -> Option<Owner> {
+        if self.forwarded == Forwarded::Yes { None } else { self.grid.routing.owner(cursor.partition) }
+    }
+
+    async fn turn_elsewhere(&mut self, owner: &Owner, cursor: Cursor) -> Result<v1::ScanResponse, Failure> {
+        let limit = if self.left == u64::MAX { 0 } else { self.left };
+        let request = v1::ScanRequest { cursor: cursor.encode(), limit, ..self.request.clone() };
+        let answer = self.grid.scan_elsewhere(owner, request).await?;
+        self.left = self.left.saturating_sub(answer.entries.len() as u64);
+        self.cursor = match &answer.cursor[..] {
+            [] => None,
+            bytes => Some(Cursor::decode(bytes).ok_or(Failure::Cursor)?).filter(|_| self.left > 0),
+        };
+        Ok(answer)
     }
 
     /// Entries, and how the partition's scan goes on; with what they are counted by until they are on their way.
@@ -169,7 +200,7 @@ pub(super) fn deleted(map: &Map) -> Failure {
 pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
     let id = map.descriptor.id;
     let mut sum = 0;
-    for index in 0..grid.partitions.count() {
+    for index in grid.here() {
         loop {
             let count = move |shard: &mut Shard| {
                 shard.with(|partition, moment| {
@@ -192,7 +223,7 @@ pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
 pub(super) async fn clear(grid: &Grid, map: &Arc<Map>, id: Option<RequestId>) -> Result<u64, Failure> {
     let map_id = map.descriptor.id;
     let mut sum = 0;
-    for index in 0..grid.partitions.count() {
+    for index in grid.here() {
         let map = Arc::clone(map);
         let clear = move |shard: &mut Shard| {
             shard.with(|partition, moment| {
@@ -224,7 +255,7 @@ pub(super) async fn clear(grid: &Grid, map: &Arc<Map>, id: Option<RequestId>) ->
         match cleared {
             Ok(removed) => sum += removed,
             Err(failure) if sum > 0 => return Err(Failure::HalfWay(Box::new(failure))),
-            Err(failure) => return Err(grid.partitions.refuse(id, failure).await),
+            Err(failure) => return Err(grid.refuse(id, failure).await),
         }
     }
     Ok(sum)

@@ -26,8 +26,8 @@ use tonic::Code;
 use wattle::config::RawConfig;
 use wattle_client::{Client, Error, Failure, Outcome, RawMap, UploadOptions, Versioned};
 
-use crate::harness::TestNode;
 use crate::harness::guest::Guest;
+use crate::harness::{TestNode, run};
 
 /// The map, key and value of the entry that is there before.
 const MAP: &str = "before";
@@ -109,8 +109,7 @@ impl Scene {
 
     /// Runs this program against the node.
     async fn command(&self, arguments: &[&str]) -> Output {
-        let endpoint = self.node.endpoint();
-        run(&[arguments, &["--endpoint", endpoint.as_str()]].concat()).await
+        self.node.command(arguments).await
     }
 }
 
@@ -122,12 +121,6 @@ fn refused<T: Debug>(answer: Result<T, Error>, expected: &Refusal) -> Failure {
     assert_eq!(facts, (expected.code, Some(expected.reason), expected.outcome), "{error}");
     assert!(failure.message().contains(expected.says), "{:?} lacks {:?}", failure.message(), expected.says);
     failure
-}
-
-/// Runs this program.
-async fn run(arguments: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_wattle"));
-    command.args(arguments).kill_on_drop(true).output().await.unwrap()
 }
 
 /// The exit code and the standard error of a program.

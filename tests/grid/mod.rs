@@ -12,6 +12,7 @@ mod refused;
 mod retries;
 mod scan;
 mod smoke;
+mod status;
 mod stop;
 mod ttl;
 mod watch;

@@ -1,6 +1,7 @@
 //! A node of a test's own, in this process.
 
 pub(crate) mod examples;
+pub(crate) mod grid;
 #[path = "../../crates/wasm/tests/guests/guest.rs"]
 #[allow(dead_code, reason = "it is shared with the tests of wattle-wasm, which use more of it")]
 pub(crate) mod guest;
@@ -9,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -62,6 +64,12 @@ impl TestNode {
         answer.lines().find_map(value).expect("there is such a metric")
     }
 
+    /// Runs this program against it.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Output {
+        let endpoint = self.endpoint();
+        run(&[arguments, &["--endpoint", endpoint.as_str()]].concat()).await
+    }
+
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.endpoint().as_str()).await.expect("the node serves")
     }
@@ -85,9 +93,15 @@ impl Drop for TestNode {
     }
 }
 
-/// Starts a node, which may refuse.
+/// Runs this program.
+pub(crate) async fn run(arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_wattle"));
+    command.args(arguments).kill_on_drop(true).output().await.unwrap()
+}
+
+/// Starts a node, which may refuse: on a free port, unless it is to have a certain one.
 pub(crate) fn try_start(raw: RawConfig) -> Result<Node, NodeError> {
-    let raw = RawConfig { listen: "127.0.0.1:0".parse().ok(), ..raw };
+    let raw = RawConfig { listen: raw.listen.or_else(|| "127.0.0.1:0".parse().ok()), ..raw };
     let program = PathBuf::from(env!("CARGO_BIN_EXE_wattle"));
     Node::start(&Config::new(raw, program).expect("the configuration is good"))
 }

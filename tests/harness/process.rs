@@ -74,6 +74,16 @@ impl ProcessNode {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count()
     }
 
+    /// A process that joins its grid.
+    pub(crate) async fn joined(&self) -> Self {
+        Self::with(&["--join", self.address()]).await
+    }
+
+    /// Ends it without a word.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Ends it as an init system would.
     pub(crate) async fn stop(mut self) {
         kill_process(self.pid(), Signal::TERM).unwrap();

@@ -77,7 +77,7 @@ impl Attempt {
     }
 
     pub(crate) fn grid(&self) -> GridServiceClient<Channel> {
-        GridServiceClient::new(self.channel.clone())
+        GridServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wattle_proto::v1;
 
-use crate::call::Caller;
+use crate::call::{Attempt, Caller};
 use crate::codec::Json;
 use crate::connection::Connections;
 use crate::error::Error;
@@ -86,10 +86,26 @@ impl Client {
         Pipeline::open(self.caller.clone(), options)
     }
 
-    /// What the grid is made of.
+    /// What the grid is made of, as a node of it knows: its members, and how many partitions are in which state. What only a member
+    /// itself knows is asked of each; who does not answer within two seconds has no [`report`](v1::Member::report).
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers in time.
     pub async fn status(&self) -> Result<v1::StatusResponse, Error> {
-        self.caller
-            .read(|attempt| async move { attempt.grid().status(attempt.request(v1::StatusRequest {})).await })
-            .await
+        let status = |attempt: Attempt| async move {
+            attempt.grid().status(attempt.request(v1::StatusRequest::default())).await
+        };
+        self.caller.read(status).await
+    }
+
+    /// Who holds each partition and who should, and its state, as a node of the grid knows.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers in time.
+    pub async fn partitions(&self) -> Result<v1::ListPartitionsResponse, Error> {
+        let list = |attempt: Attempt| async move {
+            attempt.grid().list_partitions(attempt.request(v1::ListPartitionsRequest {})).await
+        };
+        self.caller.read(list).await
     }
 }

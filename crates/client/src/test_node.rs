@@ -104,23 +104,6 @@ async fn or_wait<T>(answer: Option<T>) -> T {
 
 struct Services(Arc<Script>);
 
-#[tonic::async_trait]
-impl GridService for Services {
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        Ok(Response::new(v1::StatusResponse::default()))
-    }
-
-    async fn issue_client_id(
-        &self,
-        _: Request<v1::IssueClientIdRequest>,
-    ) -> Answer<v1::IssueClientIdResponse> {
-        Ok(Response::new(v1::IssueClientIdResponse {
-            client_id: Bytes::from_static(b"0123456789abcdef"),
-            renew_after: Some(prost_types::Duration { seconds: 300, nanos: 0 }),
-        }))
-    }
-}
-
 macro_rules! not_scripted {
     ($($method:ident: $request:ident -> $answer:ident;)*) => {$(
         fn $method<'a, 'r>(
@@ -134,6 +117,24 @@ macro_rules! not_scripted {
             Box::pin(async { Err(Status::unimplemented("not in the script")) })
         }
     )*};
+}
+
+#[tonic::async_trait]
+impl GridService for Services {
+    not_scripted! {
+        status: StatusRequest -> StatusResponse;
+        list_partitions: ListPartitionsRequest -> ListPartitionsResponse;
+    }
+
+    async fn issue_client_id(
+        &self,
+        _: Request<v1::IssueClientIdRequest>,
+    ) -> Answer<v1::IssueClientIdResponse> {
+        Ok(Response::new(v1::IssueClientIdResponse {
+            client_id: Bytes::from_static(b"0123456789abcdef"),
+            renew_after: Some(prost_types::Duration { seconds: 300, nanos: 0 }),
+        }))
+    }
 }
 
 #[tonic::async_trait]

@@ -40,6 +40,12 @@ pub const UPLOADS: usize = 32;
 
 /// Proposals to the control group that wait at its leader until they are decided.
 pub const CONTROL_PROPOSALS: usize = 1024;
+/// What copies on a node ask the control group for and waits for its turn; they ask again for what finds no room.
+pub const COPY_PROPOSALS: usize = 4096;
+/// Of that, what is being decided.
+pub const COPY_PROPOSALS_AT_ONCE: usize = 256;
+/// How long a node tries to have something decided.
+pub const PROPOSE_TIME: Duration = Duration::from_secs(8);
 /// Proposals that share an entry of the control log, and so the disk's and the network's time.
 pub const CONTROL_BATCH: usize = 256;
 /// Commands that share an entry of the control log, in bytes; a larger one has an entry of its own.
@@ -268,6 +274,8 @@ pub const LAPSE_PERCENT: usize = 30;
 pub const LAPSE_CHECK_TIME: Duration = Duration::from_secs(1);
 /// A member that was not heard of for this long is replaced.
 pub const SILENCE_TIME: Duration = Duration::from_secs(10);
+/// How long a member may take to say about itself what the others do not know.
+pub const REPORT_TIME: Duration = Duration::from_secs(2);
 
 const _: () = {
     assert!(VALUE_BYTES <= VALUE_BYTES_MAX);

@@ -3,7 +3,7 @@
 //!
 //! - [`Grid`] and [`GridCommand`]: the state and its changes; those of a partition are conditional on its version.
 //! - [`Reconciler`]: what the control group's leader should propose next, given who is alive.
-//! - [`Grid::duties_of`]: what the copies of a member that follows the table have to do.
+//! - [`Grid::duties_of`]: what the copies of a member that follows the table have to do; [`Grid::health`]: which are missing.
 //! - [`desired_voters`]: who should vote; [`Newcomer`]: whether a process that starts joins a grid, founds one, or waits.
 //!
 //! A partition's row carries the [`Assignment`](crate::replication::Assignment) of replication, and beside it when the partition
@@ -13,6 +13,7 @@ mod class;
 mod command;
 mod decide;
 mod follow;
+mod health;
 mod newcomer;
 mod node;
 mod rebuild;
@@ -32,6 +33,7 @@ pub use command::{
     Decision, DecisionError, GridApplied, GridCommand, GridRefusal, OnFullLoss, Order, Recovery,
 };
 pub use follow::CopyDuty;
+pub use health::PartitionState;
 pub use newcomer::{Found, Newcomer, Step, Waiting};
 pub use node::{
     Formats, GridId, JoinNonce, Joining, Node, NodeDescription, NodeState, NodeText, Role, TextTooLong,

@@ -4,6 +4,7 @@ mod commands;
 pub(in crate::control) mod fixture;
 mod follow;
 mod form;
+mod health;
 mod loss;
 mod newcomer;
 mod rebuild;

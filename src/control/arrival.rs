@@ -1,0 +1,397 @@
+//! How a node comes to its grid: it goes on with the one of its data directory, joins the one of others, or founds one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+use wattle_control::{CreateError, GroupId, Identity, Role, Storage};
+use wattle_core::control::grid::{
+    Found, GridApplied, GridCommand, GridId, GridRefusal, JoinNonce, Joining, NewGrid, NodeDescription,
+    OnFullLoss, Step,
+};
+use wattle_core::control::{GroupApplied, GroupCommand, GroupRefusal, GroupState};
+use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::name::Name;
+use wattle_peers::{Admission, Ask, AskError, Grid, LinkError, Refusal, Standing};
+
+use super::voter::{Voter, VoterError, open};
+use super::{Control, DataDirectory, voter_of};
+use crate::peering::{ControlWay, Inside, Links};
+
+/// The format of what is decided and of what nodes say to each other.
+pub(crate) const FORMAT: u32 = 1;
+/// How long to wait before others are asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a node comes with.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// Of the grid that it founds or looks for; without one it takes what there is.
+    pub(crate) grid: Option<Name>,
+    /// Of the grid that it founds.
+    pub(crate) partitions: u16,
+    /// Where others may be, `HOST:PORT`. With none it founds a grid, unless it has one.
+    pub(crate) others: Vec<String>,
+    pub(crate) description: NodeDescription,
+    /// Drawn by this process.
+    pub(crate) process: u128,
+}
+
+/// The first node of every grid.
+const FOUNDER: NodeId = NodeId(1);
+/// What a grid is called whose founder has said nothing else.
+const NAME: &str = "wattle";
+
+/// Why a node is in no grid.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArrivalError {
+    /// Its voter does not begin.
+    #[error(transparent)]
+    Voter(#[from] VoterError),
+    /// It cannot found a grid of this kind, or the grid does not take it.
+    #[error("the grid does not take this node")]
+    Refused(#[from] GroupRefusal),
+    /// It is not founded.
+    #[error("the grid cannot be founded")]
+    NotFounded(#[from] CreateError),
+    /// Another node has nothing to do with this one.
+    #[error("{address} refuses this node")]
+    Stranger {
+        /// Who was asked.
+        address: String,
+        /// Why.
+        source: Box<LinkError>,
+    },
+    /// The data directory is of a node that the grid has forgotten.
+    #[error("the grid has forgotten node {}, whose data directory this is: remove it to join as a new node", node.0)]
+    Forgotten {
+        /// Which one.
+        node: NodeId,
+    },
+    /// The data directory cannot be completed.
+    #[error("cannot write the format of the data directory")]
+    Format(#[source] std::io::Error),
+    /// The system draws no random number.
+    #[error("no random number can be drawn")]
+    NoRandomness(#[source] getrandom::Error),
+}
+
+/// Takes this node's part in a grid, and says who it is there. Returns when this node knows what was decided up to then.
+pub(crate) async fn arrive(
+    directory: Option<&DataDirectory>,
+    arrival: Arrival,
+    (links, inside): (&Arc<Links>, &Inside),
+) -> Result<(Arc<Control>, MemberId), ArrivalError> {
+    let path = directory.map(DataDirectory::control_log);
+    let storage = open(path.as_deref()).await.map_err(VoterError::from)?;
+    let identity = match &storage {
+        Storage::Disk(disk) => disk.identity(),
+        Storage::Memory => None,
+    };
+    let nonce = JoinNonce(arrival.process.to_be_bytes());
+    let arriving = Arriving { arrival, nonce, links, inside };
+    let store = (path, storage);
+    let (control, member) = match identity {
+        Some(identity) => arriving.come_back(identity, store).await?,
+        None if arriving.arrival.others.is_empty() => arriving.found(store).await?,
+        None => arriving.join(store).await?,
+    };
+    if let Some(directory) = directory.filter(|directory| directory.is_new()) {
+        directory.complete().map_err(ArrivalError::Format)?;
+    }
+    let is_there =
+        |state: &GroupState| state.grid().and_then(|grid| grid.node(member.node)).map(|node| node.member);
+    let mut decided = control.watch();
+    let seen = decided.wait_for(|decided| is_there(&decided.state) == Some(member)).await;
+    seen.map_err(|_| VoterError::from(wattle_control::ConfirmError::Ended))?;
+    Ok((control, member))
+}
+
+/// Who this node is, and all members with their places.
+type Admitted = (MemberId, Vec<(MemberId, String)>);
+
+type Store = (Option<std::path::PathBuf>, Storage);
+
+struct Arriving<'a> {
+    arrival: Arrival,
+    nonce: JoinNonce,
+    links: &'a Arc<Links>,
+    inside: &'a Inside,
+}
+
+impl Arriving<'_> {
+    fn joining(&self, grid: u128, known: Option<MemberId>) -> Joining {
+        let description = self.arrival.description.clone();
+        Joining { grid: GridId(grid.to_be_bytes()), nonce: self.nonce, known, description }
+    }
+
+    async fn begin(&self, identity: Identity, store: Store) -> Result<Arc<Control>, ArrivalError> {
+        let way = ControlWay(Arc::clone(self.links));
+        let voter = Voter::begin(identity, way, store).await.map_err(VoterError::from)?;
+        let control = Arc::new(Control::new(voter, Arc::clone(self.links)));
+        self.inside.set_control(&control);
+        Ok(control)
+    }
+
+    fn become_member(&self, grid: Grid, member: MemberId) {
+        self.links.set_standing(Standing::Member { grid, member });
+    }
+
+    /// Founds a grid, of which this node is the first.
+    async fn found(self, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
+        let id = u128::from_be_bytes(random()?);
+        let state = self.founded(id)?;
+        let group = GroupId { grid: id, generation: 1 };
+        let control = self.begin(Identity { group, voter: voter_of(FOUNDER) }, store).await?;
+        let name = create(&control, state).await?;
+        let member = MemberId { node: FOUNDER, incarnation: 1 };
+        self.become_member(Grid { id, name }, member);
+        Ok((control, member))
+    }
+
+    fn founded(&self, id: u128) -> Result<GroupState, ArrivalError> {
+        let name = self.arrival.grid.clone().unwrap_or_else(|| Name::new(NAME).expect("a constant"));
+        let founder = self.joining(id, None);
+        let (partitions, on_full_loss) = (self.arrival.partitions, OnFullLoss::StartEmpty);
+        let new = NewGrid { name, format: FORMAT, partitions, on_full_loss, founder };
+        let mut state = GroupState::default();
+        state.apply(&GroupCommand::Create(Box::new(new)))?;
+        Ok(state)
+    }
+
+    /// Joins the grid of others as soon as one of them is in one, or founds one with them if that was asked for.
+    async fn join(self, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
+        let mut said = None;
+        let mut founds = false;
+        loop {
+            let mut found = Vec::new();
+            let mut grids = Vec::new();
+            for address in &self.arrival.others {
+                found.push(self.look(address, founds, &mut grids).await?);
+            }
+            match self.inside.decide(&found) {
+                Step::Join(_) => {
+                    if let Some((grid, admitted)) = self.admitted_by_one_of(grids).await? {
+                        return self.joined(grid, admitted, store).await;
+                    }
+                }
+                Step::Court if !founds => {
+                    founds = true;
+                    continue;
+                }
+                Step::Court => {}
+                Step::Found => return self.found(store).await,
+                Step::Wait(why) if said != Some(why) => {
+                    info!(others = ?self.arrival.others, %why, "waiting for a grid");
+                    said = Some(why);
+                }
+                Step::Wait(_) => {}
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn admitted_by_one_of(
+        &self,
+        grids: Vec<(String, Grid)>,
+    ) -> Result<Option<(Grid, Admitted)>, ArrivalError> {
+        for (address, grid) in grids {
+            if let Some(admitted) = self.admitted_by(&address, &self.joining(grid.id, None)).await? {
+                return Ok(Some((grid, admitted)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks who is at an address.
+    async fn look(
+        &self,
+        address: &str,
+        founds: bool,
+        grids: &mut Vec<(String, Grid)>,
+    ) -> Result<Found, ArrivalError> {
+        let process = |process: u128| JoinNonce(process.to_be_bytes());
+        match self.links.ask(address, Ask { process: self.arrival.process, founds }).await {
+            Ok((Standing::Fresh { .. }, situation)) => {
+                let promised = situation.promised.map(process);
+                Ok(Found::Fresh { process: process(situation.process), promised })
+            }
+            Ok((Standing::Returning { grid, .. } | Standing::Member { grid, .. }, _)) => {
+                let id = GridId(grid.id.to_be_bytes());
+                grids.push((address.to_owned(), grid));
+                Ok(Found::Node { grid: id })
+            }
+            Err(error) => {
+                not_asked(address, error)?;
+                Ok(Found::Nobody)
+            }
+        }
+    }
+
+    async fn joined(
+        &self,
+        grid: Grid,
+        (member, members): Admitted,
+        store: Store,
+    ) -> Result<(Arc<Control>, MemberId), ArrivalError> {
+        let group = GroupId { grid: grid.id, generation: 1 };
+        let control = self.begin(Identity { group, voter: voter_of(member.node) }, store).await?;
+        self.become_member(grid, member);
+        self.links.set_members(members);
+        Ok((control, member))
+    }
+
+    async fn admitted_by(&self, address: &str, joining: &Joining) -> Result<Option<Admitted>, ArrivalError> {
+        let bytes = serde_json::to_vec(joining).expect("what joins is JSON");
+        match self.links.join(address, bytes.into()).await {
+            Ok((_, Admission::Admitted { member, members })) => Ok(Some((member, members))),
+            Ok((_, Admission::Refused(refusal))) => match serde_json::from_slice::<GroupRefusal>(&refusal) {
+                Ok(refusal) => Err(refusal.into()),
+                Err(error) => {
+                    warn!(address, %error, "why this node is refused is not understood");
+                    Ok(None)
+                }
+            },
+            Err(error) => {
+                not_asked(address, error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Goes on as the node that the data directory is of, in a new life: what it held in memory is gone.
+    async fn come_back(
+        self,
+        identity: Identity,
+        store: Store,
+    ) -> Result<(Arc<Control>, MemberId), ArrivalError> {
+        let (id, node) = (identity.group.grid, identity.voter.node);
+        let control = self.begin(identity, store).await?;
+        if node == FOUNDER && control.decided().grid().is_none() {
+            // It may be that an earlier start was interrupted.
+            match create(&control, self.founded(id)?).await {
+                Ok(_) | Err(ArrivalError::NotFounded(CreateError::Exists)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let name = |state: &GroupState| state.grid().map_or_else(String::new, |grid| grid.name().to_string());
+        let grid = Grid { id, name: name(&control.decided()) };
+        self.links.set_standing(Standing::Returning { grid, node });
+        let mut known = None;
+        let mut waits = false;
+        let member = loop {
+            let state = control.decided();
+            let places: Vec<(MemberId, String)> = state
+                .grid()
+                .into_iter()
+                .flat_map(|grid| grid.nodes())
+                .map(|node| (node.member, node.description.peer_address.clone()))
+                .collect();
+            self.links.set_members(places.iter().cloned());
+            let before = known.or_else(|| state.grid()?.node(node).map(|node| node.member));
+            let joining = self.joining(id, before);
+            let joined = match self.come_back_by(&control, &joining, &places).await {
+                Err(ArrivalError::Refused(GroupRefusal::Grid(GridRefusal::OtherIncarnation {
+                    current,
+                    ..
+                }))) => {
+                    known = Some(current);
+                    continue;
+                }
+                joined => joined?,
+            };
+            if let Some(member) = joined {
+                break member;
+            }
+            if !waits {
+                info!(node = node.0, "waiting for the others of this node's grid");
+                waits = true;
+            }
+            sleep(PAUSE).await;
+        };
+        if member.node != node {
+            return Err(ArrivalError::Forgotten { node });
+        }
+        self.become_member(Grid { id, name: name(&control.decided()) }, member);
+        Ok((control, member))
+    }
+
+    async fn come_back_by(
+        &self,
+        control: &Arc<Control>,
+        joining: &Joining,
+        places: &[(MemberId, String)],
+    ) -> Result<Option<MemberId>, ArrivalError> {
+        let group = control.voter.group().await?;
+        if group.status().voters == BTreeSet::from([group.identity().voter]) {
+            // It elects itself.
+            group.until(|status| status.role == Role::Leader).await;
+        }
+        let status = group.status();
+        if status.role == Role::Leader {
+            let join = GroupCommand::Grid(GridCommand::Join(Box::new(joining.clone())));
+            return match group.propose(group.proposal(join)).await {
+                Ok(GroupApplied::Grid(GridApplied::Joined { member, .. })) => Ok(Some(member)),
+                Ok(other) => unreachable!("a join is answered with {other:?}"),
+                Err(wattle_control::ProposeError::Refused(refusal)) => Err(refusal.into()),
+                Err(error) => {
+                    debug!(%error, "not joined yet");
+                    Ok(None)
+                }
+            };
+        }
+        let leader = status.leader.map(|leader| leader.node);
+        let (first, others): (Vec<_>, Vec<_>) = places
+            .iter()
+            .filter(|(member, _)| member.node != group.identity().voter.node)
+            .partition(|(member, _)| Some(member.node) == leader);
+        for (_, address) in first.into_iter().chain(others) {
+            if let Some((member, _)) = self.admitted_by(address, joining).await? {
+                return Ok(Some(member));
+            }
+        }
+        for address in &self.arrival.others {
+            if let Some((member, _)) = self.admitted_by(address, joining).await? {
+                return Ok(Some(member));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Creates the control group, and the grid with it; returns its name.
+async fn create(control: &Control, state: GroupState) -> Result<String, ArrivalError> {
+    let group = control.voter.group().await?;
+    group.create(state).await?;
+    group.confirm_leadership().await.map_err(VoterError::from)?;
+    let state = control.decided();
+    let name = state.grid().map(|grid| grid.name().to_string()).unwrap_or_default();
+    info!(grid = name, "grid founded");
+    Ok(name)
+}
+
+/// Whether another may be asked, or this one again: not who says that the two have nothing to do with each other.
+fn not_asked(address: &str, error: AskError) -> Result<(), ArrivalError> {
+    match error {
+        AskError::Link(
+            source @ (LinkError::Refused(
+                Refusal::OtherGrid { .. } | Refusal::OtherSecret { .. } | Refusal::NoCommonVersion { .. },
+            )
+            | LinkError::Denied(
+                Refusal::OtherGrid { .. } | Refusal::OtherSecret { .. } | Refusal::NoCommonVersion { .. },
+            )),
+        ) => Err(ArrivalError::Stranger { address: address.to_owned(), source: Box::new(source) }),
+        error => {
+            debug!(address, %error, "no answer");
+            Ok(())
+        }
+    }
+}
+
+fn random() -> Result<[u8; 16], ArrivalError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(ArrivalError::NoRandomness)?;
+    Ok(bytes)
+}

@@ -1,0 +1,57 @@
+//! Modules that another node has.
+
+use tonic::Status;
+use tracing::debug;
+use wattle_core::ids::ModuleHash;
+use wattle_proto::v1;
+use wattle_proto::v1::function_service_client::FunctionServiceClient;
+
+use super::upload::{Upload, UploadError, UploadedModule};
+use crate::failure::Failure;
+use crate::routing::{Owner, Routing, forward};
+
+/// Why another node has not given a module.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    /// It has none, or there is no way to it.
+    #[error(transparent)]
+    Way(#[from] Failure),
+    /// It has not answered, or says why not.
+    #[error("{}", .0.message())]
+    Refused(Box<Status>),
+    /// What came is another module.
+    #[error(transparent)]
+    Module(#[from] UploadError),
+}
+
+impl From<Status> for FetchError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// Gets a module from the first other node that has it.
+pub(crate) async fn fetch(routing: &Routing, module: &ModuleHash, decided: u64) -> Option<UploadedModule> {
+    for member in routing.members() {
+        match fetch_from(routing, &member, (module, decided)).await {
+            Ok(uploaded) => return Some(uploaded),
+            Err(error) => debug!(node = member.member.node.0, %module, %error, "a module was not fetched"),
+        }
+    }
+    None
+}
+
+async fn fetch_from(
+    routing: &Routing,
+    member: &Owner,
+    (module, decided): (&ModuleHash, u64),
+) -> Result<UploadedModule, FetchError> {
+    let channel = routing.channel(member)?;
+    let request = forward(v1::DownloadModuleRequest { module: module.to_string() }, decided);
+    let mut answers = FunctionServiceClient::new(channel).download_module(request).await?.into_inner();
+    let mut upload = Upload::new(Some(*module));
+    while let Some(part) = answers.message().await? {
+        upload.push(&part.chunk)?;
+    }
+    Ok(upload.finish()?)
+}

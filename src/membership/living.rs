@@ -1,0 +1,88 @@
+//! What every member does all the time: it says that it lives, asks for leases, does what it owes as a primary, and notices who is dead.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::debug;
+use wattle_core::control::grid::Grid;
+use wattle_core::ids::MemberId;
+use wattle_core::limits::HEARTBEAT_TIME;
+use wattle_peers::{Heartbeat, PeerMessage};
+
+use crate::control::Control;
+use crate::partition::Partitions;
+use crate::peering::Links;
+
+/// Members at whose addresses nobody listens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Suspects(Arc<(Mutex<BTreeSet<MemberId>>, Notify)>);
+
+impl Suspects {
+    pub(crate) fn add(&self, member: MemberId) {
+        let (members, added) = &*self.0;
+        if members.lock().insert(member) {
+            added.notify_one();
+        }
+    }
+
+    /// Waits until there are some, and takes them.
+    async fn take(&self) -> BTreeSet<MemberId> {
+        let (members, added) = &*self.0;
+        loop {
+            let taken = std::mem::take(&mut *members.lock());
+            if !taken.is_empty() {
+                return taken;
+            }
+            added.notified().await;
+        }
+    }
+}
+
+/// A member's life, until it is dropped.
+pub(crate) async fn live(
+    control: Arc<Control>,
+    me: MemberId,
+    (partitions, links): (Arc<Partitions>, Arc<Links>),
+    suspects: Suspects,
+) {
+    let mut beat = interval(HEARTBEAT_TIME);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {
+                let state = control.decided();
+                say_alive(&control, me, &links);
+                if let Some(grid) = state.grid() {
+                    wish_for_leases(grid, me, (&partitions, &links));
+                    partitions.do_duties(grid);
+                }
+            }
+            dead = suspects.take() => dead.into_iter().for_each(|member| partitions.suspect(member)),
+        }
+    }
+}
+
+fn say_alive(control: &Control, me: MemberId, links: &Arc<Links>) {
+    let leader = control.leader().filter(|leader| *leader != me.node);
+    let Some(leader) = leader.and_then(|leader| links.member(leader)) else { return };
+    let (links, heartbeat) = (Arc::clone(links), Heartbeat { position: control.position() });
+    tokio::spawn(async move {
+        match timeout(HEARTBEAT_TIME, links.heartbeat(leader, heartbeat)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(leader = leader.node.0, %error, "a heartbeat was not heard"),
+            Err(_elapsed) => debug!(leader = leader.node.0, "a heartbeat was not answered in time"),
+        }
+    });
+}
+
+fn wish_for_leases(grid: &Grid, me: MemberId, (partitions, links): (&Partitions, &Links)) {
+    let asked = partitions.clock().local();
+    for node in grid.nodes().filter(|node| node.member != me) {
+        if let Err(error) = links.send(node.member, PeerMessage::LeaseWish(asked)) {
+            debug!(node = node.member.node.0, %error, "a wish for a lease is lost");
+        }
+    }
+}

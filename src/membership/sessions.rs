@@ -1,0 +1,78 @@
+//! [`Sessions`]: whom this node has heard of, if it leads.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use wattle_core::control::grid::Grid;
+use wattle_core::ids::MemberId;
+use wattle_core::membership::{self, Look, Presence};
+
+use crate::grid_clock::GridClock;
+
+/// The sessions of a leader, in its term.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    clock: GridClock,
+    /// `None` while this node does not lead. Held to look or to note something.
+    sessions: Mutex<Option<membership::Sessions>>,
+    /// Somebody's presence is another.
+    changed: Notify,
+}
+
+impl Sessions {
+    pub(crate) fn new(clock: GridClock) -> Self {
+        Self { clock, sessions: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// This node begins to lead.
+    pub(super) fn begin(&self, me: MemberId, grid: &Grid) {
+        let sessions = membership::Sessions::new(me, self.clock.local(), members(grid));
+        *self.sessions.lock() = Some(sessions);
+    }
+
+    /// It does not lead any more.
+    pub(super) fn end(&self) {
+        *self.sessions.lock() = None;
+    }
+
+    /// A member says that it lives.
+    pub(crate) fn heard(&self, member: MemberId) {
+        self.note(|sessions, clock| sessions.heard(clock.local(), member));
+    }
+
+    /// Nobody listens where a member was.
+    pub(crate) fn refused(&self, member: MemberId) {
+        self.note(|sessions, _| sessions.refused(member));
+    }
+
+    fn note(&self, note: impl FnOnce(&mut membership::Sessions, GridClock) -> bool) {
+        let changed = self.sessions.lock().as_mut().is_some_and(|sessions| note(sessions, self.clock));
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Looks who is silent, of the members that there are now.
+    pub(super) fn look(&self, grid: &Grid) -> Option<(Look, BTreeMap<MemberId, Presence>)> {
+        let mut sessions = self.sessions.lock();
+        let sessions = sessions.as_mut()?;
+        let now = self.clock.local();
+        sessions.follow(now, members(grid));
+        let look = sessions.look(now);
+        Some((look, sessions.presences()))
+    }
+
+    /// What the last look has found.
+    pub(super) fn presences(&self) -> Option<BTreeMap<MemberId, Presence>> {
+        self.sessions.lock().as_ref().map(membership::Sessions::presences)
+    }
+
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+fn members(grid: &Grid) -> impl Iterator<Item = MemberId> {
+    grid.nodes().map(|node| node.member)
+}

@@ -1,0 +1,184 @@
+//! [`Inside`]: what this node does about what others say.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tracing::{debug, info, warn};
+use wattle_control::Role;
+use wattle_core::control::grid::{Found, JoinNonce, Newcomer, Step};
+use wattle_core::ids::{MemberId, NodeId};
+use wattle_peers::{
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Handler, Heartbeat,
+    HeartbeatAnswer, LinkError, PeerMessage, Situation,
+};
+
+use super::Links;
+use crate::control::Control;
+use crate::membership::{Sessions, Suspects};
+use crate::partition::Partitions;
+
+/// What this node does about what others say. Its parts come as they are there: its voter is needed before it is known who the node is.
+#[derive(Debug, Clone)]
+pub(crate) struct Inside(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// Drawn by this process.
+    process: u128,
+    /// Until it is in a grid. Held to ask it.
+    newcomer: Mutex<Newcomer>,
+    // Weak, for they hold the links, which hold this.
+    links: OnceLock<Weak<Links>>,
+    control: OnceLock<Weak<Control>>,
+    member: OnceLock<Member>,
+}
+
+/// The parts of a node that is a member.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) partitions: Weak<Partitions>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) suspects: Suspects,
+}
+
+impl Inside {
+    /// Of a process that may found a grid together with others, if it is one of so many.
+    pub(crate) fn new(process: u128, expect: Option<usize>) -> Self {
+        let newcomer = Mutex::new(Newcomer::new(JoinNonce(process.to_be_bytes()), expect));
+        let (links, control, member) = Default::default();
+        Self(Arc::new(Known { process, newcomer, links, control, member }))
+    }
+
+    /// What this process does next that is in no grid.
+    pub(crate) fn decide(&self, found: &[Found]) -> Step {
+        self.0.newcomer.lock().decide(found)
+    }
+
+    pub(crate) fn set_links(&self, links: &Arc<Links>) {
+        self.0.links.set(Arc::downgrade(links)).expect("it is said once");
+    }
+
+    pub(crate) fn set_control(&self, control: &Arc<Control>) {
+        self.0.control.set(Arc::downgrade(control)).expect("it is said once");
+    }
+
+    pub(crate) fn set_member(&self, member: Member) {
+        self.0.member.set(member).expect("it is said once");
+    }
+
+    fn control(&self) -> Result<Arc<Control>, CallRefusal> {
+        self.0.control.get().and_then(Weak::upgrade).ok_or(CallRefusal::NoPart)
+    }
+
+    fn position(&self) -> Result<ControlPosition, CallRefusal> {
+        Ok(self.control()?.position())
+    }
+
+    fn hear(&self, from: MemberId, message: PeerMessage) {
+        let Some(member) = self.0.member.get() else { return };
+        let Some(partitions) = member.partitions.upgrade() else { return };
+        match message {
+            PeerMessage::Partition(partition, message) => partitions.receive(from, partition, message),
+            PeerMessage::LeaseWish(asked) => {
+                let grant = partitions.replication().grant(from, partitions.clock().local(), asked);
+                if let Some(links) = self.0.links.get().and_then(Weak::upgrade)
+                    && let Err(error) = links.send(from, PeerMessage::LeaseGrant(grant))
+                {
+                    debug!(node = from.node.0, %error, "a lease is not on its way");
+                }
+            }
+            PeerMessage::LeaseGrant(grant) => partitions.replication().hold(from, grant),
+        }
+    }
+
+    /// Nobody listens where a node is said to be.
+    fn nobody_there(&self, node: NodeId) {
+        let links = self.0.links.get().and_then(Weak::upgrade);
+        let current = links.and_then(|links| links.member(node));
+        if let Some((member, current)) = self.0.member.get().zip(current) {
+            member.sessions.refused(current);
+            member.suspects.add(current);
+        }
+    }
+}
+
+impl Handler for Inside {
+    async fn receive(&self, from: MemberId, messages: Vec<PeerMessage>) {
+        messages.into_iter().for_each(|message| self.hear(from, message));
+    }
+
+    async fn control(&self, from: NodeId, request: Bytes) -> Result<Bytes, CallRefusal> {
+        let group = self.control()?.running().ok_or(CallRefusal::NoPart)?;
+        Ok(group.handle(from, &request).await)
+    }
+
+    async fn propose(&self, _: MemberId, proposal: Bytes) -> Result<Bytes, CallRefusal> {
+        self.control()?.decide_for(&proposal).await
+    }
+
+    async fn heartbeat(&self, from: MemberId, _: Heartbeat) -> Result<HeartbeatAnswer, CallRefusal> {
+        let control = self.control()?;
+        let group = control.running().ok_or(CallRefusal::NoPart)?;
+        let status = group.status();
+        let member = self.0.member.get().filter(|_| status.role == Role::Leader);
+        let Some((member, partitions)) =
+            member.and_then(|member| Some((member, member.partitions.upgrade()?)))
+        else {
+            return Err(CallRefusal::NotLeader { leader: status.leader.map(|leader| leader.node) });
+        };
+        member.sessions.heard(from);
+        Ok(HeartbeatAnswer { position: control.position(), time: partitions.clock().now() })
+    }
+
+    async fn ask_heartbeat(&self, _: MemberId) -> Result<Heartbeat, CallRefusal> {
+        Ok(Heartbeat { position: self.position()? })
+    }
+
+    /// Every node has a part in the control group, which says what is decided.
+    async fn follow(&self, _: MemberId, _: Follow) -> Result<Decided, CallRefusal> {
+        Err(CallRefusal::NoPart)
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Situation, CallRefusal> {
+        let (leader, voters) = self.control().map(|control| control.voters()).unwrap_or_default();
+        let asks = JoinNonce(ask.process.to_be_bytes());
+        let promised = self.0.newcomer.lock().answer(asks, ask.founds);
+        let promised = promised.map(|JoinNonce(process)| u128::from_be_bytes(process));
+        Ok(Situation { process: self.0.process, promised, leader, voters })
+    }
+
+    async fn join(&self, joining: Bytes) -> Result<Admission, CallRefusal> {
+        self.control()?.admit(&joining, self.0.member.get().is_some()).await
+    }
+
+    fn notice(&self, event: Event) {
+        match event {
+            Event::Opened { to, purpose } => debug!(node = to.node.0, ?purpose, "link opened"),
+            Event::Admitted { from, purpose } => debug!(node = from.node.0, ?purpose, "link admitted"),
+            Event::Closed { to, purpose, error } => {
+                info!(node = to.node.0, ?purpose, error = chain(&error), "link closed");
+            }
+            Event::Left { from, purpose, error } => {
+                debug!(node = from.node.0, ?purpose, error = chain(&error), "link left");
+            }
+            Event::Failed { to, purpose, error } => {
+                debug!(node = to.node.0, ?purpose, error = chain(&error), "link not opened");
+                if error.is_nobody_there() {
+                    self.nobody_there(to.node);
+                }
+            }
+            Event::Denied { error } => warn!(error = chain(&error), "link refused"),
+        }
+    }
+}
+
+fn chain(error: &LinkError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! [`Routing`]: which other node decides about a partition, and the way of calls there. A call goes on once: who it was sent to does it
+//! or refuses it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tonic::Request;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use wattle_core::control::grid::Grid;
+use wattle_core::ids::{MemberId, ReplicationClass};
+use wattle_core::limits::{CALL_TIMEOUT, PEER_CONNECT_TIME, PEER_KEEP_ALIVE_TIMEOUT};
+
+use crate::failure::Failure;
+
+/// On calls of a node for its clients: how much was decided, as far as the node knew.
+const FORWARDED: &str = "wattle-forwarded";
+/// A connection is asked whether it is there when nothing has come for so long.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Another node, which may decide about partitions.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) member: MemberId,
+    address: Arc<str>,
+}
+
+/// Where the partitions are decided about.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    me: MemberId,
+    /// Whether any partition is another's: most calls need not look further where none is.
+    elsewhere: AtomicBool,
+    /// By partition; `None` is this node, or nobody. Held to look it up or to exchange it.
+    owners: RwLock<Arc<[Option<Owner>]>>,
+    /// All other members. Held to copy it or to exchange it.
+    members: RwLock<Vec<Owner>>,
+    channels: RwLock<HashMap<MemberId, Channel>>,
+}
+
+impl Routing {
+    pub(crate) fn new(me: MemberId) -> Self {
+        Self {
+            me,
+            elsewhere: AtomicBool::new(false),
+            owners: RwLock::new(Arc::default()),
+            members: RwLock::default(),
+            channels: RwLock::default(),
+        }
+    }
+
+    /// The table is another.
+    pub(crate) fn follow(&self, grid: &Grid) {
+        let place = |member: MemberId| {
+            let node = grid.node(member.node).filter(|node| node.member == member)?;
+            Some(Owner { member, address: node.description.client_address.as_str().into() })
+        };
+        let members: HashMap<MemberId, Owner> =
+            grid.nodes().filter_map(|node| Some((node.member, place(node.member)?))).collect();
+        let rows = grid.rows_of(ReplicationClass::default());
+        let owners: Arc<[Option<Owner>]> = rows
+            .map(|(_, row)| {
+                members.get(&row.assignment.primary.filter(|primary| *primary != self.me)?).cloned()
+            })
+            .collect();
+        let elsewhere = owners.iter().any(Option::is_some);
+        *self.members.write() = members.values().filter(|owner| owner.member != self.me).cloned().collect();
+        self.channels.write().retain(|member, _| members.contains_key(member));
+        *self.owners.write() = owners;
+        self.elsewhere.store(elsewhere, Ordering::Release);
+    }
+
+    /// Who decides about the partitions, if not this node about all that somebody decides about.
+    pub(crate) fn owners(&self) -> Option<Arc<[Option<Owner>]>> {
+        self.elsewhere.load(Ordering::Acquire).then(|| Arc::clone(&self.owners.read()))
+    }
+
+    /// The other node that decides about a partition.
+    pub(crate) fn owner(&self, partition: u16) -> Option<Owner> {
+        self.owners()?.get(usize::from(partition))?.clone()
+    }
+
+    /// All other nodes that decide about some partition.
+    pub(crate) fn others(&self) -> Vec<Owner> {
+        let Some(owners) = self.owners() else { return Vec::new() };
+        let all: HashMap<MemberId, &Owner> =
+            owners.iter().flatten().map(|owner| (owner.member, owner)).collect();
+        all.into_values().cloned().collect()
+    }
+
+    /// All other members.
+    pub(crate) fn members(&self) -> Vec<Owner> {
+        self.members.read().clone()
+    }
+
+    /// The way to a node. It is opened when it is first used.
+    pub(crate) fn channel(&self, owner: &Owner) -> Result<Channel, Failure> {
+        if let Some(channel) = self.channels.read().get(&owner.member) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{}", owner.address));
+        let endpoint = endpoint.map_err(|_| Failure::Internal { what: "a member's address is none" })?;
+        let channel = endpoint
+            .connect_timeout(PEER_CONNECT_TIME)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(PEER_KEEP_ALIVE_TIMEOUT)
+            .connect_lazy();
+        Ok(self.channels.write().entry(owner.member).or_insert(channel).clone())
+    }
+}
+
+/// A call that goes on to another node, which must know at least what was decided up to `decided`.
+pub(crate) fn forward<T>(message: T, decided: u64) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(FORWARDED, MetadataValue::from(decided));
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+/// What a call from another node says that it knew; `None` for a client's own call.
+pub(crate) fn forwarded(metadata: &MetadataMap) -> Option<u64> {
+    metadata.get(FORWARDED)?.to_str().ok()?.parse().ok()
+}
+
+/// Why another node has not answered a call as a whole.
+pub(crate) fn not_answered(status: &tonic::Status) -> Failure {
+    use tonic_types::StatusExt;
+    let details = status.get_error_details();
+    let Some(info) = details.error_info() else {
+        // It may have heard of the call before the connection broke.
+        return Failure::Unreached { message: status.message().to_owned() };
+    };
+    let mut metadata = info.metadata.clone();
+    let outcome = metadata.remove("outcome").unwrap_or_default();
+    let outcome = wattle_proto::v1::Outcome::from_str_name(&format!("OUTCOME_{outcome}"));
+    if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
+        metadata.insert("retry_after_ms".to_owned(), delay.as_millis().to_string());
+    }
+    Failure::Elsewhere(Box::new(wattle_proto::v1::OperationError {
+        code: status.code().into(),
+        reason: info.reason.clone(),
+        message: status.message().to_owned(),
+        outcome: outcome.unwrap_or(wattle_proto::v1::Outcome::InDoubt).into(),
+        metadata: metadata.into_iter().collect(),
+    }))
+}

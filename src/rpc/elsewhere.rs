@@ -1,0 +1,207 @@
+//! Calls on all partitions, as far as other nodes decide about them: each of those does its part.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::stream::{self, Stream, StreamExt};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use wattle_core::ids::RequestId;
+use wattle_core::limits::{MESSAGE_BYTES, SCAN_BYTES};
+use wattle_proto::v1;
+use wattle_proto::v1::compute_service_client::ComputeServiceClient;
+use wattle_proto::v1::map_service_client::MapServiceClient;
+
+use super::status::operation_error;
+use crate::failure::Failure;
+use crate::grid::Grid;
+use crate::request::Forwarded;
+use crate::routing::{Owner, forward, not_answered};
+
+/// Parts of an answer about many entries.
+pub(super) type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
+
+/// What some partitions have to do, by the node that decides about them.
+pub(super) type ByOwner<T> = BTreeMap<u64, (Owner, T)>;
+
+impl Grid {
+    /// The partitions that no other node decides about.
+    pub(super) fn here(&self) -> impl Iterator<Item = u16> + use<> {
+        let owners = self.routing.owners();
+        let is_here = move |index: &u16| match &owners {
+            Some(owners) => owners.get(usize::from(*index)).is_none_or(Option::is_none),
+            None => true,
+        };
+        (0..self.partitions.count()).filter(is_here)
+    }
+
+    /// What the refusal of an attempt says of a call as a whole. What other nodes know of it is not asked: it may be something.
+    pub(super) async fn refuse(&self, id: Option<RequestId>, failure: Failure) -> Failure {
+        let elsewhere = self.routing.owners().is_some();
+        let failure = self.partitions.refuse(id, failure, self.here()).await;
+        match id {
+            Some(RequestId { repeated: true, .. }) if elsewhere => Failure::HalfWay(Box::new(failure)),
+            Some(_) | None => failure,
+        }
+    }
+
+    /// Takes what is to be done elsewhere out of what is to be done.
+    pub(super) fn take_elsewhere<T>(
+        &self,
+        all: &mut Vec<T>,
+        forwarded: Forwarded,
+        partition: impl Fn(&T) -> u16,
+    ) -> ByOwner<Vec<T>> {
+        let mut elsewhere = ByOwner::new();
+        let Some(owners) = self.routing.owners().filter(|_| forwarded == Forwarded::No) else {
+            return elsewhere;
+        };
+        for one in std::mem::take(all) {
+            match owners.get(usize::from(partition(&one))) {
+                Some(Some(owner)) => {
+                    let there = elsewhere.entry(owner.member.node.0);
+                    there.or_insert_with(|| (owner.clone(), Vec::new())).1.push(one);
+                }
+                Some(None) | None => all.push(one),
+            }
+        }
+        elsewhere
+    }
+
+    /// Asks every other node that decides about a partition, and returns all their answers.
+    pub(super) async fn ask_others<T: Clone, R, F>(
+        &self,
+        forwarded: Forwarded,
+        request: T,
+        call: impl Fn(MapServiceClient<Channel>, Request<T>) -> F,
+    ) -> Result<Vec<R>, Failure>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        if forwarded == Forwarded::Yes {
+            return Ok(Vec::new());
+        }
+        let decided = self.control.position().version;
+        let others = self.routing.others();
+        let calls = others.iter().map(|owner| {
+            let client =
+                map_client(self, owner).map(|client| call(client, forward(request.clone(), decided)));
+            async { client?.await.map(Response::into_inner).map_err(|status| not_answered(&status)) }
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+
+    /// A turn of a scan in a partition that another node decides about.
+    pub(super) async fn scan_elsewhere(
+        &self,
+        owner: &Owner,
+        request: v1::ScanRequest,
+    ) -> Result<v1::ScanResponse, Failure> {
+        let decided = self.control.position().version;
+        let answers = map_client(self, owner)?.scan(forward(request, decided)).await;
+        let mut answers = answers.map_err(|status| not_answered(&status))?.into_inner();
+        let answer = answers.message().await.map_err(|status| not_answered(&status))?;
+        answer.ok_or(Failure::Internal { what: "another node has scanned nothing" })
+    }
+
+    /// A function on all entries of partitions that others decide about.
+    pub(super) fn invoke_all_elsewhere(
+        self: &Arc<Self>,
+        request: &v1::InvokeAllRequest,
+        elsewhere: ByOwner<Vec<u16>>,
+    ) -> Vec<Parts> {
+        let one = |(owner, partitions): (Owner, Vec<u16>)| {
+            let request = v1::InvokeAllRequest {
+                partitions: partitions.iter().copied().map(u32::from).collect(),
+                ..request.clone()
+            };
+            let grid = Arc::clone(self);
+            let answers = async move {
+                let decided = grid.control.position().version;
+                let mut client = compute_client(&grid, &owner)?;
+                let answers = client.invoke_all(forward(request, decided)).await;
+                Ok(answers.map_err(|status| not_answered(&status))?.into_inner().boxed())
+            };
+            parts(answers, partitions)
+        };
+        elsewhere.into_values().map(one).collect()
+    }
+
+    /// A function on keys in partitions that others decide about.
+    pub(super) fn invoke_keys_elsewhere(
+        self: &Arc<Self>,
+        request: &v1::InvokeKeysRequest,
+        elsewhere: ByOwner<Vec<Bytes>>,
+    ) -> Vec<Parts> {
+        let one = |(owner, keys): (Owner, Vec<Bytes>)| {
+            let partitions: BTreeSet<u16> = keys.iter().map(|key| self.partitions.of(key)).collect();
+            let request = v1::InvokeKeysRequest { keys, ..request.clone() };
+            let grid = Arc::clone(self);
+            let answers = async move {
+                let decided = grid.control.position().version;
+                let mut client = compute_client(&grid, &owner)?;
+                let answers = client.invoke_keys(forward(request, decided)).await;
+                Ok(answers.map_err(|status| not_answered(&status))?.into_inner().boxed())
+            };
+            parts(answers, partitions)
+        };
+        elsewhere.into_values().map(one).collect()
+    }
+}
+
+fn map_client(grid: &Grid, owner: &Owner) -> Result<MapServiceClient<Channel>, Failure> {
+    let client = MapServiceClient::new(grid.routing.channel(owner)?);
+    Ok(client.max_decoding_message_size(MESSAGE_BYTES + SCAN_BYTES))
+}
+
+fn compute_client(grid: &Grid, owner: &Owner) -> Result<ComputeServiceClient<Channel>, Failure> {
+    let client = ComputeServiceClient::new(grid.routing.channel(owner)?);
+    Ok(client.max_decoding_message_size(MESSAGE_BYTES + SCAN_BYTES))
+}
+
+/// The parts that another node answers. Those that it does not complete have failed.
+fn parts(
+    answers: impl Future<Output = Result<Parts, Failure>> + Send + 'static,
+    partitions: impl IntoIterator<Item = u16>,
+) -> Parts {
+    struct Rest {
+        answers: Parts,
+        open: BTreeSet<u16>,
+        failure: Option<Failure>,
+    }
+    let open: BTreeSet<u16> = partitions.into_iter().collect();
+    let begin = async move {
+        let (answers, failure) = match answers.await {
+            Ok(answers) => (answers, None),
+            Err(failure) => (stream::empty().boxed(), Some(failure)),
+        };
+        let rest = Rest { answers, open, failure };
+        stream::unfold(rest, |mut rest| async move {
+            if rest.failure.is_none() {
+                match rest.answers.next().await {
+                    Some(Ok(part)) => {
+                        rest.open.retain(|index| !part.complete || u32::from(*index) != part.partition);
+                        return Some((Ok(part), rest));
+                    }
+                    Some(Err(status)) => rest.failure = Some(not_answered(&status)),
+                    None => {
+                        rest.failure = Some(Failure::Unreached { message: "the answer ended".to_owned() })
+                    }
+                }
+            }
+            let partition = rest.open.pop_first()?;
+            let error = rest.failure.as_ref().map(operation_error);
+            let part = v1::InvokePart {
+                partition: partition.into(),
+                complete: true,
+                error,
+                ..v1::InvokePart::default()
+            };
+            Some((Ok(part), rest))
+        })
+    };
+    stream::once(begin).flatten().boxed()
+}

@@ -1,0 +1,94 @@
+//! Any node answers for all.
+
+use std::collections::BTreeSet;
+
+use wattle_client::{Operation, PutOptions, Responses, ScanOptions, UploadOptions};
+
+use crate::harness::examples::example;
+use crate::harness::grid::{joined_to, three};
+
+fn keys() -> impl Iterator<Item = String> {
+    (0..200).map(|n| format!("k{n}"))
+}
+
+#[tokio::test]
+async fn what_was_written_through_one_node_is_read_through_each() {
+    let nodes = three().await;
+    let writer = nodes[0].client().await.raw_map("m");
+    for key in keys() {
+        writer.put(key.clone(), key).await.unwrap();
+    }
+    for node in &nodes {
+        let map = node.client().await.raw_map("m");
+        for key in keys() {
+            assert_eq!(map.get(key.clone()).await.unwrap().unwrap().value, key);
+        }
+        assert_eq!(map.size().await.unwrap(), 200);
+        let mut scan = map.scan(ScanOptions::new());
+        let mut seen = BTreeSet::new();
+        while let Some(entry) = scan.next().await.unwrap() {
+            assert!(seen.insert(entry.key), "once");
+        }
+        assert_eq!(seen, keys().map(bytes::Bytes::from).collect());
+    }
+    assert_eq!(nodes[2].client().await.maps().describe("m").await.unwrap().1.entries, 200);
+    assert_eq!(nodes[1].client().await.raw_map("m").clear().await.unwrap(), 200);
+    assert_eq!(writer.size().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn each_kind_of_operation_goes_to_the_primary_and_its_answer_comes_back() {
+    let nodes = three().await;
+    let (one, other) = (nodes[1].client().await.raw_map("m"), nodes[2].client().await.raw_map("m"));
+    for key in keys().take(20) {
+        let first = one.put_with(key.clone(), "1", PutOptions::new().if_absent()).await.unwrap();
+        let refused = other.put_with(key.clone(), "2", PutOptions::new().if_absent()).await.unwrap_err();
+        assert_eq!(refused.reason(), Some("ALREADY_EXISTS"), "{refused}");
+        let refused = other.put_with(key.clone(), "2", PutOptions::new().if_version(first + 1)).await;
+        let Err(wattle_client::Error::VersionMismatch { current, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(current, Some(first));
+        assert_eq!(other.increment(key.clone(), 41).await.unwrap().value, 42);
+        assert_eq!(one.get_and_remove(key.clone()).await.unwrap().unwrap(), "42");
+        assert!(!other.remove(key).await.unwrap());
+    }
+    let puts =
+        keys().map(|key| Operation::Put { key: key.into(), value: "v".into(), options: PutOptions::new() });
+    let results = one.batch(puts.collect()).await.unwrap();
+    assert!(results.len() == 200 && results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(other.size().await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn functions_run_on_all_nodes_also_on_one_that_joins_later() {
+    let nodes = three().await;
+    let client = nodes[1].client().await;
+    let options = UploadOptions::new().export("add");
+    client.functions().upload("add", example("counter"), &options).await.unwrap();
+    let map = client.raw_map("m");
+    for (n, key) in keys().enumerate() {
+        let node = &nodes[n % nodes.len()];
+        let added = node.client().await.raw_map("m").invoke("add", key, "1").await.unwrap();
+        assert_eq!(added.response, "1");
+    }
+    let some: Vec<String> = keys().take(50).collect();
+    let summary = map.invoke_keys("add", some, "10").await.unwrap().finish().await.unwrap();
+    assert_eq!((summary.processed, summary.failed, summary.complete), (50, 0, summary.partitions));
+    let late = joined_to(&nodes[0]);
+    let everywhere = late.client().await.raw_map("m");
+    let summary =
+        everywhere.invoke_all("add", "100", Responses::Discard).await.unwrap().finish().await.unwrap();
+    assert_eq!((summary.processed, summary.failed), (200, 0));
+    assert_eq!((summary.complete, summary.errors.len()), (summary.partitions, 0));
+    for (n, key) in keys().enumerate() {
+        let expected = if n < 50 { "111" } else { "101" };
+        assert_eq!(everywhere.get(key).await.unwrap().unwrap().value, expected);
+    }
+    // Also where it was uploaded nobody is left who has it but the others.
+    let [_, uploader, ..] = nodes;
+    let [first, ..] = [late];
+    uploader.stop().await;
+    let again = first.client().await.functions().describe("add").await.unwrap();
+    assert_eq!(again.0.active, 1);
+}
