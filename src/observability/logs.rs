@@ -6,8 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
-/// What libraries say that nobody needs who runs a node, unless it is asked for: every change of voters has a dozen lines.
-const QUIET: &str = "openraft=error";
+/// What libraries say that nobody needs who runs a node, unless it is asked for: a voter that is away is told of eight times a second.
+const QUIET: &str = "openraft=off";
 
 /// Starts logging. Says so if the filter is no filter.
 ///
