@@ -1,4 +1,5 @@
-//! [`Entrance`]: what a port serves: at once other nodes, which must be heard before this one is a member, and then everybody.
+//! [`Entrance`]: what a port serves: at once other nodes, which must be heard before this one
+//! is a member, and people who have a grid founded; and then everybody.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,16 +13,19 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use wattle_peers::PeerServer;
+use wattle_proto::v1::grid_service_server::GridServiceServer;
 
 use crate::failure::Failure;
 use crate::in_flight::InFlight;
 use crate::peering::Inside;
-use crate::rpc::{Answering, Counted, Explain};
+use crate::rpc::{Answering, Counted, Explain, Lobby};
 
 /// What a port serves, one clone for each connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
     peers: Option<PeerServer<Inside>>,
+    /// What people may ask of a node that is no member, if they come to this port.
+    lobby: Option<GridServiceServer<Lobby>>,
     /// The services, once the node is a member.
     services: Arc<OnceLock<Routes>>,
     in_flight: Arc<InFlight>,
@@ -32,11 +36,12 @@ pub(crate) struct Entrance {
 impl Entrance {
     /// Of the services to come, and of nodes if they use this port.
     pub(crate) fn new(
-        peers: Option<PeerServer<Inside>>,
+        (peers, lobby): (Option<PeerServer<Inside>>, Option<Lobby>),
         services: Arc<OnceLock<Routes>>,
         in_flight: Arc<InFlight>,
     ) -> Self {
-        Self { peers, services, in_flight, prepared: None }
+        let lobby = lobby.map(GridServiceServer::new);
+        Self { peers, lobby, services, in_flight, prepared: None }
     }
 
     fn services(&mut self) -> Option<&mut Counted> {
@@ -48,10 +53,10 @@ impl Entrance {
     }
 }
 
-/// Whether a call is another node's.
-fn is_from_peer(request: &Request<Body>) -> bool {
+/// Whether a call is one of a service.
+fn is_for<S: NamedService>(_: &S, request: &Request<Body>) -> bool {
     let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
-    service == Some(<PeerServer<Inside> as NamedService>::NAME)
+    service == Some(S::NAME)
 }
 
 impl Service<Request<Body>> for Entrance {
@@ -65,13 +70,16 @@ impl Service<Request<Body>> for Entrance {
 
     fn call(&mut self, request: Request<Body>) -> Entering {
         if let Some(peers) = &mut self.peers
-            && is_from_peer(&request)
+            && is_for(peers, &request)
         {
-            return Entering::Peer(peers.call(request));
+            return Entering::Early(peers.call(request));
         }
-        match self.services() {
-            Some(services) => Entering::Called(services.call(request)),
-            None => Entering::NotYet,
+        if let Some(services) = self.services() {
+            return Entering::Called(services.call(request));
+        }
+        match &mut self.lobby {
+            Some(lobby) if is_for(lobby, &request) => Entering::Early(lobby.call(request)),
+            Some(_) | None => Entering::NotYet,
         }
     }
 }
@@ -79,8 +87,8 @@ impl Service<Request<Body>> for Entrance {
 /// An answer to come. Most are clients', whose way has no allocation more.
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Entering {
-    /// To another node.
-    Peer(BoxFuture<Response<Body>, Infallible>),
+    /// To another node, or to who has a grid founded.
+    Early(BoxFuture<Response<Body>, Infallible>),
     /// To a client.
     Called(Answering),
     /// The node is no member yet.
@@ -92,7 +100,7 @@ impl Future for Entering {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Self::Peer(answer) => answer.as_mut().poll(context),
+            Self::Early(answer) => answer.as_mut().poll(context),
             Self::Called(answer) => Pin::new(answer).poll(context),
             Self::NotYet => Poll::Ready(Ok(Status::from(Failure::NoMember).into_http())),
         }

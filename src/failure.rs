@@ -6,6 +6,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use wattle_control::ProposeError;
 use wattle_core::control::GroupRefusal;
+use wattle_core::control::grid::{GridRefusal, Waiting};
+use wattle_core::ids::PartitionId;
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
 use wattle_core::partition::Explanation;
@@ -74,6 +76,20 @@ pub(crate) enum Failure {
     Elsewhere(Box<v1::OperationError>),
     #[error("the node that decides about the partition does not answer: {message}")]
     Unreached { message: String },
+    #[error("no other node could take what node {node} holds")]
+    NobodyTakes { node: u64 },
+    #[error("node {node} answers: stop it first, or it would go on alone")]
+    NodeAnswers { node: u64 },
+    #[error("this node is in a grid already")]
+    InGrid,
+    #[error("the node is working on another call to create a grid")]
+    CreatesGrid,
+    #[error("no grid is created: {0}")]
+    NotCreated(Waiting),
+    #[error("partition {partition} is not lost")]
+    NotLost { partition: PartitionId },
+    #[error("no node that holds data answers")]
+    NoHolder,
     #[error("this node has no module {module}")]
     ModuleNotFound { module: String },
     #[error("the cursor is not one of a scan of this map")]
@@ -198,6 +214,11 @@ impl Failure {
         })
     }
 
+    /// Whether somebody else may answer it soon.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.facts().code == Code::Unavailable
+    }
+
     /// The facts of the answer.
     pub(crate) fn facts(&self) -> Facts<'_> {
         match self {
@@ -242,6 +263,13 @@ impl Failure {
                 retry_after: Some(FAILOVER_PAUSE),
                 ..Facts::new(Code::Unavailable, "OWNER_UNREACHABLE")
             },
+            Self::NobodyTakes { node } => unfit("NOBODY_TAKES").with("node", node),
+            Self::NodeAnswers { node } => unfit("NODE_ANSWERS").with("node", node),
+            Self::InGrid => unfit("GRID_EXISTS"),
+            Self::CreatesGrid => Facts::new(Code::Aborted, "GRID_IS_CREATED"),
+            Self::NotCreated(why) => not_created_facts(why),
+            Self::NotLost { .. } => unfit("NOT_LOST"),
+            Self::NoHolder => unfit("NO_HOLDER"),
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }
@@ -294,6 +322,11 @@ fn not_read_facts(code: Code) -> Facts<'static> {
 
 /// Compiling a module takes about as long.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// The grid is not in a state for it.
+fn unfit(reason: &str) -> Facts<'_> {
+    Facts::new(Code::FailedPrecondition, reason)
+}
 
 fn overloaded() -> Facts<'static> {
     Facts {
@@ -377,6 +410,19 @@ fn unavailable_facts(unavailable: &Unavailable) -> Facts<'static> {
     Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, reason) }
 }
 
+fn not_created_facts(why: &Waiting) -> Facts<'_> {
+    let reason = match why {
+        Waiting::Silent { .. } => "ADDRESSES_SILENT",
+        Waiting::NoAddress
+        | Waiting::NotAsked
+        | Waiting::TooFew { .. }
+        | Waiting::TooMany { .. }
+        | Waiting::Other { .. }
+        | Waiting::DifferentGrids { .. } => "GRID_NOT_CREATED",
+    };
+    Facts::new(Code::FailedPrecondition, reason)
+}
+
 fn control_facts(error: &NotDecided) -> Facts<'_> {
     use control::Refusal as R;
     let in_doubt = |reason| Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Unavailable, reason) };
@@ -384,6 +430,9 @@ fn control_facts(error: &NotDecided) -> Facts<'_> {
         NotDecided::Refused(GroupRefusal::Catalog(refusal)) => refusal,
         NotDecided::Refused(GroupRefusal::ExportTooLong { .. }) => {
             return Facts::new(Code::InvalidArgument, "TOO_LARGE").field("export");
+        }
+        NotDecided::Refused(GroupRefusal::Grid(GridRefusal::NodeNotFound { node })) => {
+            return Facts::new(Code::NotFound, "NODE_NOT_FOUND").with("node", &node.0);
         }
         NotDecided::Refused(
             GroupRefusal::NoGrid | GroupRefusal::GridExists { .. } | GroupRefusal::Grid(_),

@@ -5,14 +5,16 @@ mod functions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wattle_control::Decided;
-use wattle_core::control::grid::Node;
+use wattle_control::{ControlVersion, Decided};
+use wattle_core::control::grid::{Node, NodeState};
 use wattle_core::control::{ControlState, GroupState};
+use wattle_core::ids::MemberId;
 use wattle_core::name::Name;
 
 use crate::control::Control;
@@ -33,6 +35,8 @@ pub(crate) struct Follower {
     routing: Arc<Routing>,
     /// Functions whose modules are not all here, or cannot be loaded, and why.
     problems: Mutex<BTreeMap<Name, String>>,
+    /// The version that has changed functions last, as far as this node knows: to follow it may take a while.
+    functions_decided: AtomicU64,
 }
 
 impl Follower {
@@ -41,12 +45,23 @@ impl Follower {
         (catalog, loader): (Arc<Catalog>, Arc<Loader>),
         (partitions, links, routing): (Arc<Partitions>, Arc<Links>, Arc<Routing>),
     ) -> Self {
-        Self { maps, catalog, loader, partitions, links, routing, problems: Mutex::default() }
+        let (problems, functions_decided) = Default::default();
+        Self { maps, catalog, loader, partitions, links, routing, problems, functions_decided }
     }
 
     /// Why a function cannot run here.
     pub(crate) fn problem(&self, name: &Name) -> Option<String> {
         self.problems.lock().get(name).cloned()
+    }
+
+    /// What this node has to have followed to run no function that was replaced, as far as it knows.
+    pub(crate) fn functions_decided(&self) -> ControlVersion {
+        ControlVersion(self.functions_decided.load(Ordering::Acquire))
+    }
+
+    /// Functions have changed.
+    pub(crate) fn set_functions_decided(&self, version: ControlVersion) {
+        self.functions_decided.store(version.0, Ordering::Release);
     }
 
     /// Follows until it is dropped, or the grid does not count on this node any more: then it says so. Says when it has followed for the
@@ -64,13 +79,23 @@ impl Follower {
         let mut begin = Some((quick.subscribe(), followed));
         loop {
             let now = decided.borrow_and_update().clone();
+            if !before.catalog().has_same_functions(now.state.catalog()) {
+                self.set_functions_decided(now.version);
+            }
             self.follow((&before, &now.state));
             let me = self.partitions.replication().me();
             if let Some(grid) = now.state.grid()
                 && grid.node(me.node).is_none_or(|node| node.member != me)
             {
-                tracing::error!(node = me.node.0, "the grid does not count on this node any more: it stops");
-                replaced.cancel();
+                if had_to_leave(&before, me) {
+                    tracing::info!(node = me.node.0, "this node has left the grid");
+                } else {
+                    tracing::error!(
+                        node = me.node.0,
+                        "the grid does not count on this node any more: it stops"
+                    );
+                    replaced.cancel();
+                }
                 stop.cancel();
                 return;
             }
@@ -108,4 +133,10 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether a member was to go, so that it is no surprise that it is none.
+fn had_to_leave(before: &GroupState, me: MemberId) -> bool {
+    let node = before.grid().and_then(|grid| grid.node(me.node)).filter(|node| node.member == me);
+    node.is_some_and(|node| node.state == NodeState::Draining)
 }

@@ -21,7 +21,7 @@ use crate::partition::Partitions;
 use crate::request::Forwarded;
 use crate::routing::{Routing, forwarded};
 
-/// How long a call from another node waits for what that one knew.
+/// How long a call waits until this node has followed what it, or the node that sent the call here, knows.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the services share.
@@ -80,10 +80,19 @@ impl Grid {
     /// Whether another node has sent a call here for its client. Then this node first learns what that one knew.
     pub(crate) async fn taken_over(&self, metadata: &MetadataMap) -> Result<Forwarded, Failure> {
         let Some(decided) = forwarded(metadata) else { return Ok(Forwarded::No) };
-        match timeout(FOLLOW_PATIENCE, self.control.has_followed(ControlVersion(decided))).await {
-            Ok(()) => Ok(Forwarded::Yes),
-            Err(_elapsed) => Err(Failure::NoMember),
-        }
+        self.has_followed(ControlVersion(decided)).await?;
+        Ok(Forwarded::Yes)
+    }
+
+    /// Waits until names of functions stand for what this node knows that they do: while a module is still fetched and compiled here,
+    /// the one that it replaces must not run.
+    pub(crate) async fn functions_followed(&self) -> Result<(), Failure> {
+        self.has_followed(self.follower.functions_decided()).await
+    }
+
+    async fn has_followed(&self, version: ControlVersion) -> Result<(), Failure> {
+        let followed = timeout(FOLLOW_PATIENCE, self.control.has_followed(version)).await;
+        followed.map_err(|_elapsed| Failure::NoMember)
     }
 
     /// Suspends the functions that are stopped too often, as long as there may be some.
@@ -134,6 +143,7 @@ pub(crate) mod tests {
     use std::io::Write;
     use std::path::PathBuf;
 
+    use bytes::Bytes;
     use parking_lot::Mutex;
     use prometheus_client::registry::Registry;
     use tokio::sync::oneshot;
@@ -146,6 +156,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::control::tests::founded;
     use crate::functions::FunctionMetrics;
+    use crate::partition::{Source, Step, StepKind};
+    use crate::request::Request;
 
     /// Of one partition, without a data directory.
     pub(crate) async fn grid() -> Arc<Grid> {
@@ -207,6 +219,33 @@ pub(crate) mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_function_that_was_replaced_runs_no_more_while_this_node_prepares_what_replaces_it() {
+        let grid = grid().await;
+        let known = |grid: &Grid| grid.follower.functions_decided();
+        let added = add_version(&Name::new("f").unwrap(), 1, Promote::AtOnce);
+        let created = grid.control.propose(GroupCommand::Catalog(create("m"))).await;
+        assert!(matches!(created, Ok(GroupApplied::Catalog(Applied::Map(_)))));
+        let before = known(&grid);
+        let added = grid.control.propose(GroupCommand::Catalog(added)).await;
+        assert!(matches!(added, Ok(GroupApplied::Catalog(Applied::Function(..)))));
+        assert!(known(&grid) > before, "what changes functions is waited for");
+        let invoke = || {
+            let kind = StepKind::Invoke { function: 1, argument: Bytes::new() };
+            let source = Source::Steps(vec![Step { map: 0, key: Bytes::from_static(b"k"), kind }]);
+            let names = vec!["m".to_owned(), "g".to_owned()];
+            Request { id: None, names, function: None, source, forwarded: Forwarded::No }
+        };
+        let next = ControlVersion(known(&grid).0 + 1);
+        grid.follower.set_functions_decided(next);
+        let behind = grid.perform(invoke(), &mut |_, _| panic!("nothing is done")).await;
+        assert!(matches!(behind, Err(Failure::NoMember)));
+        grid.control.followed(next);
+        let mut refused = None;
+        grid.perform(invoke(), &mut |_, result| refused = result.map(|_| ()).err()).await.unwrap();
+        assert!(matches!(refused, Some(Failure::Shared(_))), "{refused:?}");
     }
 
     #[test]

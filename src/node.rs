@@ -16,17 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
 use wattle_core::limits::{CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, PROBE_CONNECTIONS};
-use wattle_peers::{Identity, Peers, Secret, ShortSecret, Standing};
+use wattle_peers::{Identity, PeerServer, Peers, Secret, ShortSecret, Standing};
 use wattle_wasm::RuntimeError;
 
-use crate::config::Config;
+use crate::config::{Config, StopPolicy};
 use crate::control::{ArrivalError, DataDirectory, DataDirectoryError};
 use crate::entrance::Entrance;
 use crate::functions::FileError;
 use crate::in_flight::InFlight;
 use crate::peering::{Inside, Links};
+use crate::rpc::Lobby;
 use crate::server::{IoThreads, Speaks};
-use member::Becoming;
+use member::{Becoming, Membership};
 
 /// The hidden subcommand that compiles a module.
 pub const COMPILE_MODULE: &str = "compile-module";
@@ -117,7 +118,11 @@ fn refused(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
 pub struct Node {
     address: SocketAddr,
     http_address: SocketAddr,
+    peer_address: SocketAddr,
     stop: CancellationToken,
+    /// It is to give away what it holds, and to stop then.
+    leave: CancellationToken,
+    stop_policy: StopPolicy,
     /// The grid does not count on this node any more.
     replaced: CancellationToken,
     control: JoinHandle<()>,
@@ -128,6 +133,57 @@ pub struct Node {
 /// Ports, each with what serves it.
 type Listeners = Vec<(IoThreads, TcpListener)>;
 
+/// The ports of a node: one for everything, unless some of it has its own.
+struct Ports {
+    api: (TcpListener, SocketAddr),
+    http: Option<(TcpListener, SocketAddr)>,
+    peers: Option<(TcpListener, SocketAddr)>,
+}
+
+/// What is served at the ports: to clients, and to who asks how the node is if that has its own port.
+type Services = (Arc<OnceLock<Routes>>, Option<Arc<OnceLock<Routes>>>);
+
+impl Ports {
+    fn open(config: &Config) -> Result<Self, NodeError> {
+        let http = config.http_listen.map(listen).transpose()?;
+        let peers = config.peer_listen.map(listen).transpose()?;
+        Ok(Self { api: listen(config.listen)?, http, peers })
+    }
+
+    fn http_address(&self) -> SocketAddr {
+        self.http.as_ref().unwrap_or(&self.api).1
+    }
+
+    fn peer_address(&self) -> SocketAddr {
+        self.peers.as_ref().unwrap_or(&self.api).1
+    }
+
+    /// Starts the threads that serve them.
+    fn start(
+        self,
+        links: &Links,
+        (services, probes): &Services,
+        start: impl Fn(Serving<'_>) -> Result<IoThreads, NodeError>,
+    ) -> Result<Listeners, NodeError> {
+        let peers = || Some(links.service());
+        // What speaks HTTP/1 may have a port of its own.
+        let speaks = if self.http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
+        let with_clients = if self.peers.is_some() { None } else { peers() };
+        let mut listeners = vec![(start((with_clients, services, speaks))?, self.api.0)];
+        if let Some(((listener, _), probes)) = self.http.zip(probes.as_ref()) {
+            listeners.push((start((None, probes, Speaks::Probes))?, listener));
+        }
+        if let Some((listener, _)) = self.peers {
+            let nothing_else = Arc::new(OnceLock::from(Routes::default()));
+            listeners.push((start((peers(), &nothing_else, Speaks::Peers))?, listener));
+        }
+        Ok(listeners)
+    }
+}
+
+/// What is served at a port: nodes, the services, and how they are spoken to.
+type Serving<'a> = (Option<PeerServer<Inside>>, &'a Arc<OnceLock<Routes>>, Speaks);
+
 impl Node {
     /// Starts a node; it serves when this returns. That may take as long as the others of its grid are not there.
     ///
@@ -137,48 +193,56 @@ impl Node {
         let started = Instant::now();
         raise_file_limit();
         let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?.map(Arc::new);
-        let (listener, address) = listen(config.listen)?;
-        let http = config.http_listen.map(listen).transpose()?;
-        let http_address = http.as_ref().map_or(address, |(_, address)| *address);
+        let ports = Ports::open(config)?;
+        let (address, http_address, peer_address) = (ports.api.1, ports.http_address(), ports.peer_address());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
         let (stop, replaced) = (CancellationToken::new(), CancellationToken::new());
+        let leave = CancellationToken::new();
         let in_flight = Arc::new(InFlight::new(config.memory_bytes));
         let process = u128::from(random()?) << 64 | u128::from(random()?);
         let (inside, links) = links(config, process, runtime.handle())?;
-        let (services, probes) = (Arc::<OnceLock<Routes>>::default(), http.as_ref().map(|_| Arc::default()));
-        let start = |threads, peers, services: &Arc<OnceLock<Routes>>, speaks| {
-            let entrance = Entrance::new(peers, Arc::clone(services), Arc::clone(&in_flight));
-            IoThreads::start(threads, &entrance, speaks, &stop).map_err(refused("a thread"))
-        };
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        // What speaks HTTP/1 may have a port of its own.
-        let speaks = if http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
-        let most = (cores, connections(config.memory_bytes));
-        let mut listeners = vec![(start(most, Some(links.service()), &services, speaks)?, listener)];
-        if let Some(((listener, _), probes)) = http.zip(probes.as_ref()) {
-            listeners.push((start((1, PROBE_CONNECTIONS), None, probes, Speaks::Http1Too)?, listener));
-        }
+        let services: Services = (Arc::default(), ports.http.as_ref().map(|_| Arc::default()));
+        let most = connections(config.memory_bytes);
+        let listeners = ports.start(&links, &services, |(peers, services, speaks)| {
+            let for_clients = matches!(speaks, Speaks::Http2 | Speaks::Http1Too);
+            let lobby = for_clients.then(|| Lobby(inside.clone()));
+            let entrance = Entrance::new((peers, lobby), Arc::clone(services), Arc::clone(&in_flight));
+            IoThreads::start(threads(speaks, most), &entrance, speaks, &stop).map_err(refused("a thread"))
+        })?;
         let becoming = Becoming {
             config: config.clone(),
             directory: directory.clone(),
             address,
+            peer_address,
             started,
             process,
             in_flight,
             inside,
             links,
             stop: stop.clone(),
+            leave: leave.clone(),
             replaced: replaced.clone(),
         };
         let (told, joined) = mpsc::channel();
-        let control = move || run(&runtime, becoming, (services, probes), (listeners, told));
+        let control = move || run(&runtime, becoming, services, (listeners, told));
         let thread = std::thread::Builder::new().name("control".to_owned());
         let control = thread.spawn(control).map_err(refused("a thread"))?;
-        let node = Self { address, http_address, stop, replaced, control, _directory: directory };
+        let stop_policy = config.stop_policy;
+        let node = Self {
+            address,
+            http_address,
+            peer_address,
+            stop,
+            leave,
+            stop_policy,
+            replaced,
+            control,
+            _directory: directory,
+        };
         match joined.recv() {
             Ok(Ok(())) => {
-                info!(%address, http = %http_address, took = ?started.elapsed(), "serving");
+                info!(%address, http = %http_address, peers = %peer_address, took = ?started.elapsed(), "serving");
                 Ok(node)
             }
             Ok(Err(error)) => {
@@ -204,15 +268,32 @@ impl Node {
         self.http_address
     }
 
+    /// Where other nodes find it.
+    #[must_use]
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer_address
+    }
+
     /// Takes no more calls, finishes those in flight, and returns when that is done.
     pub fn stop(self) {
         self.stop.cancel();
+        self.wait();
+    }
+
+    /// First has others take what it holds, while it goes on serving, for at most as long as is configured; then stops.
+    pub fn drain(self) {
+        self.leave.cancel();
+        self.wait();
+    }
+
+    fn wait(self) {
         if self.control.join().is_err() {
             error!("the control thread panicked");
         }
     }
 
-    /// Runs until the process is told to end by SIGINT or SIGTERM, and stops then. A second signal ends the process at once.
+    /// Runs until the process is told to end by SIGINT or SIGTERM, or the node was drained, and stops then, as its stop policy says. A
+    /// second signal ends the process at once.
     ///
     /// # Errors
     /// Signals cannot be listened to, or the grid does not count on this node any more.
@@ -225,10 +306,19 @@ impl Node {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                () = replaced.cancelled() => {}
+                () = self.stop.cancelled() => {}
             }
-            info!("stopping: calls in flight are finished; a second signal ends at once");
-            let stopped = tokio::task::spawn_blocking(|| self.stop());
+            let policy = if self.stop.is_cancelled() { StopPolicy::LeaveNow } else { self.stop_policy };
+            let stopped = match policy {
+                StopPolicy::Drain => {
+                    info!("stopping: others take what is here, and calls in flight are finished; a second signal ends at once");
+                    tokio::task::spawn_blocking(|| self.drain())
+                }
+                StopPolicy::LeaveNow => {
+                    info!("stopping: calls in flight are finished; a second signal ends at once");
+                    tokio::task::spawn_blocking(|| self.stop())
+                }
+            };
             tokio::select! {
                 stopped = stopped => if stopped.is_err() { error!("stopping panicked") },
                 _ = interrupt.recv() => std::process::exit(SECOND_SIGNAL),
@@ -278,7 +368,7 @@ fn links(
 fn run(
     runtime: &tokio::runtime::Runtime,
     becoming: Becoming,
-    (services, probes): (Arc<OnceLock<Routes>>, Option<Arc<OnceLock<Routes>>>),
+    (services, probes): Services,
     (listeners, told): (Listeners, mpsc::Sender<Result<(), NodeError>>),
 ) {
     let (stop, links) = (becoming.stop.clone(), Arc::clone(&becoming.links));
@@ -300,7 +390,10 @@ fn run(
             };
             // Who starts the node waits for it.
             told.send(result).ok();
-            stop.cancelled().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = leaving(member.as_ref()) => stop.cancel(),
+            }
             member
         };
         let (threads, member) = tokio::join!(join_all(accepting), member);
@@ -320,6 +413,14 @@ fn run(
     });
 }
 
+/// Until a member has left its grid.
+async fn leaving(member: Option<&Membership>) {
+    match member {
+        Some(member) => member.leave().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Accepts connections until `stop`, and gives the threads back.
 async fn accept(io: IoThreads, listener: TcpListener, stop: &CancellationToken) -> IoThreads {
     match tokio::net::TcpListener::from_std(listener) {
@@ -327,6 +428,16 @@ async fn accept(io: IoThreads, listener: TcpListener, stop: &CancellationToken) 
         Err(error) => error!(%error, "the listener cannot be used"),
     }
     io
+}
+
+/// Threads for a port, and how many connections they serve.
+fn threads(speaks: Speaks, most: usize) -> (usize, usize) {
+    match speaks {
+        Speaks::Probes => (1, PROBE_CONNECTIONS),
+        Speaks::Http2 | Speaks::Http1Too | Speaks::Peers => {
+            (std::thread::available_parallelism().map_or(1, NonZero::get), most)
+        }
+    }
 }
 
 /// As many as may each send what they may send unread, on a node whose entries may take so much memory.

@@ -81,6 +81,9 @@ impl Grid {
         let bytes = views.iter().map(bytes_of).sum();
         check_size("batch", bytes, BATCH_BYTES)?;
         let held = self.in_flight.take(REQUEST_BYTES + views.len() * OPERATION_BYTES + bytes)?;
+        if views.iter().any(|view| view.function.is_some()) {
+            self.functions_followed().await?;
+        }
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
         self.resolve(&mut message, (&request.names, request.function), &views).await;
         let mut operations = self.admit(&mut message, &views, set);

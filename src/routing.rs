@@ -22,7 +22,7 @@ const FORWARDED: &str = "wattle-forwarded";
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Another node, which may decide about partitions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) member: MemberId,
     address: Arc<str>,
@@ -69,7 +69,10 @@ impl Routing {
         let elsewhere = owners.iter().any(Option::is_some);
         *self.members.write() = members.values().filter(|owner| owner.member != self.me).cloned().collect();
         self.channels.write().retain(|member, _| members.contains_key(member));
-        *self.owners.write() = owners;
+        // Who compares tables by their places is told only of another.
+        if *self.owners.read() != owners {
+            *self.owners.write() = owners;
+        }
         self.elsewhere.store(elsewhere, Ordering::Release);
     }
 
@@ -81,14 +84,6 @@ impl Routing {
     /// The other node that decides about a partition.
     pub(crate) fn owner(&self, partition: u16) -> Option<Owner> {
         self.owners()?.get(usize::from(partition))?.clone()
-    }
-
-    /// All other nodes that decide about some partition.
-    pub(crate) fn others(&self) -> Vec<Owner> {
-        let Some(owners) = self.owners() else { return Vec::new() };
-        let all: HashMap<MemberId, &Owner> =
-            owners.iter().flatten().map(|owner| (owner.member, owner)).collect();
-        all.into_values().cloned().collect()
     }
 
     /// All other members.

@@ -37,6 +37,10 @@ pub(crate) enum Speaks {
     Http2,
     /// Metrics and probes are there as well.
     Http1Too,
+    /// Only those are.
+    Probes,
+    /// Other nodes alone come here.
+    Peers,
 }
 
 /// A thread with a runtime for connections.
@@ -143,6 +147,10 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
+fn keep_alive(server: Server) -> Server {
+    server.http2_keepalive_interval(Some(KEEP_ALIVE)).http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+}
+
 async fn serve(
     receiver: mpsc::Receiver<io::Result<Connection>>,
     services: Entrance,
@@ -151,12 +159,15 @@ async fn serve(
 ) {
     let incoming =
         tokio_stream::StreamExt::map(ReceiverStream::new(receiver), |connection| connection?.attach());
-    let server = Server::builder()
-        .accept_http1(speaks == Speaks::Http1Too)
+    let (http1, keeps_alive): (bool, fn(Server) -> Server) = match speaks {
+        Speaks::Http2 => (false, keep_alive),
+        Speaks::Http1Too | Speaks::Probes => (true, keep_alive),
+        Speaks::Peers => (false, wattle_peers::keep_alive),
+    };
+    let server = keeps_alive(Server::builder())
+        .accept_http1(http1)
         .max_concurrent_streams(CONNECTION_CALLS)
         .initial_connection_window_size(CONNECTION_BYTES)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .serve_with_incoming_shutdown(services, incoming, stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;

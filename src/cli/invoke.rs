@@ -122,9 +122,7 @@ impl Invoke {
         drop(progress);
         answers.end(&summary);
         if resumed && self.responses {
-            eprintln!(
-                "the connection broke and the call went on: the responses of some entries may be missing"
-            );
+            eprintln!("the call was interrupted and went on: the responses of some entries may be missing");
         }
         answers.judge(&summary)
     }

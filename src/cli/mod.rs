@@ -38,7 +38,7 @@ struct Cli {
 enum Command {
     /// Run a node
     #[command(args = Remote::hidden())]
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Work with maps and their entries
     Map(map::MapCommand),
     /// Upload, replace and roll back functions

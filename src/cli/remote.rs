@@ -96,13 +96,21 @@ impl Remote {
         At { endpoint: self.endpoint.clone() }
     }
 
+    /// A client of a node that may be in no grid.
+    pub(super) fn prepare(&self) -> anyhow::Result<Client> {
+        Ok(Client::prepare(self.options())?)
+    }
+
+    fn options(&self) -> Options {
+        Options::new(&self.endpoint).timeout(self.timeout).connect_timeout(CONNECT_TIMEOUT).connections(1)
+    }
+
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         self.connect_with(|options| options).await
     }
 
     pub(super) async fn connect_with(&self, more: impl FnOnce(Options) -> Options) -> anyhow::Result<Client> {
-        let options = Options::new(&self.endpoint).timeout(self.timeout).connect_timeout(CONNECT_TIMEOUT);
-        let connected = Client::connect(more(options.connections(1))).await;
+        let connected = Client::connect(more(self.options())).await;
         connected.with_context(|| self.at())
     }
 }

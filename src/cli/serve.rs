@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use wattle::config::{Config, LogFormat, RawConfig};
+use wattle::config::{Config, DiscoveryKind, LogFormat, RawConfig, StopPolicy};
 use wattle::node::Node;
 use wattle::observability::start_logs;
 
@@ -18,18 +18,36 @@ pub(super) struct Serve {
     /// Where metrics and probes listen, instead of on the API's port, which then speaks HTTP/2 only
     #[arg(long, value_name = "ADDR", value_parser = address)]
     http_listen: Option<SocketAddr>,
+    /// Where other nodes find this one, instead of on the API's port
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    peer_listen: Option<SocketAddr>,
     /// Where modules, functions and map definitions are kept; entries live in memory only
     #[arg(long, value_name = "DIR", env = "WATTLE_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Join the grid of other nodes; without it this node founds one, unless its data directory is of one
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WATTLE_JOIN")]
     join: Option<Vec<String>>,
-    /// Found a grid with the nodes of --join when so many of them, this one too, are there and in no grid
-    #[arg(long, value_name = "NODES", requires = "join")]
+    /// Join the grid of the nodes that are found, too: `dns` for those that --service stands for
+    #[arg(long, value_name = "HOW")]
+    discovery: Option<Discovery>,
+    /// What DNS knows the nodes by: SRV records, or addresses with this node's port; with a port, addresses with that one
+    #[arg(long, value_name = "NAME[:PORT]", env = "WATTLE_SERVICE")]
+    service: Option<String>,
+    /// Which DNS server to ask [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    dns_server: Option<SocketAddr>,
+    /// Found a grid with the nodes of --join or --discovery when so many, this one too, are there and in no grid
+    #[arg(long, value_name = "NODES")]
     bootstrap_expect: Option<usize>,
     /// Where other nodes and clients reach this one [default: where it listens]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Where other nodes reach --peer-listen [default: there; on the host of --advertise if that is everywhere]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_advertise: Option<String>,
+    /// Vote, and hold no data: with two others, either of them may die
+    #[arg(long)]
+    arbiter: bool,
     /// What fails together with this node: copies are kept in other zones
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
@@ -43,6 +61,12 @@ pub(super) struct Serve {
     /// compile_seconds, compile_memory_bytes
     #[arg(long, value_name = "FILE", env = "WATTLE_CONFIG")]
     config: Option<PathBuf>,
+    /// What to do first when told to stop [default: drain]
+    #[arg(long, value_name = "POLICY")]
+    stop_policy: Option<Policy>,
+    /// How long draining may take; a second signal ends at once [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    stop_seconds: Option<u64>,
     /// Listen beyond loopback although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
@@ -52,6 +76,19 @@ pub(super) struct Serve {
     /// What is logged, such as `info` or `wattle=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "WATTLE_LOG")]
     log_filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Policy {
+    /// Have others take what this node holds, while it goes on serving
+    Drain,
+    /// Nothing: others take over as if it had died
+    LeaveNow,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Discovery {
+    Dns,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -73,13 +110,24 @@ impl Serve {
         let flags = RawConfig {
             listen: self.listen,
             http_listen: self.http_listen,
+            peer_listen: self.peer_listen,
             data_dir: self.data_dir,
             join: self.join,
+            discovery: self.discovery.map(|Discovery::Dns| DiscoveryKind::Dns),
+            service: self.service,
+            dns_server: self.dns_server,
             bootstrap_expect: self.bootstrap_expect,
             advertise: self.advertise,
+            peer_advertise: self.peer_advertise,
+            arbiter: self.arbiter.then_some(true),
             zone: self.zone,
             grid: self.grid,
             grid_secret_file: self.grid_secret_file,
+            stop_policy: self.stop_policy.map(|policy| match policy {
+                Policy::Drain => StopPolicy::Drain,
+                Policy::LeaveNow => StopPolicy::LeaveNow,
+            }),
+            stop_seconds: self.stop_seconds,
             insecure: self.insecure.then_some(true),
             log_format: self.log_format.map(|format| match format {
                 Format::Text => LogFormat::Text,

@@ -4,5 +4,5 @@ mod memory;
 mod raw;
 mod validated;
 
-pub use raw::{LogFormat, RawConfig};
+pub use raw::{DiscoveryKind, LogFormat, RawConfig, StopPolicy};
 pub use validated::{Config, ConfigError};

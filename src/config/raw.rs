@@ -13,20 +13,36 @@ pub struct RawConfig {
     pub listen: Option<SocketAddr>,
     /// Where metrics and probes listen, instead of on the API's port, which then speaks HTTP/2 only.
     pub http_listen: Option<SocketAddr>,
+    /// Where other nodes find this one, instead of on the API's port.
+    pub peer_listen: Option<SocketAddr>,
     /// Where modules, functions and map definitions are kept. Without it they are forgotten when the node stops.
     pub data_dir: Option<PathBuf>,
     /// Where other nodes may be, `HOST:PORT`: this one joins their grid. Without any it founds one, unless its data directory is of one.
     pub join: Option<Vec<String>>,
-    /// Found a grid with the nodes of `join` when so many of them, this one too, are there and in no grid.
+    /// How nodes are found beside those of `join`.
+    pub discovery: Option<DiscoveryKind>,
+    /// What DNS knows them by, `NAME` or `NAME:PORT`.
+    pub service: Option<String>,
+    /// Who is asked. The servers of `/etc/resolv.conf` by default.
+    pub dns_server: Option<SocketAddr>,
+    /// Found a grid with the nodes that are found when so many of them, this one too, are there and in no grid.
     pub bootstrap_expect: Option<usize>,
     /// Where other nodes and clients reach this one, `HOST:PORT`. Where it listens by default.
     pub advertise: Option<String>,
+    /// Where other nodes reach `peer_listen`, `HOST:PORT`. There, on the host of `advertise` if it listens everywhere, by default.
+    pub peer_advertise: Option<String>,
+    /// Vote, and hold no data.
+    pub arbiter: Option<bool>,
     /// What fails together with this node, such as a zone of a cloud.
     pub zone: Option<String>,
     /// The name of the grid that the node founds (`wattle` by default), or looks for (any by default).
     pub grid: Option<String>,
     /// A file with the secret that all nodes of a grid share, at least 16 bytes.
     pub grid_secret_file: Option<PathBuf>,
+    /// What a node does first that is told to stop. `drain` by default.
+    pub stop_policy: Option<StopPolicy>,
+    /// How long draining may take, in seconds. 60 by default.
+    pub stop_seconds: Option<u64>,
     /// Whether to listen beyond loopback although nobody is asked who they are.
     pub insecure: Option<bool>,
     /// What entries may take of the memory, in bytes. 70 % of the machine's or the cgroup's by default.
@@ -45,6 +61,17 @@ pub struct RawConfig {
     pub log_filter: Option<String>,
 }
 
+/// What a node does first that is told to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopPolicy {
+    /// It has others take what it holds.
+    #[default]
+    Drain,
+    /// Nothing: others take over as if it had died.
+    LeaveNow,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,6 +83,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// How nodes are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiscoveryKind {
+    /// By the SRV or address records of a name.
+    Dns,
+}
+
 impl RawConfig {
     /// This configuration, and where it says nothing, the other.
     #[must_use]
@@ -63,13 +98,21 @@ impl RawConfig {
         Self {
             listen: self.listen.or(other.listen),
             http_listen: self.http_listen.or(other.http_listen),
+            peer_listen: self.peer_listen.or(other.peer_listen),
             data_dir: self.data_dir.or(other.data_dir),
             join: self.join.or(other.join),
+            discovery: self.discovery.or(other.discovery),
+            service: self.service.or(other.service),
+            dns_server: self.dns_server.or(other.dns_server),
             bootstrap_expect: self.bootstrap_expect.or(other.bootstrap_expect),
             advertise: self.advertise.or(other.advertise),
+            peer_advertise: self.peer_advertise.or(other.peer_advertise),
+            arbiter: self.arbiter.or(other.arbiter),
             zone: self.zone.or(other.zone),
             grid: self.grid.or(other.grid),
             grid_secret_file: self.grid_secret_file.or(other.grid_secret_file),
+            stop_policy: self.stop_policy.or(other.stop_policy),
+            stop_seconds: self.stop_seconds.or(other.stop_seconds),
             insecure: self.insecure.or(other.insecure),
             memory_bytes: self.memory_bytes.or(other.memory_bytes),
             value_bytes: self.value_bytes.or(other.value_bytes),

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wattle_core::control::grid::Role;
 use wattle_core::limits::{NODES, PARTITIONS, PARTITIONS_MAX, VALUE_BYTES, VALUE_BYTES_MAX};
 use wattle_core::name::{InvalidName, Name};
+use wattle_discovery::{ServiceError, ServiceName};
 use wattle_wasm::compile::CompileLimits;
 
 use super::memory;
-use super::raw::{LogFormat, RawConfig};
+use super::raw::{DiscoveryKind, LogFormat, RawConfig, StopPolicy};
 
 /// Where the API listens if nothing else is said.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7117);
@@ -17,6 +19,10 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 const MEMORY_PERCENT: u64 = 70;
 /// Less than this holds nothing worth a grid.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
+/// Less than what init systems wait before they kill.
+const STOP_SECONDS: u64 = 60;
+/// Whoever waits longer does not want it to stop.
+const STOP_SECONDS_MAX: u64 = 86_400;
 /// Whoever waits longer for an upload has given up.
 const COMPILE_SECONDS_MAX: u64 = 3600;
 /// With less the compiler does not even start.
@@ -27,13 +33,21 @@ const COMPILE_MEMORY_BYTES_MIN: u64 = 64 << 20;
 pub struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) http_listen: Option<SocketAddr>,
+    pub(crate) peer_listen: Option<SocketAddr>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) join: Vec<String>,
+    pub(crate) service: Option<ServiceName>,
+    pub(crate) dns_server: Option<SocketAddr>,
     pub(crate) bootstrap_expect: Option<usize>,
     pub(crate) advertise: Option<String>,
+    pub(crate) peer_advertise: Option<String>,
+    pub(crate) role: Role,
     pub(crate) zone: Option<String>,
     pub(crate) grid: Option<Name>,
     pub(crate) grid_secret_file: Option<PathBuf>,
+    pub(crate) stop_policy: StopPolicy,
+    /// How long draining may take.
+    pub(crate) stop_within: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) value_bytes: usize,
     pub(crate) partitions: u16,
@@ -54,6 +68,14 @@ pub enum ConfigError {
         "{address} is reachable from other machines, and nobody is asked who they are: listen on loopback, or say --insecure if the network is trusted"
     )]
     BeyondLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Everybody who reaches the address could say that it is a node.
+    #[error(
+        "{address} is reachable from other machines, and other nodes need no secret: give them one (grid_secret_file), or say --insecure if the network is trusted"
+    )]
+    PeersBeyondLoopback {
         /// The address.
         address: SocketAddr,
     },
@@ -78,6 +100,17 @@ pub enum ConfigError {
         /// What was said.
         address: String,
     },
+    /// A service is none.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// A setting means nothing without another one.
+    #[error("{setting} means nothing without {needs}")]
+    Incomplete {
+        /// Which.
+        setting: &'static str,
+        /// What is missing.
+        needs: &'static str,
+    },
     /// The memory of the machine is not known.
     #[error("the system does not tell how much memory there is: say memory_bytes")]
     UnknownMemory,
@@ -96,6 +129,10 @@ impl Config {
             if let Some(address) = exposed {
                 return Err(ConfigError::BeyondLoopback { address });
             }
+            let peers = raw.peer_listen.filter(|a| !a.ip().is_loopback() && raw.grid_secret_file.is_none());
+            if let Some(address) = peers {
+                return Err(ConfigError::PeersBeyondLoopback { address });
+            }
         }
         let memory = || memory::available().map(|bytes| bytes / 100 * MEMORY_PERCENT);
         let memory_bytes = raw.memory_bytes.or_else(memory).ok_or(ConfigError::UnknownMemory)?;
@@ -104,22 +141,37 @@ impl Config {
         in_range("memory_bytes", memory_bytes, MEMORY_BYTES_MIN, u64::MAX)?;
         in_range("value_bytes", value_bytes as u64, 1, VALUE_BYTES_MAX as u64)?;
         in_range("partitions", partitions.into(), 1, PARTITIONS_MAX.into())?;
-        let places = raw.join.iter().flatten().chain(&raw.advertise);
+        let places = raw.join.iter().flatten().chain(&raw.advertise).chain(&raw.peer_advertise);
         if let Some(address) = places.into_iter().find(|address| !is_place(address)) {
             return Err(ConfigError::NoPlace { address: address.clone() });
         }
+        let service = service(&raw)?;
+        let alone = raw.join.as_ref().is_none_or(Vec::is_empty) && service.is_none();
+        needs("bootstrap_expect", raw.bootstrap_expect.is_some(), "join or discovery", !alone)?;
+        let role = if raw.arbiter.unwrap_or(false) { Role::Arbiter } else { Role::Data };
+        needs("arbiter", role == Role::Arbiter, "join or discovery", !alone)?;
+        needs("peer_advertise", raw.peer_advertise.is_some(), "peer_listen", raw.peer_listen.is_some())?;
         in_range("bootstrap_expect", raw.bootstrap_expect.map_or(1, |nodes| nodes as u64), 1, NODES as u64)?;
+        let stop_seconds = raw.stop_seconds.unwrap_or(STOP_SECONDS);
+        in_range("stop_seconds", stop_seconds, 1, STOP_SECONDS_MAX)?;
         let compile = compile_limits(raw.compile_seconds, raw.compile_memory_bytes)?;
         Ok(Self {
             listen,
             http_listen: raw.http_listen,
+            peer_listen: raw.peer_listen,
             data_dir: raw.data_dir,
             join: raw.join.unwrap_or_default(),
+            service,
+            dns_server: raw.dns_server,
             bootstrap_expect: raw.bootstrap_expect,
             advertise: raw.advertise,
+            peer_advertise: raw.peer_advertise,
+            role,
             zone: raw.zone,
             grid: raw.grid.map(|name| Name::new(&name)).transpose()?,
             grid_secret_file: raw.grid_secret_file,
+            stop_policy: raw.stop_policy.unwrap_or_default(),
+            stop_within: Duration::from_secs(stop_seconds),
             memory_bytes,
             value_bytes,
             partitions,
@@ -129,6 +181,31 @@ impl Config {
             compiler: program,
         })
     }
+}
+
+/// What other nodes are looked for by, if they are.
+fn service(raw: &RawConfig) -> Result<Option<ServiceName>, ConfigError> {
+    match raw.discovery {
+        Some(DiscoveryKind::Dns) => {
+            let name = raw.service.as_deref();
+            let name = name.ok_or(ConfigError::Incomplete { setting: "discovery", needs: "service" })?;
+            Ok(Some(name.parse()?))
+        }
+        None => {
+            needs("service", raw.service.is_some(), "discovery", false)?;
+            needs("dns_server", raw.dns_server.is_some(), "discovery", false)?;
+            Ok(None)
+        }
+    }
+}
+
+fn needs(
+    setting: &'static str,
+    is_set: bool,
+    needs: &'static str,
+    is_there: bool,
+) -> Result<(), ConfigError> {
+    if is_set && !is_there { Err(ConfigError::Incomplete { setting, needs }) } else { Ok(()) }
 }
 
 fn compile_limits(seconds: Option<u64>, memory_bytes: Option<u64>) -> Result<CompileLimits, ConfigError> {
@@ -171,6 +248,16 @@ mod tests {
             assert!(matches!(refused, Err(ConfigError::BeyondLoopback { address }) if address == any));
             assert!(config(RawConfig { insecure: Some(true), ..raw }).is_ok());
         }
+        let peers = RawConfig { peer_listen: Some(any), ..RawConfig::default() };
+        let refused = config(peers.clone());
+        assert!(matches!(refused, Err(ConfigError::PeersBeyondLoopback { address }) if address == any));
+        let secret = Some(PathBuf::from("secret"));
+        for raw in [
+            RawConfig { grid_secret_file: secret, ..peers.clone() },
+            RawConfig { insecure: Some(true), ..peers },
+        ] {
+            assert_eq!(config(raw).unwrap().peer_listen, Some(any));
+        }
         assert!(config(RawConfig { listen: "[::1]:1".parse().ok(), ..RawConfig::default() }).is_ok());
     }
 
@@ -204,6 +291,34 @@ mod tests {
         assert_eq!(config(RawConfig::default()).unwrap().compile, CompileLimits::default());
         let none = config(RawConfig { partitions: Some(0), ..RawConfig::default() });
         assert!(matches!(none, Err(ConfigError::OutOfRange { field: "partitions", .. })));
+    }
+
+    #[test]
+    fn settings_that_mean_nothing_alone_are_refused() {
+        let service = Some("wattle.test".to_owned());
+        let nothing_without = |raw: RawConfig, expected: (&str, &str)| {
+            let refused = config(raw);
+            let Err(ConfigError::Incomplete { setting, needs }) = refused else { panic!("{refused:?}") };
+            assert_eq!((setting, needs), expected);
+        };
+        let raw = RawConfig { service: service.clone(), ..RawConfig::default() };
+        nothing_without(raw, ("service", "discovery"));
+        let raw = RawConfig { dns_server: "127.0.0.1:53".parse().ok(), ..RawConfig::default() };
+        nothing_without(raw, ("dns_server", "discovery"));
+        let raw = RawConfig { discovery: Some(DiscoveryKind::Dns), ..RawConfig::default() };
+        nothing_without(raw.clone(), ("discovery", "service"));
+        let expecting = RawConfig { bootstrap_expect: Some(3), ..RawConfig::default() };
+        nothing_without(expecting.clone(), ("bootstrap_expect", "join or discovery"));
+        let raw_advertise = RawConfig { peer_advertise: Some("a:1".to_owned()), ..RawConfig::default() };
+        nothing_without(raw_advertise, ("peer_advertise", "peer_listen"));
+        let arbiter = RawConfig { arbiter: Some(true), ..RawConfig::default() };
+        nothing_without(arbiter.clone(), ("arbiter", "join or discovery"));
+        let join = Some(vec!["a:1".to_owned()]);
+        assert_eq!(config(RawConfig { join, ..arbiter }).unwrap().role, Role::Arbiter);
+        let found = config(RawConfig { service, ..raw }.or(expecting)).unwrap();
+        assert_eq!(found.service, "wattle.test".parse().ok());
+        let nameless = toml::from_str("discovery = 'dns'\nservice = 'a:b'").unwrap();
+        assert!(matches!(config(nameless), Err(ConfigError::Service(ServiceError::NoName { .. }))));
     }
 
     #[test]

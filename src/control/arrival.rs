@@ -1,9 +1,11 @@
 //! How a node comes to its grid: it goes on with the one of its data directory, joins the one of others, or founds one.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use wattle_control::{CreateError, GroupId, Identity, Role, Storage};
@@ -14,11 +16,13 @@ use wattle_core::control::grid::{
 use wattle_core::control::{GroupApplied, GroupCommand, GroupRefusal, GroupState};
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::name::Name;
+use wattle_discovery::Discovery;
 use wattle_peers::{Admission, Ask, AskError, Grid, LinkError, Refusal, Standing};
 
 use super::voter::{Voter, VoterError, open};
 use super::{Control, DataDirectory, voter_of};
-use crate::peering::{ControlWay, Inside, Links};
+use crate::failure::Failure;
+use crate::peering::{ControlWay, Creation, Inside, Links};
 
 /// The format of what is decided and of what nodes say to each other.
 pub(crate) const FORMAT: u32 = 1;
@@ -32,8 +36,8 @@ pub(crate) struct Arrival {
     pub(crate) grid: Option<Name>,
     /// Of the grid that it founds.
     pub(crate) partitions: u16,
-    /// Where others may be, `HOST:PORT`. With none it founds a grid, unless it has one.
-    pub(crate) others: Vec<String>,
+    /// Where others may be. If nowhere it founds a grid, unless it has one.
+    pub(crate) others: Discovery,
     pub(crate) description: NodeDescription,
     /// Drawn by this process.
     pub(crate) process: u128,
@@ -70,6 +74,16 @@ pub(crate) enum ArrivalError {
         /// Which one.
         node: NodeId,
     },
+    /// The data directory is of a grid of another name.
+    #[error(
+        "the data directory is of grid {found:?}, and the node looks for grid {meant}: say the one, or use another directory"
+    )]
+    OtherGrid {
+        /// Of which one it is.
+        found: String,
+        /// What the node looks for.
+        meant: Name,
+    },
     /// The data directory cannot be completed.
     #[error("cannot write the format of the data directory")]
     Format(#[source] std::io::Error),
@@ -95,7 +109,7 @@ pub(crate) async fn arrive(
     let store = (path, storage);
     let (control, member) = match identity {
         Some(identity) => arriving.come_back(identity, store).await?,
-        None if arriving.arrival.others.is_empty() => arriving.found(store).await?,
+        None if arriving.arrival.others.is_nowhere() => arriving.found(store).await?,
         None => arriving.join(store).await?,
     };
     if let Some(directory) = directory.filter(|directory| directory.is_new()) {
@@ -165,15 +179,18 @@ impl Arriving<'_> {
     async fn join(self, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
         let mut said = None;
         let mut founds = false;
+        let mut creations = self.inside.creations();
+        let mut creation: Option<Creation> = None;
         loop {
-            let mut found = Vec::new();
-            let mut grids = Vec::new();
-            for address in &self.arrival.others {
-                found.push(self.look(address, founds, &mut grids).await?);
-            }
+            let addresses = self.addresses().await;
+            let looks = addresses.iter().map(|address| self.look(address, founds));
+            let (found, grids): (Vec<Found>, Vec<_>) = try_join_all(looks).await?.into_iter().unzip();
+            let grids =
+                addresses.iter().cloned().zip(grids).filter_map(|(address, grid)| Some((address, grid?)));
             match self.inside.decide(&found) {
                 Step::Join(_) => {
-                    if let Some((grid, admitted)) = self.admitted_by_one_of(grids).await? {
+                    if let Some((grid, admitted)) = self.admitted_by_one_of(grids.collect()).await? {
+                        answer(&mut creation, || Err(Failure::InGrid));
                         return self.joined(grid, admitted, store).await;
                     }
                 }
@@ -182,14 +199,32 @@ impl Arriving<'_> {
                     continue;
                 }
                 Step::Court => {}
-                Step::Found => return self.found(store).await,
+                Step::Found => {
+                    let founded = self.found(store).await?;
+                    let name =
+                        founded.0.decided().grid().map_or_else(String::new, |grid| grid.name().to_string());
+                    let id = founded.0.voter.identity().group.grid;
+                    answer(&mut creation, || Ok(Grid { id, name }));
+                    return Ok(founded);
+                }
+                Step::Wait(why) if creation.is_some() => {
+                    self.inside.tell(None);
+                    answer(&mut creation, || Err(Failure::NotCreated(why)));
+                }
                 Step::Wait(why) if said != Some(why) => {
-                    info!(others = ?self.arrival.others, %why, "waiting for a grid");
+                    info!(others = ?addresses, %why, "waiting for a grid");
                     said = Some(why);
                 }
                 Step::Wait(_) => {}
             }
-            sleep(PAUSE).await;
+            // Whoever is told so looks at once.
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                Some(asked) = creations.recv(), if creation.is_none() => {
+                    self.inside.tell(Some(asked.told));
+                    creation = Some(asked);
+                }
+            }
         }
     }
 
@@ -205,27 +240,37 @@ impl Arriving<'_> {
         Ok(None)
     }
 
-    /// Looks who is at an address.
-    async fn look(
-        &self,
-        address: &str,
-        founds: bool,
-        grids: &mut Vec<(String, Grid)>,
-    ) -> Result<Found, ArrivalError> {
+    /// Where others may be, as soon as that can be said: as long as it is not known who is there, nothing is founded.
+    async fn addresses(&self) -> Vec<String> {
+        let mut silent = false;
+        loop {
+            match self.arrival.others.addresses().await {
+                Ok(addresses) => return addresses,
+                Err(error) if silent => debug!(%error, "other nodes are still not found"),
+                Err(error) => {
+                    warn!(%error, source = error.source(), "other nodes are not found: looking again")
+                }
+            }
+            silent = true;
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Looks who is at an address, and in which grid.
+    async fn look(&self, address: &str, founds: bool) -> Result<(Found, Option<Grid>), ArrivalError> {
         let process = |process: u128| JoinNonce(process.to_be_bytes());
         match self.links.ask(address, Ask { process: self.arrival.process, founds }).await {
             Ok((Standing::Fresh { .. }, situation)) => {
                 let promised = situation.promised.map(process);
-                Ok(Found::Fresh { process: process(situation.process), promised })
+                Ok((Found::Fresh { process: process(situation.process), promised }, None))
             }
             Ok((Standing::Returning { grid, .. } | Standing::Member { grid, .. }, _)) => {
                 let id = GridId(grid.id.to_be_bytes());
-                grids.push((address.to_owned(), grid));
-                Ok(Found::Node { grid: id })
+                Ok((Found::Node { grid: id }, Some(grid)))
             }
             Err(error) => {
                 not_asked(address, error)?;
-                Ok(Found::Nobody)
+                Ok((Found::Nobody, None))
             }
         }
     }
@@ -279,6 +324,7 @@ impl Arriving<'_> {
         let name = |state: &GroupState| state.grid().map_or_else(String::new, |grid| grid.name().to_string());
         let grid = Grid { id, name: name(&control.decided()) };
         self.links.set_standing(Standing::Returning { grid, node });
+        self.looks_for(&control.decided())?;
         let mut known = None;
         let mut waits = false;
         let member = loop {
@@ -318,6 +364,16 @@ impl Arriving<'_> {
         Ok((control, member))
     }
 
+    /// Checks that the grid of the data directory is the one that the node is to be in.
+    fn looks_for(&self, decided: &GroupState) -> Result<(), ArrivalError> {
+        match (&self.arrival.grid, decided.grid()) {
+            (Some(meant), Some(grid)) if meant != grid.name() => {
+                Err(ArrivalError::OtherGrid { found: grid.name().to_string(), meant: meant.clone() })
+            }
+            (_, _) => Ok(()),
+        }
+    }
+
     async fn come_back_by(
         &self,
         control: &Arc<Control>,
@@ -347,17 +403,46 @@ impl Arriving<'_> {
             .iter()
             .filter(|(member, _)| member.node != group.identity().voter.node)
             .partition(|(member, _)| Some(member.node) == leader);
-        for (_, address) in first.into_iter().chain(others) {
-            if let Some((member, _)) = self.admitted_by(address, joining).await? {
+        let known = first.into_iter().chain(others).map(|(_, address)| address.clone()).collect();
+        tokio::select! {
+            asked = self.admitted_by_any(known, joining) => asked,
+            // Nobody else can say so then: they would ask this node, until they give up.
+            _ = group.until(|status| status.role == Role::Leader) => Ok(None),
+        }
+    }
+
+    /// Asks those whom it knows; if none of them answers, others may have come.
+    async fn admitted_by_any(
+        &self,
+        known: Vec<String>,
+        joining: &Joining,
+    ) -> Result<Option<MemberId>, ArrivalError> {
+        for address in known {
+            if let Some((member, _)) = self.admitted_by(&address, joining).await? {
                 return Ok(Some(member));
             }
         }
-        for address in &self.arrival.others {
+        let others = match self.arrival.others.addresses().await {
+            Ok(others) => others,
+            Err(error) => {
+                debug!(%error, "other nodes are not found");
+                return Ok(None);
+            }
+        };
+        for address in &others {
             if let Some((member, _)) = self.admitted_by(address, joining).await? {
                 return Ok(Some(member));
             }
         }
         Ok(None)
+    }
+}
+
+/// Answers who wanted a grid to be founded, if anybody did.
+fn answer(creation: &mut Option<Creation>, with: impl FnOnce() -> Result<Grid, Failure>) {
+    if let Some(creation) = creation.take() {
+        // Who asked may have gone.
+        creation.answer.send(with()).ok();
     }
 }
 

@@ -11,7 +11,8 @@ use tracing::debug;
 use wattle_control::{ControlGroup, ControlVersion, Proposal, ProposeError, Role, VoterId};
 use wattle_core::control::grid::{GridApplied, GridCommand, Joining};
 use wattle_core::control::{GroupApplied, GroupCommand, GroupRefusal};
-use wattle_core::limits::PROPOSE_TIME;
+use wattle_core::ids::MemberId;
+use wattle_core::limits::{HEARTBEAT_TIME, PROPOSE_TIME};
 use wattle_peers::{Admission, CallRefusal};
 
 use super::{Control, NotDecided};
@@ -19,8 +20,9 @@ use super::{Control, NotDecided};
 /// How long to wait before somebody else is asked, who may lead by then.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a change of maps or functions waits for members that have not followed it. One that is dead is not waited for.
-const FOLLOW_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a change of maps or functions waits for members that have not followed it. One that decides about nothing is not waited for:
+/// who is silent does not after [`SESSION_TIME`](wattle_core::limits::SESSION_TIME), as long as others can take over.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(6);
 
 /// What was decided about a proposal, and what one has to have followed to see it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,25 +101,33 @@ impl Control {
         Ok(Decision { result, version: self.decided.borrow().version })
     }
 
-    /// Waits until the other members have followed up to a version, as far as they answer.
+    /// Waits until the other members have followed up to a version, or decide about nothing: whoever takes over from them follows first.
     pub(super) async fn others_have_followed(&self, version: ControlVersion) {
         let (state, me) = (self.decided(), self.voter.identity().voter.node);
         let members = state.grid().into_iter().flat_map(|grid| grid.nodes()).map(|node| node.member);
         let others = members.filter(|member| member.node != me).map(|member| async move {
             loop {
-                match self.links.ask_heartbeat(member).await {
-                    Ok(heartbeat) if heartbeat.position.version >= version.0 => return,
-                    Ok(_) => sleep(PAUSE / 5).await,
-                    Err(error) => {
-                        debug!(node = member.node.0, %error, "a node does not say how far it follows");
+                match timeout(HEARTBEAT_TIME, self.links.ask_heartbeat(member)).await {
+                    Ok(Ok(heartbeat)) if heartbeat.position.version >= version.0 => return,
+                    Ok(Ok(_)) => sleep(PAUSE / 5).await,
+                    Ok(Err(_)) | Err(_) if self.decides_nothing(member) => {
+                        debug!(node = member.node.0, "a silent node is not waited for");
                         return;
                     }
+                    Ok(Err(_)) | Err(_) => sleep(PAUSE).await,
                 }
             }
         });
         if timeout(FOLLOW_PATIENCE, join_all(others)).await.is_err() {
             debug!(%version, "not all nodes have followed in time");
         }
+    }
+
+    /// Whether a member is primary of nothing, as far as this node knows.
+    fn decides_nothing(&self, member: MemberId) -> bool {
+        let state = self.decided();
+        let mut rows = state.grid().into_iter().flat_map(|grid| grid.rows());
+        rows.all(|(_, row)| row.assignment.primary != Some(member))
     }
 
     /// Another node proposes something to this one, who should lead.

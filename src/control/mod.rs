@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use wattle_control::{ControlGroup, ControlVersion, Decided, ProposeError, VoterId};
+use wattle_core::control::grid::GridCommand;
 use wattle_core::control::{ControlState, GroupApplied, GroupCommand, GroupRefusal, GroupState, Refusal};
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_peers::ControlPosition;
@@ -86,8 +87,19 @@ impl Control {
         Ok(decision.result?)
     }
 
+    /// Has it decided that a member leaves. What is decided then it does not hear.
+    pub(crate) async fn leave(&self, member: MemberId) -> Result<(), NotDecided> {
+        let leave = GroupCommand::Grid(GridCommand::Leave { member });
+        let group = self.voter.group().await?;
+        self.decide(&group.proposal(leave)).await?.result?;
+        Ok(())
+    }
+
     /// Waits until this node has done what was decided up to a version.
     pub(crate) async fn has_followed(&self, version: ControlVersion) {
+        if *self.followed.borrow() >= version {
+            return;
+        }
         let mut followed = self.followed.subscribe();
         let is_followed = followed.wait_for(|followed| *followed >= version).await.is_ok();
         debug_assert!(is_followed, "the sender is this value's own");

@@ -5,6 +5,7 @@ use wattle_core::control::{Applied, Command};
 use wattle_core::ids::{MapId, MemberId, NodeId};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
+use wattle_discovery::Discovery;
 use wattle_peers::{Secret, Standing};
 
 use super::*;
@@ -23,7 +24,7 @@ fn arrival(partitions: u16) -> Arrival {
     Arrival {
         grid: Some(name("g")),
         partitions,
-        others: Vec::new(),
+        others: Discovery::default(),
         description: description(),
         process: getrandom::u64().unwrap().into(),
     }

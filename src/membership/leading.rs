@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
-use wattle_control::{ChangeError, ControlGroup, Role, Status, VoterId};
+use wattle_control::{ChangeError, ControlGroup, Role, VoterId};
 use wattle_core::control::GroupCommand;
 use wattle_core::control::grid::{Grid, GridCommand, Reconciler, desired_voters};
 use wattle_core::ids::{MemberId, NodeId};
@@ -117,7 +117,7 @@ pub(crate) async fn settle_voters(control: Arc<Control>, sessions: Arc<Sessions>
         let group = control.leading().await;
         let state = Arc::clone(&decided.borrow_and_update().state);
         if let Some(grid) = state.grid()
-            && let Some(change) = next_change(grid, &group.status(), &sessions)
+            && let Some(change) = next_change(grid, &group, &sessions)
         {
             match apply(&group, &change).await {
                 Ok(()) => {
@@ -137,11 +137,19 @@ pub(crate) async fn settle_voters(control: Arc<Control>, sessions: Arc<Sessions>
 #[derive(Debug)]
 enum Change {
     Learner(VoterId),
+    /// It is in the grid no more.
+    Gone(VoterId),
     Voters(BTreeSet<VoterId>),
 }
 
-fn next_change(grid: &Grid, status: &Status, sessions: &Sessions) -> Option<Change> {
+fn next_change(grid: &Grid, group: &ControlGroup, sessions: &Sessions) -> Option<Change> {
+    let status = group.status();
     let presences = sessions.presences()?;
+    // Who has given its own vote away leads for a moment yet.
+    let me = group.identity().voter;
+    if !status.voters.contains(&me) {
+        return status.learners.contains(&me).then_some(Change::Gone(me));
+    }
     let votes: BTreeSet<NodeId> = status.voters.iter().map(|voter| voter.node).collect();
     let desired = desired_voters(grid, &votes, &presences);
     let lives = |node: &NodeId| {
@@ -154,6 +162,10 @@ fn next_change(grid: &Grid, status: &Status, sessions: &Sessions) -> Option<Chan
         return Some(Change::Voters(desired.into_iter().map(voter_of).collect()));
     }
     let known = |voter: &VoterId| status.voters.contains(voter) || status.learners.contains(voter);
+    let is_gone = |voter: &&VoterId| grid.node(voter.node).is_none();
+    if let Some(gone) = status.learners.iter().find(is_gone) {
+        return Some(Change::Gone(*gone));
+    }
     let lacking = grid.nodes().map(|node| node.id()).filter(lives).map(voter_of).find(|voter| !known(voter));
     lacking.map(Change::Learner)
 }
@@ -161,6 +173,7 @@ fn next_change(grid: &Grid, status: &Status, sessions: &Sessions) -> Option<Chan
 async fn apply(group: &ControlGroup, change: &Change) -> Result<(), ChangeError> {
     match change {
         Change::Learner(learner) => group.add_learner(*learner).await,
+        Change::Gone(learner) => group.remove_learner(*learner).await,
         Change::Voters(voters) => group.change_voters(voters).await,
     }
 }

@@ -81,6 +81,9 @@ fn say_alive(control: &Control, me: MemberId, links: &Arc<Links>) {
 fn wish_for_leases(grid: &Grid, me: MemberId, (partitions, links): (&Partitions, &Links)) {
     let asked = partitions.clock().local();
     for node in grid.nodes().filter(|node| node.member != me) {
+        if partitions.replication().wish(node.member) {
+            partitions.suspect(node.member);
+        }
         if let Err(error) = links.send(node.member, PeerMessage::LeaseWish(asked)) {
             debug!(node = node.member.node.0, %error, "a wish for a lease is lost");
         }

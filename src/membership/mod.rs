@@ -2,9 +2,13 @@
 //! control group hears them and proposes what the grid needs.
 
 mod leading;
+mod leaving;
 mod living;
 mod sessions;
+mod sparing;
 
 pub(crate) use leading::{lead, settle_voters};
+pub(crate) use leaving::Leaver;
 pub(crate) use living::{Suspects, live};
 pub(crate) use sessions::Sessions;
+pub(crate) use sparing::release_spare;

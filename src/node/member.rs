@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
-use wattle_core::control::grid::{Formats, NodeDescription, Role};
+use wattle_core::control::grid::{Formats, NodeDescription};
 use wattle_core::ids::{MemberId, ReplicationClass};
 use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
+use wattle_discovery::{Discovery, Service};
 use wattle_proto::v1;
 use wattle_wasm::Runtime;
 use wattle_wasm::compile::Compiler;
@@ -24,7 +25,7 @@ use crate::functions::{Catalog, Loader, ModuleFiles, Tripped};
 use crate::grid::Grid;
 use crate::in_flight::InFlight;
 use crate::maps::Maps;
-use crate::membership::{Sessions, Suspects, lead, live, settle_voters};
+use crate::membership::{Leaver, Sessions, Suspects, lead, live, release_spare, settle_voters};
 use crate::observability::{Metrics, router};
 use crate::partition::{Memory, Partitions, tick_partitions};
 use crate::peering::{CopyWay, Inside, Links, Member, carry_proposals};
@@ -41,20 +42,23 @@ const INSTANCES: u32 = 256;
 pub(super) struct Becoming {
     pub(super) config: Config,
     pub(super) directory: Option<Arc<DataDirectory>>,
-    /// Where it listens.
+    /// Where it listens, and where to other nodes.
     pub(super) address: SocketAddr,
+    pub(super) peer_address: SocketAddr,
     pub(super) started: Instant,
     pub(super) process: u128,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) inside: Inside,
     pub(super) links: Arc<Links>,
     pub(super) stop: CancellationToken,
+    pub(super) leave: CancellationToken,
     pub(super) replaced: CancellationToken,
 }
 
 /// A member of a grid, which works as long as this is kept.
 pub(super) struct Membership {
     grid: Arc<Grid>,
+    leaver: Leaver,
     services: Option<(Routes, axum::Router)>,
     tasks: JoinSet<()>,
 }
@@ -65,7 +69,7 @@ impl Becoming {
         let arrival = Arrival {
             grid: self.config.grid.clone(),
             partitions: self.config.partitions,
-            others: self.config.join.clone(),
+            others: self.others()?,
             description: self.description(),
             process: self.process,
         };
@@ -79,24 +83,43 @@ impl Becoming {
         tasks.spawn(Arc::clone(&grid).suspend_tripped(tripped));
         self.live(&mut tasks, (&grid, me)).await;
         let services = self.services(&grid, metrics)?;
-        Ok(Membership { grid, services: Some(services), tasks })
+        let leaver = Leaver {
+            grid: Arc::clone(&grid),
+            links: Arc::clone(&self.links),
+            asked: self.leave.clone(),
+            within: self.config.stop_within,
+            may_return: self.directory.is_some(),
+        };
+        Ok(Membership { grid, leaver, services: Some(services), tasks })
+    }
+
+    fn others(&self) -> Result<Discovery, NodeError> {
+        let Config { join, service, dns_server, .. } = &self.config;
+        let service =
+            service.as_ref().map(|name| Service::new(name.clone(), self.peer_address.port(), *dns_server));
+        let service = service.transpose().map_err(|error| NodeError::Grid(error.into()))?;
+        Ok(Discovery::new(join.clone(), service))
     }
 
     fn description(&self) -> NodeDescription {
-        let listens = match self.address {
-            // Others find it by its name, if at all.
-            address if address.ip().is_unspecified() => format!("{}:{}", host_name(), address.port()),
-            address => address.to_string(),
+        let Config { advertise, peer_advertise, peer_listen, .. } = &self.config;
+        // Where it listens everywhere, others find it by its name, if at all.
+        let client_address = advertise.clone().unwrap_or_else(|| place(self.address, &host_name()));
+        let peer_address = match peer_listen {
+            None => client_address.clone(),
+            Some(_) => {
+                let host = client_address.rsplit_once(':').map_or(client_address.as_str(), |(host, _)| host);
+                place(self.peer_address, host)
+            }
         };
-        let address = self.config.advertise.clone().unwrap_or(listens);
         NodeDescription {
-            peer_address: address.clone(),
-            client_address: address,
+            peer_address: peer_advertise.clone().unwrap_or(peer_address),
+            client_address,
             zone: self.config.zone.clone(),
             host: host_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             formats: Formats { oldest: FORMAT, newest: FORMAT },
-            role: Role::Data,
+            role: self.config.role,
         }
     }
 
@@ -152,6 +175,7 @@ impl Becoming {
         // It does so before anything else.
         has_followed.await.ok();
         tasks.spawn(tick_partitions(Arc::clone(&grid.partitions)));
+        tasks.spawn(release_spare(Arc::clone(grid)));
         tasks.spawn(live(
             Arc::clone(control),
             me,
@@ -169,8 +193,8 @@ impl Becoming {
     }
 
     fn services(&self, grid: &Arc<Grid>, metrics: Arc<Metrics>) -> Result<(Routes, axum::Router), NodeError> {
-        let info = GridInfo { grid: Arc::clone(grid), started: self.started };
-        let routes = routes(grid, info, Watches::new(random()?), &self.stop);
+        let info = GridInfo { grid: Arc::clone(grid), started: self.started, stop: self.stop.clone() };
+        let routes = routes(grid, info, Watches::new(), &self.stop);
         Ok((routes, router(Arc::clone(grid), metrics)))
     }
 }
@@ -189,11 +213,21 @@ impl Membership {
         drop(services.set(routes));
     }
 
+    /// Returns when the process may end: it was asked to leave, or drained.
+    pub(super) async fn leave(&self) {
+        self.leaver.leave().await;
+    }
+
     /// Ends what the member does.
     pub(super) async fn end(mut self) {
         self.tasks.shutdown().await;
         self.grid.control.shutdown().await;
     }
+}
+
+/// Where a port is found that a host may have at all its addresses.
+fn place(listens: SocketAddr, host: &str) -> String {
+    if listens.ip().is_unspecified() { format!("{host}:{}", listens.port()) } else { listens.to_string() }
 }
 
 fn host_name() -> String {
@@ -221,4 +255,18 @@ fn routes(grid: &Arc<Grid>, info: GridInfo, watches: Watches, stop: &Cancellatio
     // The reporter goes: a node that answers serves, and what does not serve does not answer.
     drop(health);
     routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_at_its_address_or_at_the_host_if_it_is_at_all() {
+        let check = |listens: &str, expected| assert_eq!(place(listens.parse().unwrap(), "[::1]"), expected);
+        check("10.0.0.7:7119", "10.0.0.7:7119");
+        check("[fe80::7]:7119", "[fe80::7]:7119");
+        check("0.0.0.0:7119", "[::1]:7119");
+        check("[::]:7119", "[::1]:7119");
+    }
 }

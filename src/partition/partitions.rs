@@ -1,16 +1,18 @@
 //! [`Partitions`]: strands, the pool, and how work gets to them.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty};
 use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
-use wattle_core::replication::{Assignment, PartitionMessage, ReplicatedPartition};
+use wattle_core::replication::{Assignment, LocalTime, PartitionMessage, ReplicatedPartition};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 
 use super::gate::Gate;
@@ -50,6 +52,8 @@ pub(crate) struct Partitions {
     strands: Box<[Arc<Strand<Shard, Worker>>]>,
     of_node: OfNode,
     min_in_sync: usize,
+    /// Copies that hold something and were not wanted by a table. Held to look or to change it.
+    spare: Arc<Mutex<BTreeSet<PartitionId>>>,
     catalog: Arc<Catalog>,
     // Behind the strands: they are gone before the pool ends.
     pool: ComputePool<Shard, Worker>,
@@ -86,7 +90,7 @@ impl Partitions {
             pool.strand(Shard::new(copy, of_node.clone()), Bounds { keyed: bound, slow: bound })
         };
         let strands = (0..count).map(strand).collect();
-        Ok(Self { strands, of_node, min_in_sync, catalog, pool })
+        Ok(Self { strands, of_node, min_in_sync, spare: Arc::default(), catalog, pool })
     }
 
     /// Does what is decided about partitions, of which this node has followed `before`.
@@ -103,8 +107,45 @@ impl Partitions {
                     let assignment = row.assignment.clone();
                     strand.submit_urgent(move |shard| shard.assign(assignment), drop);
                 }
-                CopyDuty::Release => {}
+                CopyDuty::Release => self.note_spare(strand, partition),
             }
+        }
+    }
+
+    fn note_spare(&self, strand: &Arc<Strand<Shard, Worker>>, partition: PartitionId) {
+        let spare = Arc::clone(&self.spare);
+        let note = move |shard: &mut Shard| {
+            if shard.holds_anything() {
+                spare.lock().insert(partition);
+            }
+        };
+        strand.submit_urgent(note, drop);
+    }
+
+    /// Copies that may not be wanted any more.
+    pub(crate) fn spare(&self) -> BTreeSet<PartitionId> {
+        self.spare.lock().clone()
+    }
+
+    /// Lets copies go that are not wanted by a table which was asked for at a time, and later than all that their primaries have sent.
+    pub(crate) fn release(&self, spare: &BTreeSet<PartitionId>, table: &grid::Grid, asked: LocalTime) {
+        let me = self.of_node.replication.me();
+        for partition in spare {
+            let Some(strand) = self.strands.get(usize::from(partition.index)) else { continue };
+            let row = table.row(*partition).filter(|_| table.may_go(me, *partition));
+            // What is wanted again is noted again when it is not.
+            let Some(row) = row else {
+                self.spare.lock().remove(partition);
+                continue;
+            };
+            let (assignment, spare, partition) =
+                (row.assignment.clone(), Arc::clone(&self.spare), *partition);
+            let release = move |shard: &mut Shard| {
+                if shard.release(asked, assignment) {
+                    spare.lock().remove(&partition);
+                }
+            };
+            strand.submit_urgent(release, drop);
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Shard {
     waiting: WaitingAnswers,
     /// When the copy is to be woken.
     wake_at: Option<LocalTime>,
+    /// When another copy has last said something.
+    heard: Option<LocalTime>,
     /// Requests between two turns of their slow work here: what one of them may have changed is recorded with each.
     taking_turns: SmallVec<[RequestId; 2]>,
     /// What a step has asked for. Empty between two steps.
@@ -55,7 +57,7 @@ pub(crate) struct Standing {
 impl Shard {
     pub(super) fn new(copy: ReplicatedPartition, of_node: OfNode) -> Self {
         let (waiting, deeds) = (WaitingAnswers::default(), Vec::new());
-        Self { copy, of_node, waiting, wake_at: None, taking_turns: SmallVec::new(), deeds }
+        Self { copy, of_node, waiting, wake_at: None, heard: None, taking_turns: SmallVec::new(), deeds }
     }
 
     /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
@@ -191,6 +193,29 @@ impl Shard {
         if self.copy.epoch() >= began {
             return;
         }
+        self.forget();
+    }
+
+    /// Whether memory is taken for it.
+    pub(super) fn holds_anything(&self) -> bool {
+        self.copy.bytes() > 0
+    }
+
+    /// By an assignment that was asked for at a time this copy is not wanted: it goes, unless something newer is known of it, or may be:
+    /// a primary that has been heard since may count on it. Whether it is gone.
+    pub(super) fn release(&mut self, asked: LocalTime, assignment: Assignment) -> bool {
+        let known = self.copy.assignment();
+        let is_newer =
+            (known.epoch.generation, known.version) > (assignment.epoch.generation, assignment.version);
+        if is_newer || self.heard.is_some_and(|heard| heard >= asked) {
+            return false;
+        }
+        self.forget();
+        self.assign(assignment);
+        true
+    }
+
+    fn forget(&mut self) {
         self.waiting.depose();
         self.taking_turns.clear();
         self.wake_at = None;
@@ -199,7 +224,9 @@ impl Shard {
 
     /// Another copy says something.
     pub(crate) fn receive(&mut self, from: MemberId, message: PartitionMessage) {
-        self.step(|copy, now, deeds| copy.receive(now, from, message, deeds));
+        let now = self.of_node.clock.read();
+        self.heard = Some(now.local);
+        self.step_at(now, |copy, now, deeds| copy.receive(now, from, message, deeds));
     }
 
     /// Another copy is to decide.

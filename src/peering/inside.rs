@@ -4,17 +4,20 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 use wattle_control::Role;
-use wattle_core::control::grid::{Found, JoinNonce, Newcomer, Step};
+use wattle_core::control::grid::{Found, JoinNonce, Newcomer, Step, Told};
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_peers::{
     Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Handler, Heartbeat,
-    HeartbeatAnswer, LinkError, PeerMessage, Situation,
+    HeartbeatAnswer, LinkError, PeerMessage, Refusal, Situation,
 };
 
 use super::Links;
 use crate::control::Control;
+use crate::failure::Failure;
 use crate::membership::{Sessions, Suspects};
 use crate::partition::Partitions;
 
@@ -28,10 +31,19 @@ struct Known {
     process: u128,
     /// Until it is in a grid. Held to ask it.
     newcomer: Mutex<Newcomer>,
+    /// To where the node waits for a grid, as long as it does. Held to look it up or to exchange it.
+    creations: Mutex<Option<mpsc::Sender<Creation>>>,
     // Weak, for they hold the links, which hold this.
     links: OnceLock<Weak<Links>>,
     control: OnceLock<Weak<Control>>,
     member: OnceLock<Member>,
+}
+
+/// People want a grid to be founded, and wait for the answer.
+#[derive(Debug)]
+pub(crate) struct Creation {
+    pub(crate) told: Told,
+    pub(crate) answer: oneshot::Sender<Result<wattle_peers::Grid, Failure>>,
 }
 
 /// The parts of a node that is a member.
@@ -46,13 +58,36 @@ impl Inside {
     /// Of a process that may found a grid together with others, if it is one of so many.
     pub(crate) fn new(process: u128, expect: Option<usize>) -> Self {
         let newcomer = Mutex::new(Newcomer::new(JoinNonce(process.to_be_bytes()), expect));
-        let (links, control, member) = Default::default();
-        Self(Arc::new(Known { process, newcomer, links, control, member }))
+        let (creations, links, control, member) = Default::default();
+        Self(Arc::new(Known { process, newcomer, creations, links, control, member }))
     }
 
     /// What this process does next that is in no grid.
     pub(crate) fn decide(&self, found: &[Found]) -> Step {
         self.0.newcomer.lock().decide(found)
+    }
+
+    /// What people want of a node that waits for a grid, one after the other.
+    pub(crate) fn creations(&self) -> mpsc::Receiver<Creation> {
+        let (sender, receiver) = mpsc::channel(1);
+        *self.0.creations.lock() = Some(sender);
+        receiver
+    }
+
+    /// What people want is this from now on.
+    pub(crate) fn tell(&self, told: Option<Told>) {
+        self.0.newcomer.lock().tell(told);
+    }
+
+    /// Has the node found a grid, if it waits for one.
+    pub(crate) async fn create(&self, told: Told) -> Result<wattle_peers::Grid, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let creations = self.0.creations.lock().clone().ok_or(Failure::NoMember)?;
+        creations.try_send(Creation { told, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => Failure::CreatesGrid,
+            TrySendError::Closed(_) => Failure::NoMember,
+        })?;
+        answered.await.unwrap_or(Err(Failure::NoMember))
     }
 
     pub(crate) fn set_links(&self, links: &Arc<Links>) {
@@ -167,6 +202,10 @@ impl Handler for Inside {
                 if error.is_nobody_there() {
                     self.nobody_there(to.node);
                 }
+            }
+            // It comes, or it goes.
+            Event::Denied { error: LinkError::Denied(error @ Refusal::UnknownMember { .. }) } => {
+                debug!(%error, "link refused");
             }
             Event::Denied { error } => warn!(error = chain(&error), "link refused"),
         }

@@ -5,7 +5,7 @@ mod ways;
 
 use wattle_peers::Peers;
 
-pub(crate) use inside::{Inside, Member};
+pub(crate) use inside::{Creation, Inside, Member};
 pub(crate) use ways::{ControlWay, CopyWay, carry_proposals};
 
 /// The links of this node.

@@ -98,6 +98,11 @@ impl Replication {
         granted.grant(to, now, asked, table)
     }
 
+    /// A lease of another is wished for; whether it has been silent for too long.
+    pub(crate) fn wish(&self, of: MemberId) -> bool {
+        self.held.write().wish(of)
+    }
+
     /// Another has granted a lease.
     pub(crate) fn hold(&self, from: MemberId, grant: Grant) {
         self.held.write().receive(from, grant);

@@ -39,14 +39,6 @@ impl Compute {
         request_id(id, self.grid.partitions.clock().now())
     }
 
-    /// The partitions that a field of a request names.
-    fn partitions(&self, field: &'static str, named: &[u32]) -> Result<BTreeSet<u16>, Failure> {
-        let count = self.grid.partitions.count();
-        let index = |&index: &u32| u16::try_from(index).ok().filter(|index| *index < count);
-        let problem = "the grid has no partition of such a number; GridService.Status says how many it has";
-        named.iter().map(index).collect::<Option<_>>().ok_or(Failure::Argument { field, problem })
-    }
-
     /// What has begun a call: what its caller says, else what its partitions know, also those where it does not run now: no two
     /// exports work on one call.
     async fn begun(
@@ -65,6 +57,7 @@ impl Compute {
 
     /// What a call runs: what has begun it, else what its function's name stands for now.
     async fn function(&self, name: &str, begun: &Begun) -> Result<Arc<ActiveFunction>, Failure> {
+        self.grid.functions_followed().await?;
         let current = self.grid.catalog.resolve(name)?;
         let export = match begun {
             Begun::By(export) if export != current.export() => export,
@@ -115,7 +108,10 @@ impl ComputeService for Compute {
         if count > BATCH_OPERATIONS {
             return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
-        let answered = self.partitions("answered_partitions", &request.answered_partitions)?;
+        let answered = match &request.answered_partitions[..] {
+            [] => Vec::new(),
+            answered => self.grid.named_partitions("answered_partitions", answered)?,
+        };
         let of = |key: &Bytes| self.grid.partitions.of(key);
         let involved: BTreeSet<u16> = request.keys.iter().map(of).collect();
         request.keys.retain(|key| !answered.contains(&of(key)));
@@ -154,10 +150,7 @@ impl ComputeService for Compute {
             let size = request.argument.len();
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
         }
-        let mut partitions = self.partitions("partitions", &request.partitions)?;
-        if partitions.is_empty() {
-            partitions.extend(0..self.grid.partitions.count());
-        }
+        let mut partitions = self.grid.named_partitions("partitions", &request.partitions)?;
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
         let involved = partitions.len();
         let begun = self.begun(request.export.take(), id, self.grid.here()).await?;
@@ -170,7 +163,6 @@ impl ComputeService for Compute {
             Err(failure) if begun != Begun::No => return Err(Failure::HalfWay(Box::new(failure)).into()),
             Err(failure) => return Err(self.grid.refuse(id, failure).await.into()),
         };
-        let mut partitions: Vec<u16> = partitions.into_iter().collect();
         let elsewhere = self.grid.take_elsewhere(&mut partitions, forwarded, |index| *index);
         request.export = Some(wire_export(function.export()));
         let there = self.grid.invoke_all_elsewhere(&request, elsewhere);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wattle_core::ids::RequestId;
 use wattle_core::limits::{MESSAGE_BYTES, SCAN_BYTES};
 use wattle_proto::v1;
@@ -71,24 +71,33 @@ impl Grid {
         elsewhere
     }
 
-    /// Asks every other node that decides about a partition, and returns all their answers.
-    pub(super) async fn ask_others<T: Clone, R, F>(
+    /// The partitions that a field of a request names; none are all.
+    pub(super) fn named_partitions(&self, field: &'static str, named: &[u32]) -> Result<Vec<u16>, Failure> {
+        let count = self.partitions.count();
+        if named.is_empty() {
+            return Ok((0..count).collect());
+        }
+        let index = |&index: &u32| u16::try_from(index).ok().filter(|index| *index < count);
+        let problem = "the grid has no partition of such a number; GridService.Status says how many it has";
+        let named: Option<BTreeSet<u16>> = named.iter().map(index).collect();
+        Ok(named.ok_or(Failure::Argument { field, problem })?.into_iter().collect())
+    }
+
+    /// Has other nodes do their part of a call, and returns all their answers. Each is told which partitions are meant: who has lost one
+    /// meanwhile must refuse it, or nobody would do it.
+    pub(super) async fn ask_others<T, R, F>(
         &self,
-        forwarded: Forwarded,
-        request: T,
+        elsewhere: ByOwner<Vec<u16>>,
+        request: impl Fn(Vec<u32>) -> T,
         call: impl Fn(MapServiceClient<Channel>, Request<T>) -> F,
     ) -> Result<Vec<R>, Failure>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        if forwarded == Forwarded::Yes {
-            return Ok(Vec::new());
-        }
         let decided = self.control.position().version;
-        let others = self.routing.others();
-        let calls = others.iter().map(|owner| {
-            let client =
-                map_client(self, owner).map(|client| call(client, forward(request.clone(), decided)));
+        let calls = elsewhere.into_values().map(|(owner, partitions)| {
+            let request = request(partitions.into_iter().map(u32::from).collect());
+            let client = map_client(self, &owner).map(|client| call(client, forward(request, decided)));
             async { client?.await.map(Response::into_inner).map_err(|status| not_answered(&status)) }
         });
         join_all(calls).await.into_iter().collect()
@@ -105,6 +114,17 @@ impl Grid {
         let mut answers = answers.map_err(|status| not_answered(&status))?.into_inner();
         let answer = answers.message().await.map_err(|status| not_answered(&status))?;
         answer.ok_or(Failure::Internal { what: "another node has scanned nothing" })
+    }
+
+    /// The changes in partitions that another node decides about.
+    pub(super) async fn watch_elsewhere(
+        &self,
+        owner: &Owner,
+        request: v1::WatchRequest,
+    ) -> Result<Streaming<v1::WatchResponse>, Failure> {
+        let decided = self.control.position().version;
+        let changes = map_client(self, owner)?.watch(forward(request, decided)).await;
+        Ok(changes.map_err(|status| not_answered(&status))?.into_inner())
     }
 
     /// A function on all entries of partitions that others decide about.

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::stream::StreamExt;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request as Call, Response, Status};
-use wattle_core::control::grid::{self, Node, NodeState, PartitionState, Role, Row};
-use wattle_core::ids::{ClientId, MemberId, PartitionId};
+use wattle_core::control::GroupCommand;
+use wattle_core::control::grid::{self, GridCommand, Node, NodeState, PartitionState, Role, Row};
+use wattle_core::ids::{ClientId, MemberId, NodeId, PartitionId};
 use wattle_core::limits::CLIENT_ID_RENEWAL;
 use wattle_core::partition::Partition;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
+use super::recover::recover_lost;
 use super::reports::reports_of;
+use super::table::{Tables, tables};
 use crate::failure::Failure;
 use crate::grid::Grid;
 
@@ -22,6 +27,8 @@ use crate::grid::Grid;
 pub(crate) struct GridInfo {
     pub(crate) grid: Arc<Grid>,
     pub(crate) started: Instant,
+    /// Ends streams that would not end by themselves.
+    pub(crate) stop: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -73,6 +80,70 @@ impl GridService for GridInfo {
             table_version: grid.version(),
             partitions: grid.health().map(|(partition, row, state)| listed(partition, row, state)).collect(),
         }))
+    }
+
+    async fn drain_node(
+        &self,
+        call: Call<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let v1::DrainNodeRequest { node, cancel } = call.into_inner();
+        let node = NodeId(node);
+        let decided = self.grid.control.decided();
+        let grid = decided.grid().ok_or(Failure::NoMember)?;
+        if !cancel && !grid.nodes().any(|other| other.id() != node && other.takes_partitions()) {
+            return Err(Failure::NobodyTakes { node: node.0 }.into());
+        }
+        let command = if cancel { GridCommand::CancelDrain { node } } else { GridCommand::Drain { node } };
+        self.grid.control.propose(GroupCommand::Grid(command)).await.map_err(Failure::from)?;
+        tracing::info!(node = node.0, cancel, "node is to be drained");
+        Ok(Response::new(v1::DrainNodeResponse {}))
+    }
+
+    type WatchTableStream = Tables;
+
+    async fn watch_table(
+        &self,
+        _: Call<v1::WatchTableRequest>,
+    ) -> Result<Response<Self::WatchTableStream>, Status> {
+        let tables = tables(&self.grid)?;
+        Ok(Response::new(tables.take_until(self.stop.clone().cancelled_owned()).boxed()))
+    }
+
+    async fn forget_node(
+        &self,
+        call: Call<v1::ForgetNodeRequest>,
+    ) -> Result<Response<v1::ForgetNodeResponse>, Status> {
+        let node = NodeId(call.into_inner().node);
+        let decided = self.grid.control.decided();
+        let grid = decided.grid().ok_or(Failure::NoMember)?;
+        let described = grid.nodes().filter(|other| other.id() == node);
+        let answers = node == self.grid.partitions.replication().me().node
+            || !reports_of(grid.id(), described).await.is_empty();
+        if answers {
+            return Err(Failure::NodeAnswers { node: node.0 }.into());
+        }
+        let before = counts(grid).lost;
+        let forget = GroupCommand::Grid(GridCommand::Forget { node });
+        self.grid.control.propose(forget).await.map_err(Failure::from)?;
+        let after = self.grid.control.decided().grid().map_or(0, |grid| counts(grid).lost);
+        tracing::warn!(node = node.0, "node forgotten");
+        Ok(Response::new(v1::ForgetNodeResponse { lost_partitions: after.saturating_sub(before) }))
+    }
+
+    async fn create_grid(
+        &self,
+        _: Call<v1::CreateGridRequest>,
+    ) -> Result<Response<v1::CreateGridResponse>, Status> {
+        Err(Failure::InGrid.into())
+    }
+
+    async fn recover_lost(
+        &self,
+        call: Call<v1::RecoverLostRequest>,
+    ) -> Result<Response<v1::RecoverLostResponse>, Status> {
+        let named = call.into_inner().partitions;
+        recover_lost(&self.grid, &named).await?;
+        Ok(Response::new(v1::RecoverLostResponse {}))
     }
 
     async fn issue_client_id(

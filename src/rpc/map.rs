@@ -126,12 +126,15 @@ impl MapService for MapCalls {
         call: Call<v1::DescribeMapRequest>,
     ) -> Result<Response<v1::DescribeMapResponse>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
-        let request = call.into_inner();
-        let map = self.grid.map(&request.name)?;
-        let mut sum = statistics(&self.grid, &map).await?;
+        let v1::DescribeMapRequest { name, partitions } = call.into_inner();
+        let map = self.grid.map(&name)?;
+        let mut here = self.grid.named_partitions("partitions", &partitions)?;
+        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |index| *index);
+        let mut sum = statistics(&self.grid, &map, here).await?;
+        let request = |partitions| v1::DescribeMapRequest { name: name.clone(), partitions };
         let others =
             |mut client: MapServiceClient<_>, request| async move { client.describe_map(request).await };
-        for other in self.grid.ask_others(forwarded, request, others).await? {
+        for other in self.grid.ask_others(elsewhere, request, others).await? {
             let other = other.statistics.unwrap_or_default();
             sum.entries += other.entries;
             sum.bytes += other.bytes;
@@ -224,18 +227,22 @@ impl MapService for MapCalls {
     type WatchStream = Answers<v1::WatchResponse>;
 
     async fn watch(&self, call: Call<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let forwarded = self.grid.taken_over(call.metadata()).await?;
         let grid = Arc::clone(&self.grid);
-        let changes = self.watches.changes(grid, call.into_inner()).await?;
+        let changes = self.watches.changes(grid, call.into_inner(), forwarded).await?;
         Ok(Response::new(changes.take_until(self.stop.clone().cancelled_owned()).boxed()))
     }
 
     async fn size(&self, call: Call<v1::SizeRequest>) -> Result<Response<v1::SizeResponse>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
-        let request = call.into_inner();
-        let map = self.grid.map(&request.map)?;
-        let here = scan::size(&self.grid, &map).await?;
+        let v1::SizeRequest { map: name, partitions } = call.into_inner();
+        let map = self.grid.map(&name)?;
+        let mut here = self.grid.named_partitions("partitions", &partitions)?;
+        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |index| *index);
+        let here = scan::size(&self.grid, &map, here).await?;
+        let request = |partitions| v1::SizeRequest { map: name.clone(), partitions };
         let others = |mut client: MapServiceClient<_>, request| async move { client.size(request).await };
-        let others = self.grid.ask_others(forwarded, request, others).await?;
+        let others = self.grid.ask_others(elsewhere, request, others).await?;
         let entries = here + others.iter().map(|other| other.entries).sum::<u64>();
         Ok(Response::new(v1::SizeResponse { entries }))
     }
@@ -248,19 +255,22 @@ impl MapService for MapCalls {
             Ok(map) => map,
             Err(gone) => return Err(self.grid.refuse(id, gone).await.into()),
         };
-        let here = scan::clear(&self.grid, &map, id).await?;
+        let mut here = self.grid.named_partitions("partitions", &request.partitions)?;
+        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |index| *index);
+        let here = scan::clear(&self.grid, &map, (id, here)).await?;
+        let request = |partitions| v1::ClearRequest { partitions, ..request.clone() };
         let others = |mut client: MapServiceClient<_>, request| async move { client.clear(request).await };
-        let others = self.grid.ask_others(forwarded, request, others).await;
+        let others = self.grid.ask_others(elsewhere, request, others).await;
         let others = others.map_err(|failure| Failure::HalfWay(Box::new(failure)))?;
         let removed = here + others.iter().map(|other| other.removed).sum::<u64>();
         Ok(Response::new(v1::ClearResponse { removed }))
     }
 }
 
-async fn statistics(grid: &Grid, map: &Map) -> Result<Statistics, Failure> {
+async fn statistics(grid: &Grid, map: &Map, partitions: Vec<u16>) -> Result<Statistics, Failure> {
     let id = map.descriptor.id;
     let mut sum = Statistics::default();
-    for index in grid.here() {
+    for index in partitions {
         let read = move |shard: &mut Shard| shard.with(|partition, _| partition.statistics(id));
         let part = grid.partitions.run(index, 0, read).await?;
         sum.entries += part.entries;

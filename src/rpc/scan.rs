@@ -196,11 +196,11 @@ pub(super) fn deleted(map: &Map) -> Failure {
     Failure::MapNotFound { name: map.descriptor.name.to_string() }
 }
 
-/// How many entries a map has. What has expired is removed before it is left out.
-pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
+/// How many entries a map has in partitions of this node. What has expired is removed before it is left out.
+pub(super) async fn size(grid: &Grid, map: &Map, partitions: Vec<u16>) -> Result<u64, Failure> {
     let id = map.descriptor.id;
     let mut sum = 0;
-    for index in grid.here() {
+    for index in partitions {
         loop {
             let count = move |shard: &mut Shard| {
                 shard.with(|partition, moment| {
@@ -219,11 +219,15 @@ pub(super) async fn size(grid: &Grid, map: &Map) -> Result<u64, Failure> {
     Ok(sum)
 }
 
-/// Removes all entries of a map, partition by partition.
-pub(super) async fn clear(grid: &Grid, map: &Arc<Map>, id: Option<RequestId>) -> Result<u64, Failure> {
+/// Removes all entries that a map has in partitions of this node, one partition after the other.
+pub(super) async fn clear(
+    grid: &Grid,
+    map: &Arc<Map>,
+    (id, partitions): (Option<RequestId>, Vec<u16>),
+) -> Result<u64, Failure> {
     let map_id = map.descriptor.id;
     let mut sum = 0;
-    for index in grid.here() {
+    for index in partitions {
         let map = Arc::clone(map);
         let clear = move |shard: &mut Shard| {
             shard.with(|partition, moment| {
@@ -278,7 +282,7 @@ mod tests {
         grid.propose(create).await.unwrap();
         let map = grid.map("m").unwrap();
         grid.propose(Command::DeleteMap { name }).await.unwrap();
-        let refused = clear(&grid, &map, None).await;
+        let refused = clear(&grid, &map, (None, vec![0])).await;
         assert!(matches!(&refused, Err(Failure::MapNotFound { name }) if name == "m"), "{refused:?}");
     }
 

@@ -352,7 +352,7 @@ async fn a_clear_that_was_begun_is_in_doubt_without_its_map() {
     let node = TestNode::start();
     let mut wire = Wire::to(&node).await;
     wire.maps.put(put(M, "k", "v", None)).await.unwrap();
-    let clear = |request_id| v1::ClearRequest { map: M.into(), request_id };
+    let clear = |request_id| v1::ClearRequest { map: M.into(), request_id, partitions: Vec::new() };
     assert_eq!(wire.maps.clear(clear(wire.id(1))).await.unwrap().into_inner().removed, 1);
     wire.maps.delete_map(v1::DeleteMapRequest { name: M.into() }).await.unwrap();
     for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {

@@ -234,7 +234,7 @@ async fn a_clear_that_got_half_way_is_in_doubt_and_can_be_gone_on_with() {
         names.find(|name| partition_of(name.as_bytes(), 2) == index).unwrap()
     };
     let (first, second) = (in_partition(0), in_partition(1));
-    let clear = |request_id| v1::ClearRequest { map: M.into(), request_id };
+    let clear = |request_id| v1::ClearRequest { map: M.into(), request_id, partitions: Vec::new() };
     leave_results(&wire, &second).await;
     let sequence = COMPLETIONS_PER_CLIENT as u64 + 1;
     let refused = wire.maps.clear(clear(wire.id(sequence))).await.unwrap_err();

@@ -68,7 +68,8 @@ async fn a_removal_that_found_nothing_takes_nothing_away_later() {
     late.put_by_another(M, "other", "v").await;
     assert!(!early.maps.remove(remove(M, "k", late.again(1))).await.unwrap().into_inner().removed);
     let gone = early.maps.remove(remove("later", "k", late.again(2))).await.unwrap_err();
-    let clear = |map: &str, request_id| v1::ClearRequest { map: map.into(), request_id };
+    let clear =
+        |map: &str, request_id| v1::ClearRequest { map: map.into(), request_id, partitions: Vec::new() };
     let not_cleared = early.maps.clear(clear("later", late.again(3))).await.unwrap_err();
     assert_eq!(early.maps.clear(clear(M, late.again(4))).await.unwrap().into_inner().removed, 1);
     for map in [M, "later"] {

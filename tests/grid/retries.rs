@@ -106,7 +106,7 @@ async fn a_repeated_clear_leaves_what_was_written_since() {
     for name in ["a", "b", "c"] {
         wire.put_by_another(M, name, "old").await;
     }
-    let clear = v1::ClearRequest { map: M.into(), request_id: wire.id(1) };
+    let clear = v1::ClearRequest { map: M.into(), request_id: wire.id(1), partitions: Vec::new() };
     assert_eq!(wire.maps.clear(clear.clone()).await.unwrap().into_inner().removed, 3);
     for name in ["a", "b"] {
         wire.put_by_another(M, name, "new").await;
@@ -400,7 +400,7 @@ async fn an_id_that_was_used_for_another_request_is_refused() {
     assert_eq!(facts(&wire.maps.remove(remove).await.unwrap_err()), expected, "as a removal");
     let refused = wire.compute.invoke(invoke("add", "k", wire.id(1))).await.unwrap_err();
     assert_eq!(facts(&refused), expected, "as an invocation");
-    let clear = v1::ClearRequest { map: M.into(), request_id: wire.id(1) };
+    let clear = v1::ClearRequest { map: M.into(), request_id: wire.id(1), partitions: Vec::new() };
     assert_eq!(facts(&wire.maps.clear(clear).await.unwrap_err()), expected, "as a clear");
     let batch = v1::BatchRequest { operations: vec![add_one("k"), add_one("k")], request_id: wire.id(1) };
     let answered = wire.maps.batch(batch).await.unwrap().into_inner();

@@ -214,7 +214,8 @@ async fn a_token_of_another_map_is_refused() {
     client.raw_map("other").put("k", "v").await.unwrap();
     let mut wire = Wire::to(&node).await;
     for token in [token, Bytes::from_static(b"\xff")] {
-        let request = v1::WatchRequest { map: "other".into(), prefix: Bytes::new(), token };
+        let request =
+            v1::WatchRequest { map: "other".into(), prefix: Bytes::new(), token, partitions: Vec::new() };
         let refused = wire.maps.watch(request).await.unwrap_err();
         assert_eq!(facts(&refused), refusal(Code::InvalidArgument, "TOKEN_INVALID", "NOT_APPLIED"));
     }

@@ -1,5 +1,8 @@
 //! A node of a test's own, in this process.
 
+#[path = "../../crates/discovery/src/tests/dns_server.rs"]
+#[allow(dead_code, reason = "it is shared with the tests of wattle-discovery, which use more of it")]
+pub(crate) mod dns_server;
 pub(crate) mod examples;
 pub(crate) mod grid;
 #[path = "../../crates/wasm/tests/guests/guest.rs"]
@@ -46,6 +49,11 @@ impl TestNode {
         format!("http://{}", self.node().address())
     }
 
+    /// Where other nodes find it.
+    pub(crate) fn peer_address(&self) -> String {
+        self.node().peer_address().to_string()
+    }
+
     /// Where metrics and probes listen.
     pub(crate) fn http_address(&self) -> String {
         self.node().http_address().to_string()
@@ -80,6 +88,15 @@ impl TestNode {
     pub(crate) async fn stop(mut self) {
         if let Some(node) = self.node.take() {
             tokio::task::spawn_blocking(|| node.stop()).await.expect("stopping does not panic");
+        }
+    }
+}
+
+impl TestNode {
+    /// Stops it when others have taken what it holds.
+    pub(crate) async fn drain(mut self) {
+        if let Some(node) = self.node.take() {
+            tokio::task::spawn_blocking(|| node.drain()).await.expect("draining does not panic");
         }
     }
 }

@@ -76,7 +76,25 @@ impl ProcessNode {
 
     /// A process that joins its grid.
     pub(crate) async fn joined(&self) -> Self {
-        Self::with(&["--join", self.address()]).await
+        self.joined_with(&[]).await
+    }
+
+    pub(crate) async fn joined_with(&self, arguments: &[&str]) -> Self {
+        Self::with(&[&["--join", self.address()], arguments].concat()).await
+    }
+
+    /// Where its process is.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// It does nothing and notices nothing, until it is resumed.
+    pub(crate) fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    pub(crate) fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
     /// Ends it without a word.

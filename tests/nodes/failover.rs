@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use wattle_client::Client;
+use wattle_client::api::Partition;
+use wattle_client::{Client, UploadOptions};
 
+use crate::harness::examples::example;
 use crate::harness::grid::{all_have_copies, processes};
 use crate::harness::wire::eventually;
 
@@ -27,7 +29,7 @@ async fn increment(client: Client, writer: usize, stop: Arc<AtomicBool>, done: A
 }
 
 /// Writes while `fault` happens, and for a while after it.
-async fn written_through(client: &Client, fault: impl AsyncFnOnce()) -> Vec<Vec<i64>> {
+pub(super) async fn written_through(client: &Client, fault: impl AsyncFnOnce()) -> Vec<Vec<i64>> {
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let start =
         |writer| tokio::spawn(increment(client.clone(), writer, Arc::clone(&stop), Arc::clone(&done)));
@@ -46,7 +48,7 @@ async fn written_through(client: &Client, fault: impl AsyncFnOnce()) -> Vec<Vec<
     counts
 }
 
-async fn check(client: &Client, counts: &[Vec<i64>]) {
+pub(super) async fn check(client: &Client, counts: &[Vec<i64>]) {
     let map = client.raw_map("counters");
     for (writer, counts) in counts.iter().enumerate() {
         for (key, count) in counts.iter().enumerate() {
@@ -87,4 +89,66 @@ async fn one_after_the_other_is_killed_as_soon_as_all_have_their_copies() {
     check(&fourth.client().await, &counts).await;
     first.stop().await;
     fourth.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_is_forgotten_and_one_that_answers_is_not() {
+    let [first, second, third] = processes().await;
+    let client = first.client().await;
+    client.raw_map("m").put("k", "v").await.unwrap();
+    let refused = |error: wattle_client::Error| error.reason().map(str::to_owned);
+    assert_eq!(refused(client.forget_node(3).await.unwrap_err()).as_deref(), Some("NODE_ANSWERS"));
+    assert_eq!(refused(client.forget_node(1).await.unwrap_err()).as_deref(), Some("NODE_ANSWERS"), "itself");
+    assert_eq!(refused(client.forget_node(9).await.unwrap_err()).as_deref(), Some("NODE_NOT_FOUND"));
+    third.kill().await;
+    all_have_copies(&client).await;
+    assert_eq!(client.forget_node(3).await.unwrap(), 0, "nothing is lost");
+    // Two are left, of which one votes.
+    eventually(async || {
+        let members = client.status().await.unwrap().members;
+        let votes = members.iter().filter(|member| member.votes).count();
+        (members.len() == 2 && votes == 1).then_some(())
+    })
+    .await;
+    assert_eq!(second.client().await.raw_map("m").get("k").await.unwrap().unwrap().value, "v");
+    first.stop().await;
+    second.stop().await;
+}
+
+/// Or it would run what was replaced for calls that begin after the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_functions_waits_until_who_has_not_heard_of_it_decides_about_nothing() {
+    let [first, second, third] = processes().await;
+    let client = first.client().await;
+    third.pause();
+    let options = UploadOptions::new().export("add");
+    client.functions().upload("add", example("counter"), &options).await.unwrap();
+    let partitions = client.partitions().await.unwrap().partitions;
+    let of_third = partitions.iter().filter(|partition| partition.primary == Some(3)).count();
+    third.resume();
+    assert_eq!(of_third, 0);
+    all_have_copies(&client).await;
+    for node in [first, second, third] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_grants_no_leases_leaves_the_set_although_nobody_writes() {
+    let [first, second, third] = processes().await;
+    let client = first.client().await;
+    let partitions = async || client.partitions().await.unwrap().partitions;
+    let backed = |partition: &Partition| partition.primary != Some(3) && partition.in_sync.contains(&3);
+    let backed: Vec<u32> = partitions().await.iter().filter(|p| backed(p)).map(|p| p.index).collect();
+    third.pause();
+    // Before others are to hold what it held.
+    let has_left = |partition: &Partition| {
+        backed.contains(&partition.index) && partition.wanted.contains(&3) && !partition.in_sync.contains(&3)
+    };
+    eventually(async || partitions().await.iter().any(has_left).then_some(())).await;
+    third.resume();
+    all_have_copies(&client).await;
+    for node in [first, second, third] {
+        node.stop().await;
+    }
 }

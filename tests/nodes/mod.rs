@@ -1,5 +1,14 @@
 //! What several nodes of one grid do.
 
 mod answers;
+mod arbiter;
 mod arrival;
+mod bad_peers;
+mod client;
 mod failover;
+mod full_disk;
+mod leaving;
+mod ports;
+mod recover;
+mod watches;
+mod wrong_directories;

@@ -1,41 +1,46 @@
-//! How often a stream may break without progress before its reader is told.
+//! How long a stream may break without progress before its reader is told.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::call::Caller;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::retry::{Backoff, RetryPolicy, random};
 
-/// With the longest pauses, about ten seconds.
-const MAX_BREAKS: u32 = 16;
-
 #[derive(Debug)]
 pub(crate) struct Breaks {
     policy: RetryPolicy,
+    /// As long as any other call.
+    patience: Duration,
     backoff: Backoff,
-    count: u32,
+    /// Without progress since it broke first, its reader is told then.
+    deadline: Option<Instant>,
 }
 
 impl Breaks {
     pub(crate) fn new(caller: &Caller) -> Self {
         let policy = caller.retry().clone();
-        Self { backoff: policy.backoff(), policy, count: 0 }
+        Self { backoff: policy.backoff(), policy, patience: caller.timeout(), deadline: None }
     }
 
     /// The stream made progress.
     pub(crate) fn healed(&mut self) {
-        if self.count > 0 {
-            self.count = 0;
+        if self.deadline.take().is_some() {
             self.backoff = self.policy.backoff();
         }
     }
 
     /// Waits before the stream is opened again, or says why that is no use.
     pub(crate) async fn pause_after(&mut self, failure: Failure) -> Result<(), Error> {
-        if !failure.is_transient() || self.count >= MAX_BREAKS {
+        let now = Instant::now();
+        let deadline = *self.deadline.get_or_insert(now + self.patience);
+        let pause = self.backoff.pause(failure.retry_after(), random());
+        if !failure.is_transient() || now + pause > deadline {
             return Err(failure.into());
         }
-        self.count += 1;
-        tokio::time::sleep(self.backoff.pause(failure.retry_after(), random())).await;
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use wattle_proto::v1::function_service_client::FunctionServiceClient;
 use wattle_proto::v1::grid_service_client::GridServiceClient;
 use wattle_proto::v1::map_service_client::MapServiceClient;
 
-use crate::connection::Connections;
+use crate::connection::{Connections, Course, Way};
 use crate::error::Error;
 use crate::failure::{Failure, Outcome};
 use crate::request_ids::{AwaitedRequest, IssuedId, RequestIds};
@@ -99,7 +99,15 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run(&Repeat::Read, Bound::Whole(self.timeout), send).await
+        self.run(&Repeat::Read, Course::default(), send).await
+    }
+
+    /// A call about one key that changes nothing.
+    pub(crate) async fn read_at<T, F>(&self, key: &[u8], send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.run(&Repeat::Read, Course::to(key), send).await
     }
 
     /// A mutation: every attempt carries the same request id.
@@ -108,20 +116,16 @@ impl Caller {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let request = self.begin_request().await?;
-        self.run(&Repeat::Identified(&request), Bound::Whole(self.timeout), send).await
+        self.run(&Repeat::Identified(&request), Course::default(), send).await
     }
 
-    /// A mutation that is answered in parts. What the attempts before the one that was answered have left in doubt is for
-    /// those to say who read the parts.
-    pub(crate) async fn write_parts<T, F>(&self, send: impl Fn(Attempt) -> F) -> Result<(T, Doubt), Error>
+    /// A mutation of one key.
+    pub(crate) async fn write_at<T, F>(&self, key: &[u8], send: impl Fn(Attempt) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let request = self.begin_request().await?;
-        let mut doubt = Doubt::of_a_change();
-        let (repeat, bound) = (Repeat::Identified(&request), Bound::Whole(self.timeout));
-        let answer = self.run_again(&mut doubt, &repeat, bound, send).await?;
-        Ok((answer, doubt))
+        self.run(&Repeat::Identified(&request), Course::to(key), send).await
     }
 
     /// A change that does the same when it is done twice.
@@ -129,7 +133,7 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run(&Repeat::Idempotent, Bound::Whole(self.timeout), send).await
+        self.run(&Repeat::Idempotent, Course::default(), send).await
     }
 
     /// A change of the grid's definitions, which have no request ids.
@@ -137,7 +141,7 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run(&Repeat::Unidentified, Bound::Whole(self.timeout), send).await
+        self.run(&Repeat::Unidentified, Course::default(), send).await
     }
 
     /// Opens a stream that reads; the timeout ends when it has begun.
@@ -145,7 +149,8 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run(&Repeat::Read, Bound::Opening(self.timeout), send).await
+        let (repeat, bound) = (Repeat::Read, Bound::Opening(self.timeout));
+        self.run_again(&mut Doubt::new(&repeat), (&repeat, Course::default()), bound, send).await
     }
 
     /// Opens a stream that changes entries; the request is to be awaited as long as it may have to be opened again.
@@ -159,7 +164,7 @@ impl Caller {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let (repeat, bound) = (Repeat::Identified(request), Bound::Opening(self.timeout));
-        self.run_again(doubt, &repeat, bound, send).await
+        self.run_again(doubt, (&repeat, Course::default()), bound, send).await
     }
 
     pub(crate) async fn begin_request(&self) -> Result<AwaitedRequest, Error> {
@@ -171,15 +176,30 @@ impl Caller {
     }
 
     /// For a stream that looks after its own deadlines and repetitions.
-    pub(crate) fn stream_attempt(&self) -> Attempt {
-        Attempt { channel: self.connections.next(), remaining: None, request_id: None }
+    pub(crate) fn stream_attempt(&self, course: &Course<'_>) -> (Attempt, Way) {
+        let way = self.connections.next(course);
+        (Attempt { channel: way.channel(), remaining: None, request_id: None }, way)
+    }
+
+    /// For a call that looks after its own repetitions.
+    pub(crate) fn identified_attempt(
+        &self,
+        course: &Course<'_>,
+        request_id: v1::RequestId,
+        deadline: Instant,
+    ) -> (Attempt, Way) {
+        let way = self.connections.next(course);
+        let remaining = Some(deadline.saturating_duration_since(Instant::now()));
+        (Attempt { channel: way.channel(), remaining, request_id: Some(request_id) }, way)
     }
 
     async fn issue_client_id(&self, timeout: Duration) -> Result<IssuedId, Error> {
         let send = |attempt: Attempt| async move {
             attempt.grid().issue_client_id(attempt.request(v1::IssueClientIdRequest {})).await
         };
-        let answer = self.run(&Repeat::Read, Bound::Whole(timeout), send).await?;
+        let (repeat, bound) = (Repeat::Read, Bound::Whole(timeout));
+        let mut doubt = Doubt::new(&repeat);
+        let answer = self.run_again(&mut doubt, (&repeat, Course::default()), bound, send).await?;
         let renew_after = answer.renew_after.and_then(|duration| Duration::try_from(duration).ok());
         let renew_after =
             renew_after.ok_or(Error::MalformedAnswer { what: "a client id has a time of renewal" })?;
@@ -189,20 +209,20 @@ impl Caller {
     async fn run<T, F>(
         &self,
         repeat: &Repeat<'_>,
-        bound: Bound,
+        course: Course<'_>,
         send: impl Fn(Attempt) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run_again(&mut Doubt::new(repeat), repeat, bound, send).await
+        self.run_again(&mut Doubt::new(repeat), (repeat, course), Bound::Whole(self.timeout), send).await
     }
 
     /// With what earlier attempts have left in doubt.
     async fn run_again<T, F>(
         &self,
         doubt: &mut Doubt,
-        repeat: &Repeat<'_>,
+        (repeat, mut course): (&Repeat<'_>, Course<'_>),
         bound: Bound,
         send: impl Fn(Attempt) -> F,
     ) -> Result<T, Error>
@@ -213,12 +233,17 @@ impl Caller {
         let deadline = Instant::now() + timeout;
         let mut backoff = self.retry.backoff();
         loop {
-            let attempt = self.attempt((repeat, doubt), bound, deadline);
+            let way = self.connections.next(&course);
+            let attempt = attempt(&way, (repeat, doubt), bound, deadline);
             let failure = match timeout_at(deadline, send(attempt)).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Ok(response)) => {
+                    course.note(&way, None);
+                    return Ok(response.into_inner());
+                }
                 Ok(Err(status)) => Failure::from(&status),
                 Err(_) => Failure::timed_out(timeout),
             };
+            course.note(&way, Some(&failure));
             let pause = backoff.pause(failure.retry_after(), random());
             let late = Instant::now() + pause + least_attempt(timeout) > deadline;
             if doubt.may_repeat(repeat, &failure) && !late {
@@ -228,24 +253,24 @@ impl Caller {
             return Err(doubt.settle(failure).into());
         }
     }
+}
 
-    fn attempt(&self, (repeat, doubt): (&Repeat<'_>, &Doubt), bound: Bound, deadline: Instant) -> Attempt {
-        Attempt {
-            channel: self.connections.next(),
-            remaining: match bound {
-                Bound::Whole(_) => Some(deadline.saturating_duration_since(Instant::now())),
-                Bound::Opening(_) => None,
-            },
-            request_id: match repeat {
-                Repeat::Identified(request) => Some(request.id(doubt.is_unsure())),
-                Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
-            },
-        }
+fn attempt(way: &Way, (repeat, doubt): (&Repeat<'_>, &Doubt), bound: Bound, deadline: Instant) -> Attempt {
+    Attempt {
+        channel: way.channel(),
+        remaining: match bound {
+            Bound::Whole(_) => Some(deadline.saturating_duration_since(Instant::now())),
+            Bound::Opening(_) => None,
+        },
+        request_id: match repeat {
+            Repeat::Identified(request) => Some(request.id(doubt.is_unsure())),
+            Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
+        },
     }
 }
 
 /// An attempt with next to no time left would only bring doubt.
-fn least_attempt(timeout: Duration) -> Duration {
+pub(crate) fn least_attempt(timeout: Duration) -> Duration {
     (timeout / 10).min(Duration::from_millis(100))
 }
 

@@ -108,4 +108,53 @@ impl Client {
         };
         self.caller.read(list).await
     }
+
+    /// Has others take what a node holds, while it goes on serving; then it leaves, and its process ends. With `cancel` it is to stay
+    /// after all. [`Self::status`] shows how far it is.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no such node, or nobody else could take anything.
+    pub async fn drain_node(&self, node: u64, cancel: bool) -> Result<(), Error> {
+        let drain = |attempt: Attempt| async move {
+            attempt.grid().drain_node(attempt.request(v1::DrainNodeRequest { node, cancel })).await
+        };
+        self.caller.repeat(drain).await?;
+        Ok(())
+    }
+
+    /// Takes a node out of the grid for good, whose process must be dead; returns how many partitions are lost with it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no such node, or it answers.
+    pub async fn forget_node(&self, node: u64) -> Result<u32, Error> {
+        let forget = |attempt: Attempt| async move {
+            attempt.grid().forget_node(attempt.request(v1::ForgetNodeRequest { node })).await
+        };
+        Ok(self.caller.define(forget).await?.lost_partitions)
+    }
+
+    /// Has a node found a grid that is in none and waits for one; if need be despite addresses that do not answer it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] says why there is none.
+    pub async fn create_grid(&self, despite_silence: bool) -> Result<v1::CreateGridResponse, Error> {
+        let create = |attempt: Attempt| async move {
+            attempt.grid().create_grid(attempt.request(v1::CreateGridRequest { despite_silence })).await
+        };
+        self.caller.define(create).await
+    }
+
+    /// Lets lost partitions go on, empty.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when one of them is not lost, or there is none of that name.
+    pub async fn recover_lost(&self, partitions: Vec<v1::PartitionName>) -> Result<(), Error> {
+        let recover = |attempt: Attempt| {
+            let partitions = partitions.clone();
+            async move {
+                attempt.grid().recover_lost(attempt.request(v1::RecoverLostRequest { partitions })).await
+            }
+        };
+        self.caller.define(recover).await.map(drop)
+    }
 }

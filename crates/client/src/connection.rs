@@ -1,65 +1,105 @@
-//! A few connections that all calls share in turn.
+//! The connections that all calls share: to the addresses that were given, and to members that decide about keys.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tonic::transport::{Channel, Endpoint};
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
+use crate::endpoints::{Connection, Endpoints};
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::options::Options;
-
-/// An idle connection is probed this often, so that a dead one is found before a call needs it.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::routes::{Routes, TableVersion};
+use crate::table_watch::TableWatch;
 
 #[derive(Debug)]
 pub(crate) struct Connections {
-    channels: Vec<Channel>,
-    turn: AtomicUsize,
+    endpoints: Arc<Endpoints>,
+    routes: Arc<Routes>,
+    /// Keeps the routes; `None` if they are not to be known.
+    watch: Option<JoinHandle<()>>,
+}
+
+/// Where the attempts of a call go.
+#[derive(Debug, Default)]
+pub(crate) struct Course<'a> {
+    /// It is about this key alone.
+    key: Option<&'a [u8]>,
+    /// An attempt that went straight by this table has failed.
+    failed: Option<TableVersion>,
+}
+
+/// What an attempt takes.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Straight to the member that decides, by this table.
+    Straight(Channel, TableVersion),
+    /// By an address that was given.
+    Given(Arc<Connection>),
+    /// By any member, because none of the addresses that were given answers.
+    Member(Channel),
+}
+
+impl<'a> Course<'a> {
+    /// Of a call on one key.
+    pub(crate) fn to(key: &'a [u8]) -> Self {
+        Self { key: Some(key), failed: None }
+    }
+
+    /// What became of an attempt.
+    pub(crate) fn note(&mut self, way: &Way, failure: Option<&Failure>) {
+        match way {
+            // Who is merely busy is the right one.
+            Way::Straight(_, table) if failure.is_some_and(Failure::is_of_the_place) => {
+                self.failed = Some(*table)
+            }
+            Way::Straight(..) | Way::Member(_) => {}
+            Way::Given(connection) => connection.note(failure),
+        }
+    }
+}
+
+impl Way {
+    pub(crate) fn channel(&self) -> Channel {
+        match self {
+            Self::Straight(channel, _) | Self::Member(channel) => channel.clone(),
+            Self::Given(connection) => connection.channel(),
+        }
+    }
 }
 
 impl Connections {
-    /// Prepares the connections; each is made when it is first needed, and again when it broke.
     pub(crate) fn prepare(options: &Options) -> Result<Self, Error> {
-        let endpoints = options.endpoints.iter().map(|endpoint| prepare_endpoint(endpoint, options));
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-        let count = options.connections.max(endpoints.len());
-        let channels = endpoints.iter().cycle().take(count).map(Endpoint::connect_lazy).collect();
-        Ok(Self { channels, turn: AtomicUsize::new(0) })
+        let endpoints = Arc::new(Endpoints::prepare(options)?);
+        let routes = Arc::new(Routes::default());
+        let watch = TableWatch::new(Arc::clone(&endpoints), Arc::clone(&routes), options.clone());
+        let watch = options.straight.then(|| tokio::spawn(watch.run()));
+        Ok(Self { endpoints, routes, watch })
     }
 
-    pub(crate) fn next(&self) -> Channel {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.channels[turn % self.channels.len()].clone()
+    /// The next way of a call: straight, unless that has failed by the same table; else by any node, which sends it on.
+    pub(crate) fn next(&self, course: &Course<'_>) -> Way {
+        self.routes.use_now();
+        if let Some(key) = course.key
+            && let Some((channel, table)) = self.routes.to(key)
+            && course.failed != Some(table)
+        {
+            return Way::Straight(channel, table);
+        }
+        if let Some(connection) = self.endpoints.sound() {
+            return Way::Given(Arc::clone(connection));
+        }
+        match self.routes.anywhere() {
+            Some(channel) => Way::Member(channel),
+            None => Way::Given(Arc::clone(self.endpoints.next())),
+        }
     }
 }
 
-fn prepare_endpoint(endpoint: &str, options: &Options) -> Result<Endpoint, Error> {
-    let invalid = || Error::InvalidEndpoint { endpoint: endpoint.to_owned() };
-    let prepared = Endpoint::from_shared(endpoint.to_owned()).map_err(|_| invalid())?;
-    let uri = prepared.uri();
-    if uri.scheme_str() != Some("http") || uri.host().is_none() {
-        return Err(invalid());
-    }
-    Ok(prepared
-        .connect_timeout(options.connect_timeout)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_that_is_no_url_is_refused() {
-        for endpoint in ["127.0.0.1:7117", "", "https://grid", "http://"] {
-            let refused = Connections::prepare(&Options::new(endpoint)).map(|_| ());
-            assert!(
-                matches!(&refused, Err(Error::InvalidEndpoint { endpoint: named }) if named == endpoint),
-                "{endpoint:?}: {refused:?}"
-            );
+impl Drop for Connections {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
         }
     }
 }

@@ -108,6 +108,9 @@ impl Failure {
             // A disk that takes no writes is for people to mend.
             Code::Unavailable => self.reason() != Some("DATA_DIRECTORY"),
             Code::ResourceExhausted => self.retry_after.is_some() || self.reason() == Some("OVERLOADED"),
+            // What became of it, or of the copies that were to confirm it, a repetition learns from whoever decides by then.
+            Code::Aborted => self.reason() == Some("INTERRUPTED"),
+            Code::DeadlineExceeded => matches!(self.reason(), Some("NOT_COMMITTED" | "NOT_CONFIRMED")),
             // Without a reason the status is not the node's but the broken connection's.
             Code::Unknown | Code::Internal | Code::Cancelled => {
                 self.reason.is_none() && self.outcome.is_none()
@@ -124,6 +127,16 @@ impl Failure {
     /// Whether the call ended before it reached a node.
     pub(crate) fn never_connected(&self) -> bool {
         self.code == Code::Unavailable && self.reason.is_none() && self.outcome == Some(Outcome::NotApplied)
+    }
+
+    /// Whether the connection failed, and no node has said anything.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        self.reason.is_none() && self.code != Code::DeadlineExceeded && self.is_transient()
+    }
+
+    /// Whether another node may do better: this one is gone, or does not decide, or not yet.
+    pub(crate) fn is_of_the_place(&self) -> bool {
+        self.code != Code::ResourceExhausted && self.is_transient()
     }
 
     pub(crate) fn in_doubt(self) -> Self {
@@ -309,6 +322,23 @@ mod tests {
     fn a_node_that_cannot_write_is_not_tried_again() {
         assert!(!refused(Code::Unavailable, "DATA_DIRECTORY", &[]).is_transient());
         assert!(refused(Code::Unavailable, "SHUTTING_DOWN", &[]).is_transient());
+    }
+
+    #[test]
+    fn what_a_failover_left_open_is_asked_again() {
+        for (code, reason) in [
+            (Code::Unavailable, "NOT_OWNER"),
+            (Code::Unavailable, "OWNER_UNREACHABLE"),
+            (Code::Unavailable, "DEPOSED"),
+            (Code::Aborted, "INTERRUPTED"),
+            (Code::DeadlineExceeded, "NOT_COMMITTED"),
+        ] {
+            assert!(refused(code, reason, &[]).is_transient(), "{reason}");
+        }
+        for (code, reason) in [(Code::Aborted, "IN_DOUBT"), (Code::DeadlineExceeded, "DEADLINE_BEFORE_START")]
+        {
+            assert!(!refused(code, reason, &[]).is_transient(), "{reason}");
+        }
     }
 
     #[test]

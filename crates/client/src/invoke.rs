@@ -47,8 +47,8 @@ pub struct InvokePart {
     pub error: Option<Error>,
     /// How many partitions the whole call has.
     pub partitions: u32,
-    /// The connection broke, and the call on all entries went on: of this partition single answers may be missing, or come
-    /// twice if the function only reads. The counts are right.
+    /// The call on all entries was interrupted and went on: of this partition single answers may be missing, or come twice if the
+    /// function only reads. The counts are right.
     pub resumed: bool,
 }
 

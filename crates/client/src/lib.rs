@@ -3,8 +3,9 @@
 //! A [`Client`] is a handle that is cheap to clone; its calls share a few connections. [`Client::map`] gives typed maps,
 //! [`Client::raw_map`] maps of bytes, [`Client::functions`] uploads code, [`Client::pipeline`] is the fast path.
 //!
-//! Calls are repeated after transient failures until the client's timeout, mutations under one request id, so that they
-//! take effect once. What cannot be known is said: [`Error::InDoubt`].
+//! Calls on one key go straight to the node that decides about it, which the client learns by watching the grid's table; others
+//! go to any node, which sends on what is not for it. Calls are repeated after transient failures until the client's timeout,
+//! mutations under one request id, so that they take effect once. What cannot be known is said: [`Error::InDoubt`].
 #![forbid(unsafe_code)]
 
 mod breaks;
@@ -12,18 +13,23 @@ mod call;
 mod client;
 mod codec;
 mod connection;
+mod endpoints;
 mod error;
 mod failure;
 mod functions;
 mod invoke;
+mod listed;
 mod map;
 mod maps;
 mod operation;
 mod options;
 mod pipeline;
+mod placement;
 mod request_ids;
 mod retry;
+mod routes;
 mod scan;
+mod table_watch;
 #[cfg(test)]
 mod test_node;
 #[cfg(test)]

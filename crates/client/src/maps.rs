@@ -154,7 +154,7 @@ impl Maps {
     /// [`Error::MapNotFound`]
     pub async fn describe(&self, name: &str) -> Result<(v1::Map, v1::MapStatistics), Error> {
         let answer = self.caller.read(|attempt| {
-            let message = v1::DescribeMapRequest { name: name.to_owned() };
+            let message = v1::DescribeMapRequest { name: name.to_owned(), partitions: Vec::new() };
             async move { attempt.maps().describe_map(attempt.request(message)).await }
         });
         let answer = answer.await?;

@@ -5,8 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use wattle_proto::v1;
 
-use crate::call::Doubt;
-use crate::error::Error;
 use crate::wire::{from_wire, to_wire};
 
 /// A value and the version of the entry that holds it.
@@ -54,14 +52,14 @@ impl PutOptions {
         self
     }
 
-    /// Only when there is no entry; otherwise [`Error::AlreadyExists`].
+    /// Only when there is no entry; otherwise [`Error::AlreadyExists`](crate::Error::AlreadyExists).
     #[must_use]
     pub fn if_absent(mut self) -> Self {
         self.condition = Condition::IfAbsent;
         self
     }
 
-    /// Only when the entry has this version; otherwise [`Error::VersionMismatch`].
+    /// Only when the entry has this version; otherwise [`Error::VersionMismatch`](crate::Error::VersionMismatch).
     #[must_use]
     pub fn if_version(mut self, version: u64) -> Self {
         self.condition = Condition::IfVersion(version);
@@ -248,21 +246,6 @@ pub(crate) fn touch(change: TtlChange) -> Option<v1::touch_request::Change> {
         TtlChange::Read => None,
         TtlChange::Set(ttl) => Some(v1::touch_request::Change::SetTtl(to_wire(ttl))),
         TtlChange::Clear => Some(v1::touch_request::Change::ClearTtl(true)),
-    }
-}
-
-/// What an operation answered, after attempts that were not answered.
-pub(crate) fn answer(result: v1::OperationResult, doubt: &Doubt) -> Result<Answer, Error> {
-    use v1::operation_result::Result as Wire;
-    match result.result {
-        Some(Wire::Error(error)) => Err(doubt.settle(error.into()).into()),
-        Some(Wire::Get(answer)) => Ok(Answer::Value(found(answer))),
-        Some(Wire::Put(answer)) => Ok(Answer::Written(answer.into())),
-        Some(Wire::Remove(answer)) => Ok(Answer::Removed(answer.into())),
-        Some(Wire::Increment(answer)) => Ok(Answer::Incremented(answer.into())),
-        Some(Wire::Touch(answer)) => Ok(Answer::Lifetime(lifetime(answer))),
-        Some(Wire::Invoke(answer)) => Ok(Answer::Response(answer.response)),
-        None => Err(Error::MalformedAnswer { what: "every operation of a batch has a result" }),
     }
 }
 

@@ -19,6 +19,7 @@ pub struct Options {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
+    pub(crate) straight: bool,
 }
 
 /// Connections past this number only cost: calls are multiplexed.
@@ -33,17 +34,20 @@ impl Options {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
             retry: RetryPolicy::default(),
+            straight: true,
         }
     }
 
-    /// One more endpoint of the same grid; connections are dealt to the endpoints in turn.
+    /// One more endpoint of the same grid; connections are dealt to the endpoints in turn. One that does not answer is left out for a
+    /// while. Its name is resolved again whenever it is connected to.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoints.push(endpoint.into());
         self
     }
 
-    /// How many connections to open, 4 by default; each endpoint gets at least one. Calls share them in turn. A handful
+    /// How many connections to open, 4 by default; each endpoint gets at least one, and so does each member that calls go straight to.
+    /// Calls share them in turn. A handful
     /// serves any number of concurrent calls; one connection for each caller would be slower.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
@@ -52,7 +56,7 @@ impl Options {
     }
 
     /// How long a call may take with all its retries; 30 seconds by default. Streams (scan, watch, functions on many
-    /// keys) are bounded by it only until they have begun.
+    /// keys) may take longer, but not make no progress for so long once they broke.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -64,6 +68,15 @@ impl Options {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Take the endpoints alone. By default a call on one key goes straight to the member that decides about it, at the member's own
+    /// address, and to an endpoint only when that does not answer. If it never can, behind a port that is forwarded, say, this saves
+    /// the client trying.
+    #[must_use]
+    pub fn endpoints_only(mut self) -> Self {
+        self.straight = false;
         self
     }
 

@@ -32,6 +32,7 @@ pub(crate) enum PipelineStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InvokeRequest {
     pub(crate) sequence: u64,
+    pub(crate) repeated: bool,
     /// The partitions that it names: where it runs, or whose keys it leaves out.
     pub(crate) partitions: Vec<u32>,
     /// What it is to go on with.
@@ -44,6 +45,7 @@ pub(crate) struct Script {
     pub(crate) puts: Mutex<VecDeque<Result<v1::PutResponse, Status>>>,
     pub(crate) put_requests: Mutex<Vec<v1::PutRequest>>,
     pub(crate) batches: Mutex<VecDeque<Result<v1::BatchResponse, Status>>>,
+    pub(crate) batch_requests: Mutex<Vec<v1::BatchRequest>>,
     pub(crate) deletes: Mutex<VecDeque<Status>>,
     pub(crate) delete_requests: Mutex<usize>,
     pub(crate) scans: Mutex<VecDeque<Vec<Result<v1::ScanResponse, Status>>>>,
@@ -52,6 +54,10 @@ pub(crate) struct Script {
     pub(crate) watch_requests: Mutex<Vec<v1::WatchRequest>>,
     pub(crate) invokes: Mutex<VecDeque<Vec<Result<v1::InvokePart, Status>>>>,
     pub(crate) invoke_requests: Mutex<Vec<InvokeRequest>>,
+    /// What each stream of tables says before it says no more.
+    pub(crate) tables: Mutex<Vec<v1::WatchTableResponse>>,
+    /// How often a stream of tables was asked for.
+    pub(crate) table_requests: Mutex<usize>,
     pub(crate) pipeline: Mutex<VecDeque<PipelineStep>>,
     pub(crate) pipeline_requests: Mutex<Vec<v1::PipelineRequest>>,
 }
@@ -79,6 +85,11 @@ impl TestNode {
             .add_service(ComputeServiceServer::new(Services(script.clone())))
             .serve_with_incoming(TcpListenerStream::new(listener));
         Self { script, endpoint, server: tokio::spawn(server) }
+    }
+
+    /// HOST:PORT
+    pub(crate) fn address(&self) -> String {
+        self.endpoint.trim_start_matches("http://").to_owned()
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -124,6 +135,18 @@ impl GridService for Services {
     not_scripted! {
         status: StatusRequest -> StatusResponse;
         list_partitions: ListPartitionsRequest -> ListPartitionsResponse;
+        drain_node: DrainNodeRequest -> DrainNodeResponse;
+        forget_node: ForgetNodeRequest -> ForgetNodeResponse;
+        create_grid: CreateGridRequest -> CreateGridResponse;
+        recover_lost: RecoverLostRequest -> RecoverLostResponse;
+    }
+
+    type WatchTableStream = Answers<v1::WatchTableResponse>;
+
+    async fn watch_table(&self, _: Request<v1::WatchTableRequest>) -> Answer<Self::WatchTableStream> {
+        *self.0.table_requests.lock().unwrap() += 1;
+        let tables = self.0.tables.lock().unwrap().clone();
+        Ok(Response::new(stream::iter(tables.into_iter().map(Ok)).chain(stream::pending()).boxed()))
     }
 
     async fn issue_client_id(
@@ -157,7 +180,8 @@ impl MapService for Services {
         or_wait(next(&self.0.puts)).await.map(Response::new)
     }
 
-    async fn batch(&self, _: Request<v1::BatchRequest>) -> Answer<v1::BatchResponse> {
+    async fn batch(&self, request: Request<v1::BatchRequest>) -> Answer<v1::BatchResponse> {
+        self.0.batch_requests.lock().unwrap().push(request.into_inner());
         or_wait(next(&self.0.batches)).await.map(Response::new)
     }
 
@@ -202,7 +226,11 @@ impl Services {
         partitions: Vec<u32>,
         export: Option<v1::ModuleExport>,
     ) -> Answer<Answers<v1::InvokePart>> {
-        let asked = id.map(|id| InvokeRequest { sequence: id.sequence, partitions, export });
+        let asked = |id: v1::RequestId| {
+            let v1::RequestId { sequence, repeated, .. } = id;
+            InvokeRequest { sequence, repeated, partitions, export }
+        };
+        let asked = id.map(asked);
         self.0.invoke_requests.lock().unwrap().extend(asked);
         Ok(Response::new(stream::iter(or_wait(next(&self.0.invokes)).await).boxed()))
     }

@@ -19,6 +19,7 @@ use tracing::warn;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_LOG_ENTRIES, CONTROL_LOG_KEPT, CONTROL_PROPOSALS};
 
+use crate::check_quorum::Silence;
 use crate::disk::{Contents, Disk, DiskError, json};
 use crate::identity::{Identity, VoterId};
 use crate::incoming::Incoming;
@@ -159,8 +160,14 @@ impl ControlGroup {
             .map_err(|source| DiskError::UnreadableSnapshot { path, source })?;
         let heavy = Arc::new(Notify::new());
         let log = LogStore::new(contents, writer, Arc::clone(&heavy));
-        let network =
-            Network { own: identity, transport, pause: timing.heartbeat, piece_time: timing.patience };
+        let silence = Silence::default();
+        let network = Network {
+            own: identity,
+            transport,
+            pause: timing.heartbeat,
+            piece_time: timing.patience,
+            silence: silence.clone(),
+        };
         let raft = Raft::new(identity.voter, Arc::new(config), network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::NotBegun(fatal.into()))?;
 
@@ -168,6 +175,7 @@ impl ControlGroup {
         let mut helpers = JoinSet::new();
         helpers.spawn(proposer::run(identity.voter, raft.clone(), waiting));
         helpers.spawn(lighten(raft.clone(), heavy));
+        helpers.spawn(silence.keep(raft.clone(), timing.clone()));
         Ok(Self {
             incoming: Incoming::new(identity, raft.clone()),
             identity,
@@ -303,8 +311,17 @@ impl ControlGroup {
         membership::add_learner(&self.raft, learner, self.timing.patience).await
     }
 
+    /// Does not send the log any more to a node that has no vote.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn remove_learner(&self, learner: VoterId) -> Result<(), ChangeError> {
+        let _alone = self.changing.try_acquire().map_err(|_| ChangeError::InProgress)?;
+        membership::remove_learner(&self.raft, learner, self.timing.patience).await
+    }
+
     /// Makes these the voters, and returns when they are. New ones are given the log first. Those that are not among them any more
-    /// are left out, this node too: then somebody else leads.
+    /// lose their votes and go on getting the log, this node too: then somebody else leads.
     ///
     /// # Errors
     /// [`ChangeError`].

@@ -56,9 +56,12 @@ pub(crate) async fn change_voters(
     }
     for _ in 0..STEPS {
         let joint = change(raft, ChangeMembers::ReplaceAllVoters(voters.clone()), patience).await?.joint;
-        if !joint {
-            return Ok(());
+        if joint {
+            continue;
         }
+        let me = raft.metrics().borrow().id;
+        // As long as the log knows a leader it leads, also without a vote.
+        return if voters.contains(&me) { Ok(()) } else { remove_learner(raft, me, patience).await };
     }
     Err(ChangeError::InProgress)
 }
@@ -88,17 +91,37 @@ struct Changed {
     joint: bool,
 }
 
-/// openraft waits for a majority for ever: it may be committed after this gave up.
+/// Does not send the log any more to a node that has no vote.
+pub(crate) async fn remove_learner(
+    raft: &Raft,
+    learner: VoterId,
+    patience: Duration,
+) -> Result<(), ChangeError> {
+    change(raft, ChangeMembers::RemoveNodes(BTreeSet::from([learner])), patience).await.map(drop)
+}
+
+/// openraft waits for a majority for ever: it may be committed after this gave up. Those who lose their votes go on hearing what is
+/// decided.
 async fn change(
     raft: &Raft,
     change: ChangeMembers<VoterId, EmptyNode>,
     patience: Duration,
 ) -> Result<Changed, ChangeError> {
-    let changed = tokio::time::timeout(patience, raft.change_membership(change, false)).await;
+    // openraft panics when a leader that the log does not know any more changes anything before it has noticed.
+    if !is_known(raft) {
+        return Err(ChangeError::NotLeader { leader: None });
+    }
+    let changed = tokio::time::timeout(patience, raft.change_membership(change, true)).await;
     let response = changed.map_err(|_| ChangeError::InProgress)?.map_err(change_error)?;
     let membership = response.membership;
     let joint = membership.is_some_and(|membership| membership.get_joint_config().len() > 1);
     Ok(Changed { entry: response.log_id, joint })
+}
+
+fn is_known(raft: &Raft) -> bool {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow();
+    metrics.membership_config.membership().get_node(&metrics.id).is_some()
 }
 
 fn voters_now(raft: &Raft) -> BTreeSet<VoterId> {

@@ -13,6 +13,7 @@ use tracing::debug;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_PIECE_ATTEMPTS, CONTROL_PIECE_BYTES};
 
+use crate::check_quorum::Silence;
 use crate::identity::{Identity, VoterId};
 use crate::raft::{
     AppendRequest, AppendResponse, Fatal, LogId, SnapshotMeta, Types, Vote, VoteRequest, VoteResponse,
@@ -47,6 +48,8 @@ pub(crate) struct Network<T> {
     pub(crate) pause: Duration,
     /// How long a piece of a snapshot may take.
     pub(crate) piece_time: Duration,
+    /// In which nothing is appended anywhere.
+    pub(crate) silence: Silence,
 }
 
 /// One voter, from here.
@@ -55,6 +58,7 @@ pub(crate) struct Peer<T> {
     transport: T,
     pause: Duration,
     piece_time: Duration,
+    silence: Silence,
     /// The entries that were sent last and are not answered yet. openraft gives every request up after a heartbeat and sends it again,
     /// which would never end where many bytes take longer than that.
     sent: Option<Sent>,
@@ -83,6 +87,8 @@ enum CallError {
     OtherKind,
     #[error("entries or a piece of a snapshot were not answered in time")]
     Timeout,
+    #[error("no majority answers, and somebody else may")]
+    Silence,
     #[error("the entries that it has taken are not there")]
     Lost,
     #[error("a snapshot of {total} bytes does not get past byte {offset}")]
@@ -98,6 +104,7 @@ impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
             transport: self.transport.clone(),
             pause: self.pause,
             piece_time: self.piece_time,
+            silence: self.silence.clone(),
             sent: None,
         }
     }
@@ -109,6 +116,7 @@ impl<T: Transport> Peer<T> {
     }
 
     async fn append(&mut self, request: AppendRequest) -> Result<AppendResponse, CallError> {
+        self.may_speak().await?;
         let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
             return self.call(&Request::Append(request)).await.and_then(appended);
         };
@@ -131,6 +139,15 @@ impl<T: Transport> Peer<T> {
             | AppendResponse::PartialSuccess(_)
             | AppendResponse::HigherVote(_)) => Ok(response),
         }
+    }
+
+    /// Who is silent says so after a while: openraft asks again at once.
+    async fn may_speak(&self) -> Result<(), CallError> {
+        if self.silence.is_kept() {
+            tokio::time::sleep(self.pause).await;
+            return Err(CallError::Silence);
+        }
+        Ok(())
     }
 
     /// Sends entries so that they arrive, also if the answer is not waited for.
@@ -177,6 +194,7 @@ impl<T: Transport> Peer<T> {
     }
 
     async fn send_piece(&self, piece: &Piece, state: &Bytes) -> Result<PieceAnswer, CallError> {
+        self.may_speak().await?;
         let start = usize::try_from(piece.offset).unwrap_or(usize::MAX).min(state.len());
         let end = state.len().min(start + CONTROL_PIECE_BYTES);
         let request = Request::Piece(piece.clone(), state.slice(start..end));

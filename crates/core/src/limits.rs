@@ -274,6 +274,8 @@ pub const LAPSE_PERCENT: usize = 30;
 pub const LAPSE_CHECK_TIME: Duration = Duration::from_secs(1);
 /// A member that was not heard of for this long is replaced.
 pub const SILENCE_TIME: Duration = Duration::from_secs(10);
+/// A member that has left so many wishes for a lease unanswered, one in each [`HEARTBEAT_TIME`], is to leave the in-sync set.
+pub const LEASE_WISHES: u32 = 10;
 /// How long a member may take to say about itself what the others do not know.
 pub const REPORT_TIME: Duration = Duration::from_secs(2);
 
@@ -317,6 +319,7 @@ const _: () = {
     assert!(MOVES <= DECISIONS && VOTERS % 2 == 1);
     assert!(HEARTBEAT_TIME.as_millis() * 4 <= SESSION_TIME.as_millis(), "some heartbeats may be lost");
     assert!(HEARTBEAT_TIME.as_millis() * 2 <= LAPSE_CHECK_TIME.as_millis());
+    assert!(HEARTBEAT_TIME.as_millis() * LEASE_WISHES as u128 == REPLICA_PATIENCE.as_millis());
     assert!(SESSION_TIME.as_millis() + LAPSE_CHECK_TIME.as_millis() < SILENCE_TIME.as_millis());
     assert!(CPU_BUDGET.as_nanos() <= CPU_BUDGET_MAX.as_nanos());
     assert!(GUEST_MEMORY_BYTES <= GUEST_MEMORY_BYTES_MAX);

@@ -3,7 +3,7 @@
 use wattle_core::ids::{ClientId, PartitionId, RequestId, Version};
 
 use crate::clock::{MILLISECOND, SECOND, Time};
-use crate::history::{Answer, Operation};
+use crate::history::{Answer, Operation, Told};
 use crate::letter::{Action, Key, Reply, Request, Shown, Verdict};
 use crate::random::Random;
 
@@ -59,7 +59,7 @@ pub(crate) enum Next {
     /// It looks again after so long.
     Look(u64),
     /// The operation is over, and entered in the history if it may have taken effect. It looks again after so long.
-    Ended(Key, Option<Operation>, u64),
+    Ended(Key, Option<Told>, u64),
     Nothing,
 }
 
@@ -160,7 +160,8 @@ impl Client {
     pub(crate) fn give_up(&mut self) -> Next {
         let Some(current) = self.current.take() else { return Next::Nothing };
         let Current { key, action, asked, doubt, open, .. } = current;
-        let doubtful = (doubt || open).then_some(Operation { action, asked, answer: None });
+        let operation = Operation { action, asked, answer: None };
+        let doubtful = (doubt || open).then_some(Told { operation, epoch: None });
         Next::Ended(key, doubtful, self.random.between(PAUSE_TIME.0, PAUSE_TIME.1))
     }
 
@@ -179,9 +180,9 @@ impl Client {
                 self.current = None;
                 self.answered += 1;
                 self.longest = self.longest.max(now.0 - asked.0);
-                let answer = Some(Answer { at: now, shown, epoch });
+                let operation = Operation { action, asked, answer: Some(Answer { at: now, shown }) };
                 let pause = self.random.between(PAUSE_TIME.0, PAUSE_TIME.1);
-                Next::Ended(key, Some(Operation { action, asked, answer }), pause)
+                Next::Ended(key, Some(Told { operation, epoch: Some(epoch) }), pause)
             }
             Verdict::NotOwner { owner: Some(owner) } => {
                 current.machine = owner;
@@ -208,7 +209,7 @@ impl Client {
         let version = match shown {
             Shown::Found(entry) => entry.map_or(Version::NONE, |(_, version)| version),
             Shown::Written(version) | Shown::Mismatch(version) | Shown::Sum(_, version) => version,
-            Shown::Removed(_) => Version::NONE,
+            Shown::Counted(_) | Shown::Removed(_) => Version::NONE,
         };
         self.seen.insert(key, version);
     }

@@ -6,7 +6,10 @@ use wattle_core::replication::LocalTime;
 
 /// Microseconds since the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub(crate) struct Time(pub(crate) u64);
+pub struct Time(
+    /// So many.
+    pub u64,
+);
 
 pub(crate) const MILLISECOND: u64 = 1000;
 pub(crate) const SECOND: u64 = 1000 * MILLISECOND;

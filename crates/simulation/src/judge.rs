@@ -7,7 +7,7 @@ use wattle_core::control::grid::{Grid, GridCommand};
 use wattle_core::ids::{Epoch, MemberId, PartitionId, Version};
 use wattle_core::replication::ReplicatedPartition;
 
-use crate::history::{Answer, History, Operation};
+use crate::history::{History, Operation, Told};
 use crate::letter::{Key, Shown};
 use crate::linearizability::{self, Finding};
 use crate::node::Entry;
@@ -246,18 +246,15 @@ impl Judge {
     }
 
     /// A client was shown something, or has given up.
-    pub(crate) fn ended(
-        &mut self,
-        partition: PartitionId,
-        key: Key,
-        operation: Operation,
-    ) -> Result<(), Violation> {
-        self.history.push(key, operation);
-        let shown = operation.answer.map(|answer| answer.shown);
+    pub(crate) fn ended(&mut self, partition: PartitionId, key: Key, told: Told) -> Result<(), Violation> {
+        self.history.push(key, told);
+        let shown = told.operation.answer.map(|answer| answer.shown);
         let (version, value) = match shown {
             Some(Shown::Found(Some((value, version))) | Shown::Sum(value, version)) => (version, Some(value)),
             Some(Shown::Written(version)) => (version, None),
-            Some(Shown::Found(None) | Shown::Mismatch(_) | Shown::Removed(_)) | None => return Ok(()),
+            Some(Shown::Found(None) | Shown::Mismatch(_) | Shown::Counted(_) | Shown::Removed(_)) | None => {
+                return Ok(());
+            }
         };
         let known = self.versions.entry((partition, version)).or_insert((key, value));
         known.1 = known.1.or(value);
@@ -273,8 +270,8 @@ impl Judge {
             for life in 0..lives.len().max(1) {
                 let (from, to) =
                     (lives.get(life).copied().filter(|_| life > 0), lives.get(life + 1).copied());
-                let is_of = |operation: &&Operation| is_between(operation, from, to);
-                let history: Vec<Operation> = operations.iter().filter(is_of).copied().collect();
+                let is_of = |told: &&Told| is_between(told, from, to);
+                let history: Vec<Told> = operations.iter().filter(is_of).copied().collect();
                 judge_one(key, from, &history)?;
             }
         }
@@ -283,28 +280,22 @@ impl Judge {
 }
 
 /// Whether an operation may have taken effect in these reigns: one that was never answered may in any.
-fn is_between(operation: &Operation, from: Option<Epoch>, to: Option<Epoch>) -> bool {
-    operation.answer.is_none_or(|Answer { epoch, .. }| {
-        from.is_none_or(|from| epoch >= from) && to.is_none_or(|to| epoch < to)
-    })
+fn is_between(told: &Told, from: Option<Epoch>, to: Option<Epoch>) -> bool {
+    told.epoch.is_none_or(|epoch| from.is_none_or(|from| epoch >= from) && to.is_none_or(|to| epoch < to))
 }
 
-fn judge_one(key: Key, began: Option<Epoch>, history: &[Operation]) -> Result<(), Violation> {
-    match linearizability::judge(history) {
+fn judge_one(key: Key, began: Option<Epoch>, history: &[Told]) -> Result<(), Violation> {
+    let operations: Vec<Operation> = history.iter().map(|told| told.operation).collect();
+    match linearizability::judge(&operations) {
         Finding::Linearizable => Ok(()),
         Finding::Undecided => Err(Violation::Undecided { key: key.0 }),
         Finding::Contradiction { explained } => {
-            let answered = history.iter().filter(|operation| operation.answer.is_some()).count();
-            let lines = history.iter().map(|operation| {
-                let answer = operation.answer.map_or_else(
-                    || "no answer".to_owned(),
-                    |answer| {
-                        format!("{:>12} {:?} in epoch {}", answer.at.0, answer.shown, answer.epoch.number)
-                    },
-                );
-                format!("\n  {:>12} {:?} -> {answer}", operation.asked.0, operation.action)
-            });
-            let history = lines.collect();
+            let answered = operations.iter().filter(|operation| operation.answer.is_some()).count();
+            let line = |Told { operation, epoch }: &Told| {
+                let epoch = epoch.map_or(0, |epoch| epoch.number);
+                format!("\n  {operation} in epoch {epoch}")
+            };
+            let history = history.iter().map(line).collect();
             Err(Violation::NotLinearizable { key: key.0, began, explained, answered, history })
         }
     }

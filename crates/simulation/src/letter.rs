@@ -82,24 +82,38 @@ pub(crate) struct Key(pub(crate) u16);
 
 /// What is done to a key. All values are integers, and those that are written differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
+pub enum Action {
+    /// Shows what is there.
     Get,
+    /// Writes.
     Put(i64),
-    CompareAndSet { expected: Version, value: i64 },
+    /// Writes if the entry has a version; none stands for no entry.
+    CompareAndSet {
+        /// The version.
+        expected: Version,
+        /// What is written.
+        value: i64,
+    },
+    /// Adds; no entry counts as zero.
     Increment(i64),
+    /// Takes the entry away, if there is one.
     Remove,
 }
 
 /// What a client is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Shown {
+pub enum Shown {
     /// By a get.
     Found(Option<(i64, Version)>),
     /// By a put, or by a compare-and-set that found what it expected.
     Written(Version),
     /// By another one.
     Mismatch(Version),
+    /// By an increment.
     Sum(i64, Version),
+    /// By one that is not told of versions.
+    Counted(i64),
+    /// By a remove: whether there was an entry.
     Removed(bool),
 }
 

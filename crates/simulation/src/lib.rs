@@ -10,7 +10,7 @@ mod group;
 mod history;
 mod judge;
 mod letter;
-mod linearizability;
+pub mod linearizability;
 mod network;
 mod node;
 mod random;
@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use judge::Violation;
+pub use random::Random;
 use trace::Trace;
 use world::World;
 

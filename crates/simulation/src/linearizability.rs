@@ -7,18 +7,20 @@ use std::collections::HashSet;
 
 use wattle_core::ids::Version;
 
-use crate::clock::Time;
-use crate::history::Operation;
-use crate::letter::{Action, Shown};
+pub use crate::clock::Time;
+pub use crate::history::{Answer, Operation};
+pub use crate::letter::{Action, Shown};
 
 /// States that are looked at before the search gives up.
 const STATES: usize = 2_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub enum Finding {
+    /// An order explains the history.
     Linearizable,
-    /// No order explains the history. So many operations can be explained.
+    /// None does.
     Contradiction {
+        /// How many answers can be explained.
         explained: usize,
     },
     /// The search was given up.
@@ -45,7 +47,8 @@ struct Events {
 }
 
 /// Judges a history that begins without an entry.
-pub(crate) fn judge(history: &[Operation]) -> Finding {
+#[must_use]
+pub fn judge(history: &[Operation]) -> Finding {
     let history: Vec<&Operation> = history
         .iter()
         .filter(|operation| operation.answer.is_some() || operation.action != Action::Get)
@@ -59,11 +62,15 @@ pub(crate) fn judge(history: &[Operation]) -> Finding {
     // The calls that were taken, with the state before each.
     let mut taken: Vec<(usize, State)> = Vec::new();
     let mut at = events.first();
+    // What was not answered is tried when nothing else explains what comes next: it may come at any time, so it would be tried first
+    // at all times, in every order.
+    let mut tries_unanswered = false;
     while open > 0 {
         let Some((operation, is_call)) = events.get(at) else {
             unreachable!("an operation that was answered has a return in the list");
         };
-        let after = if is_call { history[operation].apply(state) } else { None };
+        let is_tried = is_call && history[operation].answer.is_none() == tries_unanswered;
+        let after = if is_tried { history[operation].apply(state) } else { None };
         if let Some(after) = after {
             done[operation / 64] |= 1 << (operation % 64);
             if seen.insert((done.clone(), after)) {
@@ -75,13 +82,17 @@ pub(crate) fn judge(history: &[Operation]) -> Finding {
                 open -= usize::from(history[operation].answer.is_some());
                 fewest = fewest.min(open);
                 events.take(at);
-                at = events.first();
+                (at, tries_unanswered) = (events.first(), false);
                 continue;
             }
             done[operation / 64] &= !(1 << (operation % 64));
         }
         if is_call {
             at = events.after(at);
+            continue;
+        }
+        if !tries_unanswered {
+            (at, tries_unanswered) = (events.first(), true);
             continue;
         }
         // A return whose call cannot be explained before it: the last call that was taken is to come later.
@@ -92,7 +103,7 @@ pub(crate) fn judge(history: &[Operation]) -> Finding {
         done[operation / 64] &= !(1 << (operation % 64));
         open += usize::from(history[operation].answer.is_some());
         state = before;
-        at = events.after(last);
+        (at, tries_unanswered) = (events.after(last), history[operation].answer.is_none());
     }
     Finding::Linearizable
 }
@@ -119,6 +130,9 @@ impl Operation {
             }
             (Action::Increment(delta), Some(Shown::Sum(sum, version))) => {
                 (state.value.unwrap_or(0) + delta == sum).then_some(state)?.written(sum, version)
+            }
+            (Action::Increment(delta), Some(Shown::Counted(sum))) => {
+                (state.value.unwrap_or(0) + delta == sum).then(|| state.perhaps(Some(sum)))
             }
             (Action::Increment(delta), None) => Some(state.perhaps(Some(state.value.unwrap_or(0) + delta))),
             (Action::Remove, Some(Shown::Removed(removed))) => {

@@ -1,7 +1,12 @@
 //! `wattle grid …`.
 
+mod confirm;
+mod create;
+mod drain;
+mod forget;
 mod members;
 mod partitions;
+mod recover_lost;
 mod status;
 
 use clap::{Args, Subcommand};
@@ -22,6 +27,14 @@ enum GridAction {
     Members,
     /// Partitions that lack copies, lost ones first
     Partitions(partitions::Partitions),
+    /// Found a grid at a node that waits for one
+    Create(create::Create),
+    /// Have others take what a node holds; then it leaves, and its process ends
+    Drain(drain::Drain),
+    /// Take a node out for good whose process is dead; what it alone held is lost
+    Forget(forget::Forget),
+    /// Let lost partitions go on, empty: what was in them is gone for good
+    RecoverLost(recover_lost::RecoverLost),
 }
 
 impl GridCommand {
@@ -30,6 +43,10 @@ impl GridCommand {
             GridAction::Status => remote.block_on(status::run(remote)),
             GridAction::Members => remote.block_on(members::run(remote)),
             GridAction::Partitions(partitions) => remote.block_on(partitions.run(remote)),
+            GridAction::Create(create) => remote.block_on(create.run(remote)),
+            GridAction::Drain(drain) => remote.block_on(drain.run(remote)),
+            GridAction::Forget(forget) => remote.block_on(forget.run(remote)),
+            GridAction::RecoverLost(recover) => remote.block_on(recover.run(remote)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Two nodes with a copy each of one partition, and a network that delivers when it is told to.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -176,6 +177,38 @@ async fn a_write_is_answered_when_the_other_copy_has_it() {
     pair.deliver();
     assert!(put.await.unwrap() > version);
     assert_eq!(pair.held(1), 1);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_not_wanted_goes_unless_something_newer_is_known_of_it_or_may_be() {
+    let pair = Pair::new();
+    let early = pair.nodes[1].clock().local();
+    // The second tells that all have the first.
+    for value in [b"v", b"w"] {
+        let mut put = Box::pin(pair.put(0, value));
+        assert!(put.as_mut().now_or_never().is_none());
+        pair.deliver();
+        put.await.unwrap();
+    }
+    let only = BTreeSet::from([MEMBERS[0]]);
+    let version = pair.assignment.version;
+    let without = |version| Assignment {
+        version,
+        in_sync: only.clone(),
+        wanted: only.clone(),
+        ..pair.assignment.clone()
+    };
+    let release = |asked, assignment| {
+        pair.nodes[1].strand(0).try_run(|shard| shard.release(asked, assignment)).map_err(drop).unwrap()
+    };
+    assert!(!release(early, without(version + 1)), "its primary has sent something since it was asked");
+    let asked = pair.nodes[1].clock().local() + Duration::from_millis(1);
+    assert!(!release(asked, without(version - 1)), "it has heard that it is wanted again");
+    assert_eq!(pair.held(1), 1);
+    assert!(release(asked, without(version + 1)));
+    assert_eq!((pair.held(1), pair.nodes[1].memory().held()), (0, 0));
+    let known = pair.nodes[1].strand(0).try_run(|shard| shard.copy.assignment().clone());
+    assert_eq!(known.map_err(drop).unwrap(), without(version + 1));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ struct Layer {
 const NO_LIMIT: usize = usize::MAX;
 const RUNTIMES: [&str; 4] = ["tokio", "prost", "tonic", "wasmtime"];
 
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
     Layer {
         package: "wattle-core",
         never: &["tokio", "prost", "tonic", "wasmtime", "tracing", "getrandom", "rand", "redb", "mio"],
@@ -26,6 +26,7 @@ const LAYERS: [Layer; 11] = [
         never: &["prost", "tonic", "wasmtime", "wattle-proto"],
         at_most: NO_LIMIT,
     },
+    Layer { package: "wattle-discovery", never: &["prost", "tonic", "wasmtime"], at_most: NO_LIMIT },
     Layer { package: "wattle-frame", never: &RUNTIMES, at_most: 2 },
     Layer {
         package: "wattle-simulation",
@@ -41,9 +42,12 @@ const LAYERS: [Layer; 11] = [
     Layer { package: "xtask", never: &[], at_most: 0 },
 ];
 
-/// What is the business of one crate: the runtime of guests, and Raft.
-const ONLY: [(&str, &[&str]); 2] =
-    [("wattle-wasm", &["wasmtime", "wasmtime-wasi", "wit-component"]), ("wattle-control", &["openraft"])];
+/// What is the business of one crate: the runtime of guests, Raft, and DNS.
+const ONLY: [(&str, &[&str]); 3] = [
+    ("wattle-wasm", &["wasmtime", "wasmtime-wasi", "wit-component"]),
+    ("wattle-control", &["openraft"]),
+    ("wattle-discovery", &["hickory-resolver"]),
+];
 
 pub(crate) fn check() -> Result<Vec<Violation>, Failure> {
     let mut found = Vec::new();

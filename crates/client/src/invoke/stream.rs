@@ -1,5 +1,5 @@
-//! The parts of a call on many entries. A broken connection repeats the call under its request id where it is not complete: what
-//! is done stays done, the rest goes on.
+//! The parts of a call on many entries. When the connection breaks, or partitions are refused for a moment, the call is repeated under
+//! its request id where it is not complete: what is done stays done, the rest goes on.
 
 use std::sync::Arc;
 
@@ -64,9 +64,10 @@ impl Call {
 
 /// The parts of a function that runs on many entries, in the order they are ready.
 ///
-/// When the connection breaks, the call is repeated under its request id, in the partitions that are not complete: no entry is
-/// processed twice, no part is counted twice, and what was told to have changed nothing changes nothing later. It goes on with the
-/// version of the function that answered before, whatever the name stands for meanwhile.
+/// When the connection breaks, or some partitions are refused for a moment, as while another node takes them over, the call is
+/// repeated under its request id, in the partitions that are not complete, until it has made no progress for the client's timeout: no
+/// entry is processed twice, no part is counted twice, and what was told to have changed nothing changes nothing later. It goes on
+/// with the version of the function that answered before, whatever the name stands for meanwhile.
 ///
 /// ```no_run
 /// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
@@ -88,8 +89,9 @@ pub struct InvokeStream {
     told: Told,
     /// About what was sent before the stream that is open.
     doubt: Doubt,
-    has_broken: bool,
     breaks: Breaks,
+    /// There was no time for another attempt where these were refused.
+    given_up: Vec<v1::InvokePart>,
 }
 
 impl InvokeStream {
@@ -98,42 +100,70 @@ impl InvokeStream {
         let mut doubt = Doubt::of_a_change();
         let parts = Some(Box::new(send(&caller, &call, &request, &mut doubt).await?));
         let breaks = Breaks::new(&caller);
-        Ok(Self { caller, call, request, parts, told: Told::default(), doubt, has_broken: false, breaks })
+        let (told, given_up) = (Told::default(), Vec::new());
+        Ok(Self { caller, call, request, parts, told, doubt, breaks, given_up })
     }
 
     /// The next part; `None` when all have come.
     ///
     /// # Errors
     /// [`Error::InDoubt`] when the connection broke and the call could not be repeated: partitions that had not completed
-    /// may have been processed, or not, or in part. Asked again, it tries again.
+    /// may have been processed, or not, or in part. Asked again, it tries again. Partitions that were refused until the end are told as
+    /// parts with an [`InvokePart::error`].
     pub async fn next(&mut self) -> Result<Option<InvokePart>, Error> {
         loop {
+            if let Some(part) = self.given_up.pop() {
+                return Ok(Some(self.read(part)));
+            }
             let Some(parts) = &mut self.parts else {
+                if self.told.is_complete() {
+                    return Ok(None);
+                }
                 let sent = send(&self.caller, &self.call, &self.request, &mut self.doubt).await;
                 self.parts = Some(Box::new(sent.map_err(in_doubt)?));
                 continue;
             };
-            let failure = match parts.message().await {
+            let broken = match parts.message().await {
                 Ok(Some(part)) => {
                     let Some(part) = self.call.tell(&mut self.told, part) else { continue };
                     self.breaks.healed();
-                    let resumed = self.has_broken && matches!(self.call, Call::All(_));
-                    return Ok(Some(InvokePart { resumed, ..InvokePart::read(part, &self.doubt) }));
+                    return Ok(Some(self.read(part)));
                 }
                 Ok(None) | Err(_) if self.told.is_complete() => return Ok(None),
                 // A call on no keys has no parts.
                 Ok(None) if !self.told.has_begun() => return Ok(None),
-                Ok(None) => Failure::from(&Status::unavailable("the answers ended too early")),
-                Err(status) => Failure::from(&status),
+                Ok(None) => None,
+                Err(status) => Some(Failure::from(&status)),
             };
-            self.parts = None;
-            self.told.repeat();
-            self.call.go_on(&self.told);
-            self.has_broken = true;
+            self.repeat(broken).await?;
+        }
+    }
+
+    /// The stream has ended where it was not complete.
+    async fn repeat(&mut self, broken: Option<Failure>) -> Result<(), Error> {
+        let refusals = if broken.is_none() { self.told.refusals() } else { Vec::new() };
+        refusals.iter().for_each(|refusal| self.doubt.note(refusal));
+        let is_refused = !refusals.is_empty();
+        let too_early = || Failure::from(&Status::unavailable("the answers ended too early"));
+        let failure = broken.or_else(|| refusals.into_iter().next()).unwrap_or_else(too_early);
+        if !is_refused {
             // Whatever it ended with, some of the call may be done.
             self.doubt.note(&failure.clone().in_doubt());
-            self.breaks.pause_after(failure).await.map_err(in_doubt)?;
         }
+        self.parts = None;
+        let refused = self.told.repeat();
+        self.call.go_on(&self.told);
+        match self.breaks.pause_after(failure).await {
+            Err(_late) if is_refused => self.given_up = self.told.give_up(refused),
+            paused => paused.map_err(in_doubt)?,
+        }
+        Ok(())
+    }
+
+    fn read(&self, part: v1::InvokePart) -> InvokePart {
+        let may_lack = self.doubt.is_unsure() || self.told.is_resumed(part.partition);
+        let resumed = may_lack && matches!(self.call, Call::All(_));
+        InvokePart { resumed, ..InvokePart::read(part, &self.doubt) }
     }
 
     /// Reads to the end and counts.

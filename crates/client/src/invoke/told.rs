@@ -1,9 +1,11 @@
 //! What the reader of a call's parts has been told, so that a repetition goes on with what ran and leaves out what is complete, and
-//! parts that come again say only what is new.
+//! parts that come again say only what is new. A partition that is refused for a moment is not complete.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wattle_proto::v1;
+
+use crate::failure::Failure;
 
 /// About one partition.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +23,10 @@ pub(super) struct Told {
     stream: HashMap<u32, Counts>,
     /// Parts of partitions that are told as a whole, until they are complete.
     held: HashMap<u32, v1::InvokePart>,
+    /// The last parts of open partitions that the stream has refused, which another attempt may cure.
+    refused: Vec<v1::InvokePart>,
+    /// Partitions of which the reader was told something when the call was repeated.
+    resumed: HashSet<u32>,
     /// Of the whole call, as the first stream says: a repetition runs in fewer.
     partitions: u32,
     complete: u32,
@@ -29,10 +35,30 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The call is repeated.
-    pub(super) fn repeat(&mut self) {
+    /// The call is repeated, also where it was refused.
+    pub(super) fn repeat(&mut self) -> Vec<v1::InvokePart> {
+        let begun = self.reader.iter().filter(|(_, counts)| counts.processed > 0);
+        self.resumed.extend(begun.map(|(partition, _)| *partition));
         self.stream.clear();
         self.held.clear();
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Whether a repetition went on in a partition, or began there anew.
+    pub(super) fn is_resumed(&self, partition: u32) -> bool {
+        self.resumed.contains(&partition)
+    }
+
+    /// Why partitions are open, if that can be said of each.
+    pub(super) fn refusals(&self) -> Vec<Failure> {
+        let open = self.partitions - self.complete;
+        let is_known = self.refused.len() == open as usize;
+        if is_known { self.refused.iter().flat_map(refusals).collect() } else { Vec::new() }
+    }
+
+    /// There is no time for another attempt: what was refused is so in the end.
+    pub(super) fn give_up(&mut self, refused: Vec<v1::InvokePart>) -> Vec<v1::InvokePart> {
+        refused.into_iter().filter_map(|part| self.add(part)).collect()
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -72,16 +98,37 @@ impl Told {
             Some(before) => joined(before, part),
             None => part,
         };
-        if whole.complete {
-            return self.news(whole);
+        if !whole.complete {
+            self.held.insert(whole.partition, whole);
+            return None;
         }
-        self.held.insert(whole.partition, whole);
+        if refusals(&whole).next().is_none() {
+            return self.add(whole);
+        }
+        self.refuse(whole);
         None
     }
 
     /// What of a part is new, if anything is.
     pub(super) fn news(&mut self, mut part: v1::InvokePart) -> Option<v1::InvokePart> {
         self.begin(part.partitions);
+        // Of a call on all entries, single ones are refused for good.
+        if part.complete && part.error.as_ref().is_some_and(|error| transient(error).is_some()) {
+            let (partition, error) = (part.partition, part.error.take());
+            self.refuse(v1::InvokePart { partition, error, complete: true, ..Default::default() });
+            part.complete = false;
+        }
+        self.add(part)
+    }
+
+    fn refuse(&mut self, part: v1::InvokePart) {
+        let is_told = self.reader.get(&part.partition).is_some_and(|counts| counts.complete);
+        if !is_told {
+            self.refused.push(part);
+        }
+    }
+
+    fn add(&mut self, mut part: v1::InvokePart) -> Option<v1::InvokePart> {
         part.partitions = self.partitions;
         let reader = self.reader.entry(part.partition).or_default();
         if reader.complete {
@@ -102,6 +149,18 @@ impl Told {
         }
         is_new.then_some(part)
     }
+}
+
+fn transient(error: &v1::OperationError) -> Option<Failure> {
+    Some(Failure::from(error.clone())).filter(Failure::is_transient)
+}
+
+/// What of a part's refusals another attempt may cure. Where some of its keys were answered, one that is refused is no answer for those.
+fn refusals(part: &v1::InvokePart) -> impl Iterator<Item = Failure> {
+    let is_partly_done = part.entries.iter().any(|entry| entry.error.is_none());
+    let of_keys = part.entries.iter().filter_map(|entry| entry.error.as_ref());
+    let all = part.error.iter().chain(of_keys).filter_map(transient);
+    all.map(move |failure| if is_partly_done { failure.in_doubt() } else { failure })
 }
 
 fn joined(before: v1::InvokePart, mut after: v1::InvokePart) -> v1::InvokePart {
@@ -177,6 +236,57 @@ mod tests {
         told.repeat();
         let last = v1::InvokePart { partitions: 1, ..complete(part(0, 4, &[])) };
         assert_eq!(told.news(last), Some(complete(part(0, 4, &[]))));
+        assert!(told.is_complete());
+    }
+
+    fn refused(part: v1::InvokePart, reason: &str) -> v1::InvokePart {
+        let error = v1::OperationError {
+            code: tonic::Code::Unavailable as i32,
+            reason: reason.to_owned(),
+            outcome: v1::Outcome::NotApplied.into(),
+            ..Default::default()
+        };
+        v1::InvokePart { error: Some(error), ..complete(part) }
+    }
+
+    #[test]
+    fn a_partition_that_is_refused_for_a_moment_stays_open() {
+        let mut told = Told::default();
+        // What was done before it was refused is told.
+        assert_eq!(told.news(refused(part(0, 4, &["a"]), "NOT_OWNER")), Some(part(0, 4, &["a"])));
+        assert_eq!(told.refusals(), [], "nobody knows of the other");
+        told.news(complete(part(1, 2, &[]))).unwrap();
+        assert_eq!(told.refusals().iter().map(Failure::reason).collect::<Vec<_>>(), [Some("NOT_OWNER")]);
+        assert!(!told.is_complete() && !told.is_resumed(0));
+        assert_eq!((told.repeat().len(), told.is_resumed(0)), (1, true));
+        assert_eq!(told.open_ones().collect::<Vec<_>>(), [0]);
+        assert_eq!(told.news(complete(part(0, 6, &["b"]))), Some(complete(part(0, 2, &["b"]))));
+        assert!(told.is_complete());
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_told_at_once() {
+        let mut told = Told::default();
+        let last = refused(part(0, 4, &["a"]), "DATA_DIRECTORY");
+        assert_eq!(told.news(last.clone()), Some(last));
+        let last = refused(part(1, 4, &["z"]), "DATA_DIRECTORY");
+        assert_eq!(told.whole(last.clone()), Some(last));
+        assert!(told.is_complete());
+    }
+
+    #[test]
+    fn keys_that_are_refused_for_a_moment_keep_their_partition_open() {
+        let mut told = Told::default();
+        let mut busy = complete(part(0, 2, &["a", "b"]));
+        let of_b = refused(part(0, 0, &[]), "OVERLOADED").error;
+        busy.entries[1].error.clone_from(&of_b);
+        assert_eq!(told.whole(busy.clone()), None);
+        told.whole(complete(part(1, 1, &["z"]))).unwrap();
+        // A later refusal would not say what became of the key that was answered.
+        let outcomes = told.refusals().iter().map(Failure::outcome).collect::<Vec<_>>();
+        assert_eq!(outcomes, [Some(crate::Outcome::InDoubt)]);
+        let given_up = told.repeat();
+        assert_eq!(told.give_up(given_up), [busy]);
         assert!(told.is_complete());
     }
 

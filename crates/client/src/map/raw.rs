@@ -9,9 +9,10 @@ use wattle_proto::v1;
 use crate::call::Caller;
 use crate::error::Error;
 use crate::invoke::{Call, InvokeStream, Invoked, Responses};
+use crate::listed;
 use crate::operation::{
-    Answer, Incremented, Lifetime, Operation, PutOptions, Removed, TtlChange, Versioned, Written, answer,
-    found, lifetime, put, touch,
+    Answer, Incremented, Lifetime, Operation, PutOptions, Removed, TtlChange, Versioned, Written, found,
+    lifetime, put, touch,
 };
 use crate::scan::{Scan, ScanOptions};
 use crate::watch::{Watch, WatchFrom};
@@ -50,7 +51,7 @@ impl RawMap {
     /// The entry of a key.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Versioned<Bytes>>, Error> {
         let key = key.into();
-        let answer = self.caller.read(|attempt| {
+        let answer = self.caller.read_at(&key, |attempt| {
             let message = v1::GetRequest { map: self.name.clone(), key: key.clone() };
             async move { attempt.maps().get(attempt.request(message)).await }
         });
@@ -88,7 +89,7 @@ impl RawMap {
     }
 
     async fn send_put(&self, message: v1::PutRequest) -> Result<Written<Bytes>, Error> {
-        let answer = self.caller.write(|attempt| {
+        let answer = self.caller.write_at(&message.key, |attempt| {
             let message = v1::PutRequest { request_id: attempt.request_id.clone(), ..message.clone() };
             async move { attempt.maps().put(attempt.request(message)).await }
         });
@@ -120,7 +121,7 @@ impl RawMap {
     }
 
     async fn send_remove(&self, message: v1::RemoveRequest) -> Result<Removed<Bytes>, Error> {
-        let answer = self.caller.write(|attempt| {
+        let answer = self.caller.write_at(&message.key, |attempt| {
             let message = v1::RemoveRequest { request_id: attempt.request_id.clone(), ..message.clone() };
             async move { attempt.maps().remove(attempt.request(message)).await }
         });
@@ -130,7 +131,7 @@ impl RawMap {
     /// Adds to an integer, kept as decimal text; an absent entry counts as 0.
     pub async fn increment(&self, key: impl Into<Bytes>, delta: i64) -> Result<Incremented, Error> {
         let key = key.into();
-        let answer = self.caller.write(|attempt| {
+        let answer = self.caller.write_at(&key, |attempt| {
             let request_id = attempt.request_id.clone();
             let message =
                 v1::IncrementRequest { map: self.name.clone(), key: key.clone(), delta, request_id };
@@ -142,7 +143,7 @@ impl RawMap {
     /// Reads, sets or clears an entry's time to live; `None` when there is no such entry.
     pub async fn touch(&self, key: impl Into<Bytes>, change: TtlChange) -> Result<Option<Lifetime>, Error> {
         let key = key.into();
-        let answer = self.caller.write(|attempt| {
+        let answer = self.caller.write_at(&key, |attempt| {
             let request_id = attempt.request_id.clone();
             let change = touch(change);
             let message = v1::TouchRequest { map: self.name.clone(), key: key.clone(), request_id, change };
@@ -164,23 +165,10 @@ impl RawMap {
     /// Mixed operations in one call, each with an answer of its own, in the order asked. Not atomic across keys.
     ///
     /// # Errors
-    /// When the whole batch was refused; what became of single operations is in their answers. A single operation that
-    /// found no room answers [`Error::Overloaded`] and is not repeated here; a [`Pipeline`](crate::Pipeline) does that. After
-    /// an attempt that was not answered it is [`Error::InDoubt`].
+    /// When the whole batch was refused; what became of single operations is in their answers. While some of them are refused for
+    /// a moment, the batch is repeated as a whole under its request id until the client's timeout: what is done is not done again.
     pub async fn batch(&self, operations: Vec<Operation>) -> Result<Vec<Result<Answer, Error>>, Error> {
-        let count = operations.len();
-        let operations = operations.into_iter().map(|operation| operation.into_wire(&self.name));
-        let operations = operations.collect::<Vec<_>>();
-        let answered = self.caller.write_parts(|attempt| {
-            let operations = operations.clone();
-            let message = v1::BatchRequest { operations, request_id: attempt.request_id.clone() };
-            async move { attempt.maps().batch(attempt.request(message)).await }
-        });
-        let (v1::BatchResponse { results }, doubt) = answered.await?;
-        if results.len() != count {
-            return Err(Error::MalformedAnswer { what: "every operation of a batch has a result" });
-        }
-        Ok(results.into_iter().map(|result| answer(result, &doubt)).collect())
+        listed::perform(&self.caller, &self.name, operations).await
     }
 
     /// The entries of many keys, in their order.
@@ -226,14 +214,19 @@ impl RawMap {
 
     /// Committed changes of keys that begin with `prefix`, as they happen.
     pub fn watch(&self, prefix: impl Into<Bytes>, from: WatchFrom) -> Watch {
-        let request = v1::WatchRequest { map: self.name.clone(), prefix: prefix.into(), token: from.token() };
+        let request = v1::WatchRequest {
+            map: self.name.clone(),
+            prefix: prefix.into(),
+            token: from.token(),
+            partitions: Vec::new(),
+        };
         Watch::new(self.caller.clone(), request)
     }
 
     /// How many entries the map has.
     pub async fn size(&self) -> Result<u64, Error> {
         let answer = self.caller.read(|attempt| {
-            let message = v1::SizeRequest { map: self.name.clone() };
+            let message = v1::SizeRequest { map: self.name.clone(), partitions: Vec::new() };
             async move { attempt.maps().size(attempt.request(message)).await }
         });
         Ok(answer.await?.entries)
@@ -242,7 +235,11 @@ impl RawMap {
     /// Removes all entries and answers how many there were.
     pub async fn clear(&self) -> Result<u64, Error> {
         let answer = self.caller.write(|attempt| {
-            let message = v1::ClearRequest { map: self.name.clone(), request_id: attempt.request_id.clone() };
+            let message = v1::ClearRequest {
+                map: self.name.clone(),
+                request_id: attempt.request_id.clone(),
+                partitions: Vec::new(),
+            };
             async move { attempt.maps().clear(attempt.request(message)).await }
         });
         Ok(answer.await?.removed)
@@ -267,7 +264,7 @@ impl RawMap {
             argument: argument.into(),
             request_id: None,
         };
-        let answer = self.caller.write(|attempt| {
+        let answer = self.caller.write_at(&request.key, |attempt| {
             let message = v1::InvokeRequest { request_id: attempt.request_id.clone(), ..request.clone() };
             async move { attempt.compute().invoke(attempt.request(message)).await }
         });

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     /// Of each operation, when an answer has left some to be asked again.
     known: Option<BatchAnswers>,
     /// About the attempts since.
@@ -19,37 +19,37 @@ pub(super) struct Attempts {
 }
 
 /// What a node answered.
-pub(super) enum Answered {
+pub(crate) enum Answered {
     Each(BatchAnswers),
     /// The batch as a whole.
     Refused(Failure),
 }
 
 /// How far a batch is.
-pub(super) enum Progress {
+pub(crate) enum Progress {
     Done(BatchAnswers),
     /// Another attempt may cure this.
     Transient(Failure),
 }
 
 impl Attempts {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { known: None, doubt: Doubt::of_a_change(), open: false }
     }
 
     /// An attempt ended without an answer to each operation.
-    pub(super) fn note(&mut self, failure: &Failure) {
+    pub(crate) fn note(&mut self, failure: &Failure) {
         self.doubt.note(failure);
         self.open |= self.doubt.is_unsure();
     }
 
     /// Whether the next attempt has to say that it is repeated.
-    pub(super) fn are_open(&self) -> bool {
+    pub(crate) fn are_open(&self) -> bool {
         self.open
     }
 
     /// An attempt was answered.
-    pub(super) fn take(&mut self, answered: Answered) -> Result<Progress, Error> {
+    pub(crate) fn take(&mut self, answered: Answered) -> Result<Progress, Error> {
         let answers = match answered {
             Answered::Each(answers) => self.know(answers)?,
             Answered::Refused(failure) => {
@@ -63,6 +63,7 @@ impl Attempts {
             }
         };
         let Some(failure) = answers.transient_failure() else { return Ok(Progress::Done(answers)) };
+        self.open |= answers.leave_doubt();
         self.known = Some(answers);
         self.doubt = Doubt::of_a_change();
         Ok(Progress::Transient(failure))
@@ -80,7 +81,7 @@ impl Attempts {
     }
 
     /// There is no time for another attempt. The last one's failure has been noted.
-    pub(super) fn give_up(&self, failure: Failure) -> Result<BatchAnswers, Error> {
+    pub(crate) fn give_up(&self, failure: Failure) -> Result<BatchAnswers, Error> {
         let Some(known) = &self.known else { return Err(self.doubt.settle(failure).into()) };
         if !self.doubt.is_unsure() {
             return Ok(known.clone());

@@ -8,7 +8,7 @@ use wattle_frame::pipeline::{
 };
 
 use crate::error::Error;
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 use crate::operation::{
     Answer, Condition, Incremented, Lifetime, Operation, PutOptions, Removed, TtlChange, Versioned, Written,
 };
@@ -156,7 +156,7 @@ pub struct BatchAnswers {
 
 impl BatchAnswers {
     /// Reads a frame and every answer in it once, so that reading them again cannot fail.
-    pub(super) fn parse(frame: Bytes, count: usize) -> Result<Self, FrameError> {
+    pub(crate) fn parse(frame: Bytes, count: usize) -> Result<Self, FrameError> {
         let results = Results::parse(&frame, count)?;
         for result in results.results() {
             result?;
@@ -180,11 +180,24 @@ impl BatchAnswers {
 
     /// The first failure that another attempt may cure.
     pub(super) fn transient_failure(&self) -> Option<Failure> {
-        let failures = self.results().filter_map(|result| match result {
+        self.failures().find(Failure::is_transient)
+    }
+
+    /// Whether some operation may still take effect, or have done so.
+    pub(super) fn leave_doubt(&self) -> bool {
+        self.failures().any(|failure| failure.outcome() != Some(Outcome::NotApplied))
+    }
+
+    fn failures(&self) -> impl Iterator<Item = Failure> {
+        self.results().filter_map(|result| match result {
             OperationResult::Failed(failure) => Some(Failure::from(failure)),
-            _ => None,
-        });
-        failures.into_iter().find(Failure::is_transient)
+            OperationResult::Get { .. }
+            | OperationResult::Put { .. }
+            | OperationResult::Remove { .. }
+            | OperationResult::Increment { .. }
+            | OperationResult::Touch { .. }
+            | OperationResult::Invoke { .. } => None,
+        })
     }
 
     /// How many answers there are.
@@ -238,7 +251,7 @@ impl BatchAnswers {
 mod tests {
     use std::time::Duration;
 
-    use wattle_frame::pipeline::{Facts, Failure as PackedFailure, Operations, Outcome};
+    use wattle_frame::pipeline::{Facts, Failure as PackedFailure, Operations, Outcome as PackedOutcome};
 
     use super::*;
 
@@ -307,7 +320,7 @@ mod tests {
     }
 
     fn failed(code: u32, reason: &'static str) -> OperationResult<'static> {
-        let (message, outcome, facts) = ("no", Outcome::NotApplied, Facts::default());
+        let (message, outcome, facts) = ("no", PackedOutcome::NotApplied, Facts::default());
         OperationResult::Failed(PackedFailure { code, reason, message, outcome, facts })
     }
 
@@ -337,7 +350,7 @@ mod tests {
         let mut buffer = Vec::new();
         let mut check = |reason, facts: &[(&str, &str)]| {
             let facts = Facts::pack(&mut buffer, facts.iter().copied()).unwrap();
-            let (message, outcome) = ("told", Outcome::NotApplied);
+            let (message, outcome) = ("told", PackedOutcome::NotApplied);
             let failure = PackedFailure { code: 9, reason, message, outcome, facts };
             answers(&[OperationResult::Failed(failure)]).answers().next().unwrap().unwrap_err()
         };

@@ -10,6 +10,7 @@ use wattle_proto::v1;
 
 use super::state::Shared;
 use crate::call::Caller;
+use crate::connection::Course;
 use crate::failure::Failure;
 use crate::retry::random;
 
@@ -67,12 +68,15 @@ impl Driver {
         &self,
         requests: ReceiverStream<v1::PipelineRequest>,
     ) -> Result<Streaming<v1::PipelineResponse>, Failure> {
-        let attempt = self.caller.stream_attempt();
+        let mut course = Course::default();
+        let (attempt, way) = self.caller.stream_attempt(&course);
         let mut maps = attempt.maps();
-        match timeout(self.caller.timeout(), maps.pipeline(attempt.request(requests))).await {
+        let opened = match timeout(self.caller.timeout(), maps.pipeline(attempt.request(requests))).await {
             Ok(opened) => opened.map(tonic::Response::into_inner).map_err(|status| Failure::from(&status)),
             Err(_) => Err(Failure::timed_out(self.caller.timeout())),
-        }
+        };
+        course.note(&way, opened.as_ref().err());
+        opened
     }
 
     /// Keeps the deadlines while something else goes on.

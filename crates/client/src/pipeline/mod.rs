@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use attempts::{Answered, Attempts, Progress};
 pub use batch::{Batch, BatchAnswers};
 
 use crate::call::Caller;

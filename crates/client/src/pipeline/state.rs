@@ -147,6 +147,7 @@ impl Shared {
     /// The stream broke. What another stream cannot cure is told to all who wait. Whatever the stream ended with, it
     /// says nothing about the batches that were on their way.
     pub(super) fn disconnect(&self, failure: Failure) {
+        let may_be_cured = failure.is_transient();
         let failure = if failure.never_connected() { failure } else { failure.in_doubt() };
         let mut state = self.lock();
         state.stream = None;
@@ -154,7 +155,7 @@ impl Shared {
             awaited.in_flight.attempts.note(&failure);
             awaited.in_flight.failure = Some(failure.clone());
         }
-        if !failure.is_transient() {
+        if !may_be_cured {
             for (_, awaited) in state.in_flight.drain() {
                 awaited.give_up(failure.clone());
             }

@@ -23,15 +23,6 @@ fn refuse(first: Option<&'static str>, second: &'static str) -> PipelineStep {
     PipelineStep::Answer(Box::new(move |request| results(request, &answers)))
 }
 
-fn operation_error(reason: &str) -> v1::OperationError {
-    v1::OperationError {
-        code: Code::ResourceExhausted as i32,
-        reason: reason.to_owned(),
-        outcome: v1::Outcome::NotApplied.into(),
-        ..Default::default()
-    }
-}
-
 /// Submits two puts and reads what is told of each.
 async fn outcomes(pipeline: &Pipeline) -> Vec<Result<u64, (Outcome, String)>> {
     let answers = pipeline.submit(batch(2)).await.unwrap().await.unwrap();
@@ -75,59 +66,8 @@ async fn an_operation_that_is_refused_after_a_broken_attempt_is_in_doubt() {
     assert_eq!(outcomes(&pipeline).await, [Ok(5), unknown]);
 }
 
-#[tokio::test]
-async fn an_operation_of_a_repeated_call_that_found_no_room_is_in_doubt() {
-    let node = TestNode::start().await;
-    let client = node.client().await;
-    let result = |result| v1::OperationResult { result: Some(result) };
-    let results = vec![
-        result(v1::operation_result::Result::Put(written(5))),
-        result(v1::operation_result::Result::Error(operation_error("OVERLOADED"))),
-    ];
-    let answered = v1::BatchResponse { results };
-    let answers = [Ok(answered.clone()), Err(Status::unknown("the connection broke")), Ok(answered)];
-    node.script.batches.lock().unwrap().extend(answers);
-    let map = client.raw_map("m");
-    for expected in [Outcome::NotApplied, Outcome::InDoubt] {
-        let told = map.put_many([("a", "1"), ("b", "2")], PutOptions::new()).await.unwrap();
-        assert_eq!(*told[0].as_ref().unwrap(), 5);
-        assert_eq!(told[1].as_ref().unwrap_err().outcome(), Some(expected));
-    }
-}
-
-#[tokio::test]
-async fn a_key_of_a_repeated_call_that_found_no_room_is_in_doubt() {
-    let node = TestNode::start().await;
-    let client = node.client().await;
-    let refused = |key: &'static str| {
-        let error = Some(operation_error("OVERLOADED"));
-        v1::EntryResult { key: Bytes::from_static(key.as_bytes()), error, ..Default::default() }
-    };
-    let of = |partition, key| {
-        let (entries, error) = (vec![refused(key)], Some(operation_error("OVERLOADED")));
-        Ok(v1::InvokePart {
-            partition,
-            processed: 1,
-            entries,
-            error,
-            complete: true,
-            partitions: 2,
-            failed: 1,
-            ..Default::default()
-        })
-    };
-    let broken = Err(Status::unavailable("restarting"));
-    node.script.invokes.lock().unwrap().extend([vec![of(0, "a"), broken], vec![of(1, "b")]]);
-    let mut parts = client.raw_map("m").invoke_keys("f", ["a", "b"], "").await.unwrap();
-    for expected in [Outcome::NotApplied, Outcome::InDoubt] {
-        let part = parts.next().await.unwrap().unwrap();
-        assert_eq!(part.error.unwrap().outcome(), Some(expected));
-        assert_eq!(part.entries[0].response.as_ref().unwrap_err().outcome(), Some(expected));
-    }
-}
-
 /// Of the calls that came: whether they said that an earlier attempt may still be on its way.
-fn repeated<'a>(ids: impl Iterator<Item = &'a Option<v1::RequestId>>) -> Vec<bool> {
+pub(super) fn repeated<'a>(ids: impl Iterator<Item = &'a Option<v1::RequestId>>) -> Vec<bool> {
     ids.map(|id| id.as_ref().unwrap().repeated).collect()
 }
 

@@ -16,19 +16,32 @@ async fn voters_become_one_three_five_three_and_one() {
         groups.push(start(&network, voter(node), Storage::Memory).await);
     }
     groups[0].create(first()).await.unwrap();
+    let mut had_votes = BTreeSet::new();
     // The last steps leave out whoever leads.
     for (step, voters) in [set(1..=3), set(1..=5), set(3..=5), set([5])].into_iter().enumerate() {
         let lead = leader(&groups).await;
         lead.change_voters(&voters).await.unwrap();
+        had_votes.extend(&voters);
         let steps_down = !voters.contains(&lead.identity().voter);
+        if steps_down {
+            had_votes.remove(&lead.identity().voter);
+            // Whether it knows by now that it does not lead or not.
+            let refused = lead.add_learner(lead.identity().voter).await;
+            assert!(matches!(refused, Err(ChangeError::NotLeader { .. })), "{refused:?}");
+        }
         let stayed = lead.until(|status| steps_down == (status.role == Role::Learner));
         within(Duration::from_secs(1), stayed).await.unwrap();
         decide(&groups, &groups[0].proposal(create(format!("m{step}")))).await.unwrap();
         let lead = leader(&groups).await;
         within(Duration::from_secs(5), lead.until(|status| status.voters == voters)).await.unwrap();
         assert!(voters.contains(&lead.identity().voter), "{step}: {lead:?}");
-        assert_eq!(lead.status().learners, BTreeSet::new());
+        // Who had a vote goes on hearing what is decided, but for those who led.
+        assert_eq!(lead.status().learners, had_votes.difference(&voters).copied().collect());
     }
+    for learner in had_votes.into_iter().filter(|learner| learner.node.0 != 5) {
+        groups[4].remove_learner(learner).await.unwrap();
+    }
+    assert_eq!(groups[4].status().learners, BTreeSet::new());
     assert_eq!(maps(&groups[4].decided().state), ["m0", "m1", "m2", "m3"]);
     assert!(groups[4].is_leader());
 }

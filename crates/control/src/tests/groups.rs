@@ -63,6 +63,30 @@ async fn three_voters_survive_the_death_of_their_leader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_is_heard_and_hears_nobody_is_replaced() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 3).await;
+    let deaf = leader(&groups).await;
+    let rest: Vec<_> = groups.iter().filter(|group| !Arc::ptr_eq(group, &deaf)).cloned().collect();
+    network.deafen(deaf.identity().voter.node);
+    let deafened = tokio::time::Instant::now();
+    // It has something to say all the time, which the others take.
+    let said = tokio::spawn({
+        let deaf = Arc::clone(&deaf);
+        async move { deaf.propose(deaf.proposal(create("said"))).await }
+    });
+    decide(&rest, &rest[0].proposal(create("decided"))).await.unwrap();
+    let gap = deafened.elapsed();
+    assert!(gap < Duration::from_secs(4), "{gap:?}");
+    assert!(maps(&rest[0].decided().state).contains(&"decided".to_owned()));
+    assert_eq!(maps(&deaf.decided().state), [""; 0]);
+    network.heal();
+    assert_same(&groups, 1).await;
+    // It is told that it leads no more, or what the others have made of what it said.
+    drop(within(Duration::from_secs(10), said).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_minority_decides_nothing_and_loses_nothing() {
     let network = TestNetwork::default();
     let groups = voters(&network, 3).await;

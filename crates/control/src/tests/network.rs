@@ -68,6 +68,13 @@ impl TestNetwork {
         }
     }
 
+    /// Nothing comes to it; what it says is heard.
+    pub(crate) fn deafen(&self, node: NodeId) {
+        let mut inner = self.0.lock();
+        let others: Vec<NodeId> = inner.groups.keys().copied().filter(|other| *other != node).collect();
+        inner.cut.extend(others.into_iter().map(|other| (other, node)));
+    }
+
     pub(crate) fn heal(&self) {
         let mut inner = self.0.lock();
         inner.cut.clear();

@@ -38,6 +38,12 @@ impl ControlState {
         self.functions.iter().map(|(name, function)| (name, function.as_ref()))
     }
 
+    /// Whether every name stands for the same in both.
+    #[must_use]
+    pub fn has_same_functions(&self, other: &Self) -> bool {
+        self.functions == other.functions
+    }
+
     /// A function by its name.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {

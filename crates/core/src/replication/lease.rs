@@ -9,7 +9,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use crate::ids::MemberId;
-use crate::limits::{LEASE_GRANTED, LEASE_HELD};
+use crate::limits::{LEASE_GRANTED, LEASE_HELD, LEASE_WISHES};
 
 /// A clock of this machine that goes on while the machine sleeps, in milliseconds. Not to be compared with that of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -56,6 +56,8 @@ impl GrantedLeases {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct HeldLeases {
     held: BTreeMap<MemberId, Held>,
+    /// Wishes since the last grant.
+    unanswered: BTreeMap<MemberId, u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,8 +67,18 @@ struct Held {
 }
 
 impl HeldLeases {
+    /// A lease is wished for; whether the member has left so many wishes unanswered that it is to leave the sets of this primary.
+    /// Wishes count, and not time: a member that stood still itself blames nobody.
+    pub fn wish(&mut self, of: MemberId) -> bool {
+        let unanswered = self.unanswered.entry(of).or_default();
+        let is_silent = *unanswered >= LEASE_WISHES;
+        *unanswered = unanswered.saturating_add(1);
+        is_silent
+    }
+
     /// A member has granted a lease.
     pub fn receive(&mut self, from: MemberId, grant: Grant) {
+        self.unanswered.remove(&from);
         let until = grant.asked + LEASE_HELD;
         let held = self.held.entry(from).or_insert(Held { until, table: grant.table });
         held.until = held.until.max(until);
@@ -79,5 +91,24 @@ impl HeldLeases {
     pub fn until(&self, from: MemberId, table: u64) -> Option<LocalTime> {
         let held = self.held.get(&from)?;
         (held.table <= table || cfg!(mutant = "rule-6-table-version")).then_some(held.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+
+    #[test]
+    fn who_leaves_many_wishes_unanswered_is_silent_until_it_answers() {
+        let [one, other] = [1, 2].map(|node| MemberId { node: NodeId(node), incarnation: 1 });
+        let mut leases = HeldLeases::default();
+        let wishes =
+            |leases: &mut HeldLeases, of| (0..=LEASE_WISHES).map(|_| leases.wish(of)).collect::<Vec<_>>();
+        let patient = [vec![false; LEASE_WISHES as usize], vec![true]].concat();
+        assert_eq!(wishes(&mut leases, one), patient);
+        assert!(leases.wish(one) && !leases.wish(other));
+        leases.receive(one, Grant { asked: LocalTime(7), table: 1 });
+        assert_eq!(wishes(&mut leases, one), patient);
     }
 }

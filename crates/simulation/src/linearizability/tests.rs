@@ -1,12 +1,10 @@
 //! Histories that can be, and histories that cannot.
 
 use super::*;
-use crate::history::Answer;
-use wattle_core::ids::Epoch;
 
 /// Asked and answered at these times.
 fn told(asked: u64, at: u64, action: Action, shown: Shown) -> Operation {
-    let answer = Some(Answer { at: Time(at), shown, epoch: Epoch::default() });
+    let answer = Some(Answer { at: Time(at), shown });
     Operation { action, asked: Time(asked), answer }
 }
 
@@ -111,6 +109,15 @@ fn two_who_expect_the_same_version_do_not_both_win() {
 }
 
 #[test]
+fn a_sum_without_a_version_counts_once() {
+    let counted = |asked, delta, sum| told(asked, asked + 1, Action::Increment(delta), Shown::Counted(sum));
+    check(&[put(0, 1, 7, 1), counted(2, 3, 10), get(4, 5, 10, 2), counted(6, 1, 11)], true);
+    check(&[counted(0, 3, 3), counted(2, 3, 3)], false);
+    check(&[counted(0, 3, 3), get(2, 3, 6, 1)], false);
+    check(&[put(0, 1, 7, 5), counted(2, 3, 10), get(4, 5, 10, 4)], false);
+}
+
+#[test]
 fn versions_that_do_not_rise_are_found() {
     check(&[put(0, 1, 7, 5), put(2, 3, 8, 4)], false);
     check(&[put(0, 1, 7, 5), get(2, 3, 7, 6)], false);
@@ -139,4 +146,19 @@ fn many_at_a_time_are_decided() {
     let old = get(5000, 5001, 3, 3);
     history.push(old);
     check(&history, false);
+}
+
+/// Forty writes that nobody has heard of again, of which a few took effect, and a long history after them.
+#[test]
+fn many_without_an_answer_are_decided() {
+    let mut history: Vec<Operation> = (0..40).map(|value| untold(value as u64, Action::Put(value))).collect();
+    for round in 0..200 {
+        let (at, version) = (100 + round * 10, 10 + round * 2);
+        let value = 1000 + i64::try_from(round).unwrap();
+        history.push(put(at, at + 1, value, version));
+        if round % 20 == 7 {
+            history.push(get(at + 2, at + 3, i64::try_from(round / 20).unwrap(), version + 1));
+        }
+    }
+    check(&history, true);
 }

@@ -117,9 +117,14 @@ impl Node {
         self.step(now, partition, out, |copy, now, deeds| copy.receive(now, from, message, deeds));
     }
 
-    /// Connections to a member are refused: where this node is primary, it is to leave the set; and the leader takes it for dead.
+    /// Connections to a member are refused: it is to leave the sets of this node; and the leader takes it for dead.
     pub(crate) fn suspect(&mut self, now: Now, member: MemberId, out: &mut Out) {
         self.refused(member, out);
+        self.remove(now, member, out);
+    }
+
+    /// Where this node is primary, a member is to leave the set.
+    pub(super) fn remove(&mut self, now: Now, member: MemberId, out: &mut Out) {
         let mine = |(_, row): &(&PartitionId, &Row)| row.assignment.primary == self.me;
         let partitions: Vec<PartitionId> = self.table.rows.iter().filter(mine).map(|(id, _)| *id).collect();
         for partition in partitions {

@@ -214,6 +214,9 @@ impl Node {
                 let asked = Letter::AskLease { from: me, to: member, asked: now.local };
                 out.letters.push((Address::Machine(machine), asked));
             }
+            if self.held.wish(member) {
+                self.remove(now, member, out);
+            }
         }
         let partitions: Vec<PartitionId> = self.copies.keys().copied().collect();
         for partition in partitions {

@@ -57,18 +57,17 @@ impl World {
                 wait
             }
             Next::Look(wait) => wait,
-            Next::Ended(key, operation, wait) => {
-                self.trace.note(self.now, &(place, operation.map(|operation| operation.asked)), || {
-                    format!("client {place}: {key:?}: {operation:?}")
+            Next::Ended(key, told, wait) => {
+                self.trace.note(self.now, &(place, told.map(|told| told.operation.asked)), || {
+                    format!("client {place}: {key:?}: {told:?}")
                 });
-                self.trace.count(match operation {
-                    Some(operation) if operation.answer.is_some() => "answered",
+                self.trace.count(match told {
+                    Some(told) if told.operation.answer.is_some() => "answered",
                     Some(_) => "in doubt",
                     None => "not applied",
                 });
-                if let Some(operation) = operation {
-                    let partition = self.partition_of(key);
-                    let judgement = self.judge.ended(partition, key, operation);
+                if let Some(told) = told {
+                    let judgement = self.judge.ended(self.partition_of(key), key, told);
                     self.judged(judgement);
                 }
                 wait

@@ -43,7 +43,7 @@ pub enum GridCommand {
         /// Which one.
         node: NodeId,
     },
-    /// A member goes, and its memory with it. Refused while it alone holds something.
+    /// A member that drains goes, and its memory with it. Refused while it alone holds something.
     Leave {
         /// Which one.
         member: MemberId,
@@ -331,6 +331,12 @@ pub enum GridRefusal {
     /// Not, or no longer, a member.
     #[error("{member:?} is no member")]
     NotAMember {
+        /// Who it is.
+        member: MemberId,
+    },
+    /// It is to stay.
+    #[error("{member:?} is not being drained")]
+    NotDraining {
         /// Who it is.
         member: MemberId,
     },

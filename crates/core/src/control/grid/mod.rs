@@ -34,7 +34,7 @@ pub use command::{
 };
 pub use follow::CopyDuty;
 pub use health::PartitionState;
-pub use newcomer::{Found, Newcomer, Step, Waiting};
+pub use newcomer::{Found, Newcomer, Step, Told, Waiting};
 pub use node::{
     Formats, GridId, JoinNonce, Joining, Node, NodeDescription, NodeState, NodeText, Role, TextTooLong,
 };

@@ -17,7 +17,17 @@ use super::node::{GridId, JoinNonce};
 pub struct Newcomer {
     process: JoinNonce,
     expect: Option<usize>,
+    told: Option<Told>,
     promised: Option<JoinNonce>,
+}
+
+/// People want a grid to be founded now, with whoever is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// If everybody answers who may be there.
+    IfAllAnswer,
+    /// Also if somebody is silent: they know that nobody there is in a grid.
+    WhoeverAnswers,
 }
 
 /// What is known of an address.
@@ -59,7 +69,7 @@ pub enum Waiting {
     #[error("no other node is known")]
     NoAddress,
     /// It was not told that a grid is to be founded.
-    #[error("no node that was found is in a grid: have one created")]
+    #[error("no node that was found is in a grid: have one created (wattle grid create)")]
     NotAsked,
     /// Somebody may be there who knows a grid.
     #[error("{silent} of {addresses} addresses do not answer")]
@@ -107,7 +117,12 @@ impl Newcomer {
     /// A process that founds a grid if it is one of at least so many, or never.
     #[must_use]
     pub fn new(process: JoinNonce, expect: Option<usize>) -> Self {
-        Self { process, expect, promised: None }
+        Self { process, expect, told: None, promised: None }
+    }
+
+    /// What people want. It holds until something else is said.
+    pub fn tell(&mut self, told: Option<Told>) {
+        self.told = told;
     }
 
     /// Answers a process that asks: to whom this one has promised that it may found a grid. The first that asks for the promise has it.
@@ -135,12 +150,14 @@ impl Newcomer {
     }
 
     fn may_found(&mut self, found: &[Found]) -> Result<Step, Waiting> {
-        if found.is_empty() {
+        if found.is_empty() && self.told.is_none() {
             return Err(Waiting::NoAddress);
         }
-        let expected = self.expect.ok_or(Waiting::NotAsked)?;
+        if self.told.is_none() && self.expect.is_none() {
+            return Err(Waiting::NotAsked);
+        }
         let silent = found.iter().filter(|found| **found == Found::Nobody).count();
-        if silent > 0 {
+        if silent > 0 && self.told != Some(Told::WhoeverAnswers) {
             return Err(Waiting::Silent { silent, addresses: found.len() });
         }
         // It may not have found itself.
@@ -150,16 +167,17 @@ impl Newcomer {
             Found::Nobody | Found::Node { .. } => None,
         }));
         let count = fresh.len();
-        if count < expected {
-            return Err(Waiting::TooFew { found: count, expected });
-        }
-        if expected * 2 <= count {
-            return Err(Waiting::TooMany { found: count, expected });
+        match self.expect.filter(|_| self.told.is_none()) {
+            Some(expected) if count < expected => return Err(Waiting::TooFew { found: count, expected }),
+            Some(expected) if expected * 2 <= count => {
+                return Err(Waiting::TooMany { found: count, expected });
+            }
+            Some(_) | None => {}
         }
         fresh.insert(self.process, self.promised);
-        // Where nobody has promised anything it is for the first of them, lest each promises it to itself.
+        // Where nobody has promised anything it is for the first of them, lest each promises it to itself; or for who was told.
         let mut founders: BTreeSet<JoinNonce> = fresh.values().copied().flatten().collect();
-        if founders.is_empty() {
+        if founders.is_empty() && self.told.is_none() {
             founders.extend(fresh.keys().next());
         }
         if let Some(process) = founders.into_iter().find(|founder| *founder != self.process) {

@@ -64,12 +64,12 @@ impl Row {
     }
 
     /// Whether this member cannot leave without harm: it decides, is wanted, or what it holds is not yet held by all who are
-    /// wanted, and by one who lives.
+    /// wanted, of whom one lives: others may be leaving, too.
     #[must_use]
     pub fn needs(&self, member: MemberId, presence: &BTreeMap<MemberId, Presence>) -> bool {
         let Assignment { primary, in_sync, wanted, .. } = &self.assignment;
         let lives = |other: &MemberId| *other != member && presence.get(other) == Some(&Presence::Alive);
-        let is_spare = self.is_complete() && in_sync.iter().any(lives);
+        let is_spare = self.is_complete() && wanted.iter().any(lives);
         *primary == Some(member) || wanted.contains(&member) || in_sync.contains(&member) && !is_spare
     }
 

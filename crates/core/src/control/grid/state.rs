@@ -176,7 +176,11 @@ impl Grid {
     }
 
     fn leave(&mut self, member: MemberId) -> Result<GridApplied, GridRefusal> {
-        self.current(member)?;
+        let node = self.current(member)?;
+        // Somebody may have called it off.
+        if node.state != NodeState::Draining {
+            return Err(GridRefusal::NotDraining { member });
+        }
         let alone =
             |row: &&Row| row.assignment.in_sync.len() == 1 && row.assignment.in_sync.contains(&member);
         let partitions = self.rows().map(|(_, row)| row).filter(alone).count();

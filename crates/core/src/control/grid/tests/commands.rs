@@ -143,6 +143,8 @@ fn nobody_leaves_with_the_last_copy() {
     let mut grid = grid_of(2, 1);
     begin(&mut grid, &[1, 2]);
     let leave = GridCommand::Leave { member: member(1, 1) };
+    assert_eq!(grid.apply(&leave), Err(GridRefusal::NotDraining { member: member(1, 1) }));
+    grid.apply(&GridCommand::Drain { node: NodeId(1) }).unwrap();
     let refused = GridRefusal::LastCopy { member: member(1, 1), partitions: 1 };
     assert_eq!(grid.apply(&leave), Err(refused));
     add(&mut grid, member(2, 1));
@@ -167,6 +169,9 @@ fn a_member_is_needed_until_others_who_live_hold_everything() {
     assert_eq!(grid.needs(member(1, 1), &presence), 0);
     presence.insert(member(3, 1), Presence::Suspect);
     assert_eq!(grid.needs(member(1, 1), &presence), 1, "it may be the last that lives");
+    decide(&mut grid, Order::Want { wanted: members(&[3]), primary: member(3, 1) }).unwrap();
+    presence.insert(member(2, 1), Presence::Alive);
+    assert_eq!(grid.needs(member(1, 1), &presence), 1, "the other that lives may leave, too");
 }
 
 #[test]

@@ -70,6 +70,33 @@ fn the_first_process_founds_once_all_have_promised_it() {
 }
 
 #[test]
+fn who_is_told_founds_with_whoever_is_there_and_not_beside_a_grid() {
+    let told = |told, found: &[Found]| {
+        let mut newcomer = Newcomer::new(process(5), None);
+        newcomer.tell(Some(told));
+        newcomer.decide(found)
+    };
+    use Told::{IfAllAnswer, WhoeverAnswers};
+    for how in [IfAllAnswer, WhoeverAnswers] {
+        assert_eq!(told(how, &[]), Step::Found);
+        // Others would come first.
+        assert_eq!(told(how, &[fresh(1, 0), fresh(2, 0)]), Step::Court);
+        assert_eq!(told(how, &[fresh(1, 5), fresh(2, 5)]), Step::Found);
+        let other = Step::Wait(Waiting::Other { process: process(2) });
+        assert_eq!(told(how, &[fresh(1, 5), fresh(2, 2)]), other, "who may have founded one out of sight");
+        let grid = GridId([7; 16]);
+        assert_eq!(told(how, &[Found::Node { grid }, Found::Nobody]), Step::Join(grid));
+    }
+    let silent = Step::Wait(Waiting::Silent { silent: 1, addresses: 2 });
+    assert_eq!(told(IfAllAnswer, &[fresh(1, 5), Found::Nobody]), silent);
+    assert_eq!(told(WhoeverAnswers, &[fresh(1, 5), Found::Nobody]), Step::Found);
+    let mut newcomer = Newcomer::new(process(5), None);
+    newcomer.tell(Some(WhoeverAnswers));
+    newcomer.tell(None);
+    assert_eq!(newcomer.decide(&[fresh(1, 5)]), Step::Wait(Waiting::NotAsked), "it does not stick");
+}
+
+#[test]
 fn a_promise_is_given_once() {
     let mut one = Newcomer::new(process(1), Some(3));
     assert_eq!(one.answer(process(2), false), None);

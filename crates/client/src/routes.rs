@@ -1,0 +1,217 @@
+//! [`Routes`]: which member decides about which key, as the grid last said, and the connections to members. A hint: whoever is asked
+//! sends a call on that is not for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tonic::transport::Channel;
+use wattle_proto::v1;
+
+use crate::placement::partition_of;
+
+/// Maps belong to no other class.
+const CLASS: u32 = 0;
+
+/// Of two tables of a grid the newer one is the greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TableVersion {
+    generation: u32,
+    version: u64,
+}
+
+/// A member, and the connections to it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) node: u64,
+    pub(crate) incarnation: u64,
+    /// HOST:PORT
+    pub(crate) address: String,
+    /// None while it is not known to answer at its address. A leaf, held to take one or to exchange them.
+    connected: RwLock<Vec<Channel>>,
+    turn: AtomicUsize,
+    wanted: Notify,
+}
+
+impl Member {
+    /// A connection; if there is none, one is wanted.
+    fn channel(&self) -> Option<Channel> {
+        let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let channel = turn.checked_rem(connected.len()).map(|place| connected[place].clone());
+        if channel.is_none() {
+            self.wanted.notify_one();
+        }
+        channel
+    }
+
+    /// Waits until somebody wants a connection.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// These are the connections from now on.
+    pub(crate) fn connect(&self, channels: Vec<Channel>) {
+        *self.connected.write().unwrap_or_else(PoisonError::into_inner) = channels;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    grid_id: Bytes,
+    version: TableVersion,
+    members: Vec<Arc<Member>>,
+    /// By partition.
+    primaries: Vec<Option<Arc<Member>>>,
+}
+
+/// Where calls go.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// A leaf, held to look something up or to exchange it.
+    table: RwLock<Table>,
+    turn: AtomicUsize,
+    /// Somebody calls the grid.
+    used: Notify,
+}
+
+impl Routes {
+    /// The way to the member that decides about a key, if it is known and connected. By which table is said with it.
+    pub(crate) fn to(&self, key: &[u8]) -> Option<(Channel, TableVersion)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        // Who is alone answers at any address that was given.
+        if table.members.len() <= 1 {
+            return None;
+        }
+        let partition = partition_of(key, table.primaries.len())?;
+        let member = table.primaries[partition].as_ref()?;
+        Some((member.channel()?, table.version))
+    }
+
+    /// The way to any member that is connected, in turn; those on the way to it that are not are wanted.
+    pub(crate) fn anywhere(&self) -> Option<Channel> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let first = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(table.members.len())?;
+        let in_turn = table.members.iter().cycle().skip(first).take(table.members.len());
+        in_turn.into_iter().find_map(|member| member.channel())
+    }
+
+    pub(crate) fn use_now(&self) {
+        self.used.notify_one();
+    }
+
+    /// Waits until somebody calls the grid.
+    pub(crate) async fn used(&self) {
+        self.used.notified().await;
+    }
+
+    /// Whether a table says something new: it is of another grid, or newer.
+    pub(crate) fn is_news(&self, told: &v1::WatchTableResponse) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.grid_id != told.grid_id || table.version < version(told)
+    }
+
+    /// Takes a table; its members are those that were there before, as far as they are the same.
+    pub(crate) fn take(&self, told: v1::WatchTableResponse) -> Vec<Arc<Member>> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let before =
+            if table.grid_id == told.grid_id { std::mem::take(&mut table.members) } else { Vec::new() };
+        let version = version(&told);
+        let members: Vec<Arc<Member>> =
+            told.members.into_iter().map(|member| known(&before, member)).collect();
+        let by_node: HashMap<u64, &Arc<Member>> =
+            members.iter().map(|member| (member.node, member)).collect();
+        let class = told.classes.into_iter().find(|class| class.class == CLASS).unwrap_or_default();
+        let primary = |node: &u64| by_node.get(node).map(|&member| Arc::clone(member));
+        let primaries = class.primaries.iter().map(primary).collect();
+        *table = Table { grid_id: told.grid_id, version, members: members.clone(), primaries };
+        members
+    }
+}
+
+fn version(told: &v1::WatchTableResponse) -> TableVersion {
+    TableVersion { generation: told.generation, version: told.version }
+}
+
+fn known(before: &[Arc<Member>], told: v1::MemberAddress) -> Arc<Member> {
+    let v1::MemberAddress { node, incarnation, address } = told;
+    let is_same = |member: &&Arc<Member>| {
+        (member.node, member.incarnation, &member.address) == (node, incarnation, &address)
+    };
+    before.iter().find(is_same).cloned().unwrap_or_else(|| {
+        let (connected, turn, wanted) = Default::default();
+        Arc::new(Member { node, incarnation, address, connected, turn, wanted })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    fn table(grid: &'static str, version: u64, nodes: &[u64]) -> v1::WatchTableResponse {
+        let member =
+            |&node: &u64| v1::MemberAddress { node, incarnation: 1, address: format!("host-{node}:1") };
+        v1::WatchTableResponse {
+            grid_id: Bytes::from_static(grid.as_bytes()),
+            generation: 1,
+            version,
+            members: nodes.iter().map(member).collect(),
+            classes: vec![v1::ClassTable { class: CLASS, primaries: vec![nodes[0]] }],
+            ..Default::default()
+        }
+    }
+
+    fn channel() -> Channel {
+        Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
+    }
+
+    #[test]
+    fn only_a_newer_table_or_one_of_another_grid_is_news() {
+        let routes = Routes::default();
+        routes.take(table("g", 5, &[1, 2]));
+        for (grid, version, expected) in [("g", 4, false), ("g", 5, false), ("g", 6, true), ("h", 1, true)] {
+            assert_eq!(routes.is_news(&table(grid, version, &[1, 2])), expected, "{grid} {version}");
+        }
+        let rebuilt = v1::WatchTableResponse { generation: 2, ..table("g", 1, &[1, 2]) };
+        assert!(routes.is_news(&rebuilt));
+    }
+
+    #[tokio::test]
+    async fn calls_go_straight_to_a_member_while_it_is_connected() {
+        let routes = Routes::default();
+        let members = routes.take(table("g", 5, &[1, 2]));
+        assert!(routes.to(b"k").is_none(), "nobody is connected");
+        // Which was what wants it to be.
+        members[0].wanted().await;
+        members[0].connect(vec![channel()]);
+        assert_eq!(routes.to(b"k").map(|(_, table)| table.version), Some(5));
+        // It is the same member in the next table.
+        routes.take(table("g", 6, &[1, 2, 3]));
+        assert_eq!(routes.to(b"k").map(|(_, table)| table.version), Some(6));
+        members[0].connect(Vec::new());
+        assert!(routes.to(b"k").is_none() && routes.anywhere().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_member_of_another_grid_is_another_member() {
+        let routes = Routes::default();
+        for member in routes.take(table("g", 5, &[1, 2])) {
+            member.connect(vec![channel()]);
+        }
+        routes.take(table("h", 5, &[1, 2]));
+        assert!(routes.to(b"k").is_none());
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_is_asked_at_the_endpoints() {
+        let routes = Routes::default();
+        for member in routes.take(table("g", 5, &[1])) {
+            member.connect(vec![channel()]);
+        }
+        assert!(routes.to(b"k").is_none());
+    }
+}
