@@ -31,6 +31,12 @@ pub(crate) enum Failure {
     NodeDidNotStart {
         log: String,
     },
+    /// A grid whose copies are not where they should be in time.
+    NotSettled {
+        state: String,
+    },
+    /// Who writes while a node dies has ended before.
+    LoadPanicked,
     /// A file of the system in a form that is not known.
     Unreadable {
         path: PathBuf,
@@ -78,6 +84,8 @@ impl fmt::Display for Failure {
             Self::File { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Missing { what, advice } => write!(out, "{what} is missing: {advice}"),
             Self::NodeDidNotStart { log } => write!(out, "the server did not start:\n{log}"),
+            Self::NotSettled { state } => write!(out, "the grid did not settle: {state}"),
+            Self::LoadPanicked => write!(out, "what writes during the failover panicked"),
             Self::Unreadable { path, text } => write!(out, "{}: not understood:\n{text}", path.display()),
             Self::Unexpected { command, printed } => write!(out, "`{command}` printed:\n{printed}"),
             Self::Figures { count } => write!(out, "{count} of the figures are wrong, marked above"),

@@ -7,12 +7,36 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(2);
+
+/// Nodes that this run has started.
+static NODES: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls a node.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    binary: PathBuf,
+    endpoint: String,
+}
+
+impl Caller {
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.binary.to_string_lossy(), arguments);
+        command.args(["--output", "json"]).env("WATTLE_ENDPOINT", &self.endpoint);
+        command
+    }
+
+    /// What a call prints.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
+        output(&mut self.client(arguments))
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -26,13 +50,28 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(binary: &Path) -> Result<Self, Failure> {
-        let folder = std::env::temp_dir().join(format!("wattle-xtask-{}", std::process::id()));
+        Self::with(binary, None)
+    }
+
+    /// One that joins the grid of another.
+    pub(crate) fn join(binary: &Path, other: &Self) -> Result<Self, Failure> {
+        Self::with(binary, Some(other))
+    }
+
+    fn with(binary: &Path, other: Option<&Self>) -> Result<Self, Failure> {
+        let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("wattle-xtask-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
         let log_path = folder.join("node.log");
         let log = File::create(&log_path).map_err(Failure::file(&log_path))?;
         let port = free_port().map_err(Failure::file("a free port"))?;
         let mut command = program(&binary.to_string_lossy(), &["serve", "--listen"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(folder.join("data"));
+        // What it holds ends with it.
+        command.args(["--stop-policy", "leave-now"]);
+        if let Some(other) = other {
+            command.arg("--join").arg(format!("127.0.0.1:{}", other.port));
+        }
         command.stdout(log.try_clone().map_err(Failure::file(&log_path))?).stderr(log);
         let start = Instant::now();
         let child =
@@ -83,18 +122,35 @@ impl Node {
 
     /// The node's own binary as its client, answering in JSON.
     pub(crate) fn client(&self, arguments: &[&str]) -> Command {
-        let mut command = program(&self.binary.to_string_lossy(), arguments);
-        command.args(["--output", "json"]).env("WATTLE_ENDPOINT", self.endpoint());
-        command
+        self.caller().client(arguments)
     }
 
     /// What a call of the client prints.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
-        output(&mut self.client(arguments))
+        self.caller().ask(arguments)
     }
 
-    /// Asks it to drain and end, as an operator would; ends it by force past a deadline.
+    /// Calls it from anywhere.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { binary: self.binary.clone(), endpoint: self.endpoint() }
+    }
+
+    /// Ends it without a word. Its folder goes.
+    pub(crate) fn kill(mut self) {
+        self.end_by_force();
+    }
+
+    fn end_by_force(&mut self) {
+        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+            eprintln!("process {} could not be ended", self.child.id());
+        }
+    }
+
+    /// Asks it to end, as an operator would; ends it by force past a deadline.
     fn stop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
         let asked = works(&mut program("kill", &["-TERM", &self.child.id().to_string()]));
         let start = Instant::now();
         while asked && start.elapsed() < STOP_DEADLINE {
@@ -104,9 +160,7 @@ impl Node {
             thread::sleep(POLL);
         }
         println!("the node did not stop within {STOP_DEADLINE:?}: ending it by force");
-        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
-            eprintln!("process {} could not be ended", self.child.id());
-        }
+        self.end_by_force();
     }
 }
 

@@ -1,8 +1,9 @@
 //! `cargo xtask demo`: Wattle in two minutes, on real data, with every figure checked.
 //!
-//! It uses the command line as a user would, on a node of its own that ends with it (`--keep` leaves it running).
+//! It uses the command line as a user would, on a grid of its own that ends with it (`--keep` leaves it running).
 
 mod expected;
+mod grid;
 mod story;
 
 use crate::command::{cargo, root, run};
@@ -12,7 +13,7 @@ use crate::json::Json;
 use crate::node::Node;
 use crate::prerequisites;
 use expected::{Expected, Summary, in_one_line};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Instant;
 use story::Story;
@@ -25,7 +26,7 @@ const VERSION_2: &str = "example-flight-delay-v2";
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
-    /// Leave the node running at the end.
+    /// Leave the nodes running at the end.
     pub(crate) keep: bool,
     /// The quickly built node, not the fast one: what the tests have built already.
     pub(crate) dev: bool,
@@ -46,7 +47,10 @@ impl Options {
 }
 
 struct Demo {
+    /// The node that is asked.
     node: Node,
+    /// The first of them leads.
+    others: VecDeque<Node>,
     story: Story,
     expected: Expected,
 }
@@ -57,13 +61,18 @@ pub(crate) fn run_all(options: Options) -> Result<(), Failure> {
     let binary = build(options, &mut story)?;
     story.restart_clock();
     story.chapter(
-        "Start a node",
-        "One program is a complete grid by itself. This one has a temporary data directory.",
+        "Start three nodes",
+        "One program is a complete grid by itself. Others join it. These have temporary data directories.",
     );
     story.command("wattle serve --data-dir DIR");
-    let node = Node::start(&binary)?;
-    story.took(&format!("it answers at {} after", node.endpoint()), node.started_in);
-    let mut demo = Demo { node, story, expected: Expected::read()? };
+    let first = Node::start(&binary)?;
+    story.took(&format!("it answers at {} after", first.endpoint()), first.started_in);
+    story.command("wattle serve --data-dir DIR --join HOST:PORT");
+    story.command("wattle serve --data-dir DIR --join HOST:PORT");
+    let (node, third) = (Node::join(&binary, &first)?, Node::join(&binary, &first)?);
+    let others = VecDeque::from([first, third]);
+    let mut demo = Demo { node, others, story, expected: Expected::read()? };
+    demo.settle(3)?;
     demo.import()?;
     demo.upload(
         VERSION_1,
@@ -74,12 +83,14 @@ pub(crate) fn run_all(options: Options) -> Result<(), Failure> {
     demo.run_on_all(
         0,
         "Run it on every flight",
-        "The code goes to the data: no flight leaves the node to be changed.",
+        "The code goes to the data: no flight leaves its node to be changed.",
     )?;
     demo.read_back(0)?;
+    demo.kill_one()?;
+    demo.add_one()?;
     demo.upload(
         VERSION_2,
-        "Replace it while the node runs",
+        "Replace it while the grid runs",
         "Version 2 (examples/flight-delay-v2) has another idea of being late. No restart: the name flips to the new code.",
     )?;
     demo.run_on_all(1, "Run it again", "The same call, the new rule.")?;
@@ -196,15 +207,19 @@ impl Demo {
     }
 
     fn end(self, options: Options) -> Result<(), Failure> {
-        let Self { node, story, .. } = self;
+        let Self { node, others, story, .. } = self;
         story.end()?;
         if options.keep {
-            println!("\nThe node goes on at {} (process {}).", node.endpoint(), node.pid());
+            let nodes: Vec<&Node> = std::iter::once(&node).chain(&others).collect();
+            let pids: Vec<String> = nodes.iter().map(|node| node.pid().to_string()).collect();
+            let folders: Vec<String> = nodes.iter().map(|node| node.folder().display().to_string()).collect();
+            println!("\nThe grid goes on at {} (processes {}).", node.endpoint(), pids.join(" "));
             println!("  use it:  export WATTLE_ENDPOINT={}", node.endpoint());
             println!("           {} map get {MAP} 2013-01-01T10:00:00Z,AA,1141", node.binary().display());
             println!("  its log: {}", node.log().display());
-            println!("  stop it: kill {} && rm -r {}", node.pid(), node.folder().display());
+            println!("  stop it: kill {} && rm -r {}", pids.join(" "), folders.join(" "));
             node.keep();
+            others.into_iter().for_each(Node::keep);
         }
         Ok(())
     }
