@@ -4,6 +4,7 @@ mod answers;
 mod arbiter;
 mod arrival;
 mod bad_peers;
+mod chaos;
 mod client;
 mod failover;
 mod full_disk;

@@ -1,9 +1,10 @@
-//! The chores of the project: `cargo xtask test | tidy | demo | mutants | simulate | bench`.
+//! The chores of the project: `cargo xtask test | tidy | demo | mutants | simulate | chaos | bench`.
 //!
 //! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
 //! would call by hand (cargo, git, python3) and says what it calls.
 
 mod bench;
+mod chaos;
 mod command;
 mod demo;
 mod failure;
@@ -31,6 +32,7 @@ usage: cargo xtask COMMAND
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
   simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
+  chaos --minutes N [--seed S] [--nodes N]   real nodes under load, killed, paused and cut off, and a judge of what clients were shown
   bench           benchmarks and the load generator, next to Redis: a table of figures";
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         ["bench"] => bench::run_all(),
         ["mutants", names @ ..] => mutants::run(names),
         ["simulate", arguments @ ..] => simulate::run_seeds(arguments),
+        ["chaos", arguments @ ..] => chaos::run_faults(arguments),
         ["tidy"] => tidy::run(),
         [word, ..] => Err(Failure::Usage { word: (*word).to_owned() }),
     }
