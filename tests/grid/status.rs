@@ -10,7 +10,7 @@ use wattle_proto::v1;
 use wattle_proto::v1::grid_service_client::GridServiceClient;
 
 use crate::harness::TestNode;
-use crate::harness::grid::{PARTITIONS, address, joined_to, three};
+use crate::harness::grid::{PARTITIONS, address, free_addresses, joined_to, three};
 use crate::harness::wire::eventually;
 
 /// What a command prints, which must succeed.
@@ -215,7 +215,9 @@ async fn a_node_that_stopped_does_not_answer_and_its_partitions_are_the_others()
 
 #[tokio::test]
 async fn who_answers_where_a_member_was_is_not_taken_for_it() {
-    let first = TestNode::start();
+    let address = free_addresses(1).remove(0);
+    let listening = || RawConfig { listen: address.parse().ok(), ..RawConfig::default() };
+    let first = TestNode::with(listening());
     let second = joined_to(&first);
     let client = second.client().await;
     let answering = async || {
@@ -223,13 +225,12 @@ async fn who_answers_where_a_member_was_is_not_taken_for_it() {
         members.iter().map(|member| (member.node, member.report.is_some())).collect::<Vec<_>>()
     };
     assert_eq!(answering().await, [(1, true), (2, true)]);
-    let address = address(&first);
     first.stop().await;
     let mute = TcpListener::bind(&address).unwrap();
     assert_eq!(answering().await, [(1, false), (2, true)]);
     drop(mute);
     // The first node of a grid, too, in its first life.
-    let stranger = TestNode::with(RawConfig { listen: address.parse().ok(), ..RawConfig::default() });
+    let stranger = TestNode::with(listening());
     assert_eq!(stranger.client().await.status().await.unwrap().members[0].node, 1);
     assert_eq!(answering().await, [(1, false), (2, true)]);
 }

@@ -1,6 +1,7 @@
 //! Grids of several nodes.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use wattle::config::RawConfig;
 use wattle_client::Client;
@@ -65,8 +66,15 @@ pub(crate) async fn all_have_copies(client: &Client) {
     .await;
 }
 
-/// Addresses that nobody listens at.
+/// Addresses that nobody listens at, for nodes that are told where to listen.
+///
+/// They lie below the ports that Linux gives to connections (`ip_local_port_range`): one of those could be the near end
+/// of another test's connection when the node comes to listen there.
 pub(crate) fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another run of these tests begins elsewhere.
+    let begin = (std::process::id() % 100) as u16 * 100;
+    let ports = std::iter::repeat_with(|| 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+    addresses.filter(|address| TcpListener::bind(address).is_ok()).take(count).collect()
 }

@@ -4,10 +4,11 @@
 use crate::command::{output, program, shown, works};
 use crate::failure::Failure;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -176,7 +177,17 @@ impl Drop for Node {
     }
 }
 
-/// The port is free at this moment; another program could take it before the node does, which then says so.
+/// The port is free at this moment; another program could take it before the node does, which then says so. It lies
+/// below those that Linux gives to connections (`ip_local_port_range`), which come and go by the hundred here.
 pub(crate) fn free_port() -> std::io::Result<u16> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr().map(|address| address.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another run begins elsewhere.
+    let begin = (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            bound => return bound.map(|_| port),
+        }
+    }
 }
