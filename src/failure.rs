@@ -431,11 +431,20 @@ fn control_facts(error: &NotDecided) -> Facts<'_> {
         NotDecided::Refused(GroupRefusal::ExportTooLong { .. }) => {
             return Facts::new(Code::InvalidArgument, "TOO_LARGE").field("export");
         }
+        NotDecided::Refused(GroupRefusal::Grid(GridRefusal::Class(_))) => {
+            return Facts::new(Code::InvalidArgument, "INVALID_ARGUMENT").field("options.replication");
+        }
+        NotDecided::Refused(GroupRefusal::Grid(GridRefusal::TooManyClasses)) => {
+            return Facts::new(Code::ResourceExhausted, "TOO_MANY_CLASSES");
+        }
         NotDecided::Refused(GroupRefusal::Grid(GridRefusal::NodeNotFound { node })) => {
             return Facts::new(Code::NotFound, "NODE_NOT_FOUND").with("node", &node.0);
         }
         NotDecided::Refused(
-            GroupRefusal::NoGrid | GroupRefusal::GridExists { .. } | GroupRefusal::Grid(_),
+            GroupRefusal::NoGrid
+            | GroupRefusal::GridExists { .. }
+            | GroupRefusal::ClassNotFound { .. }
+            | GroupRefusal::Grid(_),
         ) => return Facts::new(Code::FailedPrecondition, "REFUSED_BY_GRID"),
         NotDecided::NotProposed(ProposeError::TooLarge { .. }) => {
             return Facts::new(Code::InvalidArgument, "TOO_LARGE");

@@ -111,6 +111,9 @@ impl Follower {
     }
 
     fn follow(&self, (before, after): (&GroupState, &GroupState)) {
+        if let Some(grid) = after.grid() {
+            self.partitions.add_classes(grid);
+        }
         self.follow_maps((before.catalog(), after.catalog()));
         if let Some(grid) = after.grid() {
             let place = |node: &Node| (node.member, node.description.peer_address.clone());

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
 use wattle_control::ControlVersion;
+use wattle_core::control::grid::{ClassOptions, GridApplied, GridCommand};
 use wattle_core::control::{Applied, Command, ControlState, GroupApplied, GroupCommand, Promote};
+use wattle_core::ids::ReplicationClass;
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
 
@@ -45,6 +47,11 @@ impl Grid {
         self.maps.get(name).ok_or_else(|| Failure::MapNotFound { name: name.to_owned() })
     }
 
+    /// In whose partitions a map's entries are, or those of one that a first write would make.
+    pub(crate) fn class_of(&self, name: &str) -> ReplicationClass {
+        self.maps.get(name).map(|map| map.class()).unwrap_or_default()
+    }
+
     /// A map by its name; a first write makes it, with the grid's defaults.
     pub(crate) async fn map_or_create(self: &Arc<Self>, name: &str) -> Result<Arc<Map>, Failure> {
         if let Some(map) = self.maps.get(name) {
@@ -56,6 +63,30 @@ impl Grid {
             Ok(_) | Err(Failure::Control(_)) if self.maps.get(name).is_some() => self.map(name),
             Ok(_) => Err(Failure::MapNotFound { name: name.to_owned() }),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// The replication class that is like one, of as many partitions as the first class; a first wish for it makes it.
+    pub(crate) async fn class_like(
+        &self,
+        asked: impl FnOnce(u16) -> Result<ClassOptions, Failure>,
+    ) -> Result<ReplicationClass, Failure> {
+        let state = self.control.decided();
+        let table = state.grid().ok_or(Failure::NoMember)?;
+        let first = table.class(ReplicationClass::default()).ok_or(Failure::NoMember)?;
+        let options = asked(first.partitions)?;
+        if let Some((class, _)) = table.classes().find(|(_, class)| class.is_same(&options)) {
+            return Ok(class);
+        }
+        match self.control.propose(GroupCommand::Grid(GridCommand::CreateClass { options })).await? {
+            GroupApplied::Grid(GridApplied::Class(class)) => {
+                let (backups, min_in_sync) = (options.backups, options.min_in_sync);
+                tracing::info!(class = class.0, backups, min_in_sync, "replication class created");
+                Ok(class)
+            }
+            GroupApplied::Grid(_) | GroupApplied::Created(_) | GroupApplied::Catalog(_) => {
+                Err(Failure::Internal { what: "a replication class was answered for by something else" })
+            }
         }
     }
 

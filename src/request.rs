@@ -9,18 +9,18 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
-use wattle_core::ids::RequestId;
+use wattle_core::ids::{ReplicationClass, RequestId};
 use wattle_core::limits::{
     ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, OPERATION_BYTES, REQUEST_BYTES, TTL_MAX,
 };
-use wattle_core::partition::{Operation, Outcome, TtlChange, TtlChoice};
+use wattle_core::partition::{Operation, Outcome, PartRefusal, TtlChange, TtlChoice};
 use wattle_strand::{Cost, Group};
 
 use crate::content;
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::grid::Grid;
-use crate::maps::{Map, Tally};
+use crate::maps::{Map, Recorded, Tally};
 use crate::partition::{
     Action, Message, NoReply, OwnedResults, Placed, Resolved, Shard, SlowPart, Source, View,
 };
@@ -86,7 +86,7 @@ impl Grid {
         }
         let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
         self.resolve(&mut message, (&request.names, request.function), &views).await;
-        let mut operations = self.admit(&mut message, &views, set);
+        let mut operations = self.admit(&mut message, (&views, &request.names), set);
         let elsewhere = match request.forwarded {
             Forwarded::No => self.split(&mut operations, (&views, &request.names)),
             Forwarded::Yes => Vec::new(),
@@ -144,7 +144,7 @@ impl Grid {
     fn admit(
         &self,
         message: &mut Message,
-        views: &[View<'_>],
+        (views, names): (&[View<'_>], &[String]),
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
     ) -> SmallVec<[Placed; 1]> {
         let mut tallies: SmallVec<[Tally; 2]> = message.maps.iter().map(|_| Tally::default()).collect();
@@ -155,16 +155,29 @@ impl Grid {
                 continue;
             }
             let checked = |()| check_content(message.map(view), view);
-            match message.may_run(place, view).and_then(checked) {
-                Ok(()) => tallies[usize::from(view.map)].note(&view.action),
-                Err(failure) if message.id.is_none() => {
+            let allowed = message.may_run(place, view).and_then(checked);
+            let class = self.class_of_records(message, view, &names[usize::from(view.map)]);
+            let repeated = message.id.is_some_and(|id| id.repeated);
+            let (class, refused) = match (allowed, class) {
+                (Ok(()), Some(class)) => {
+                    tallies[usize::from(view.map)].note(&view.action);
+                    (class, None)
+                }
+                // It may have been done before its map or its function was another, or gone: its partition knows.
+                (Err(failure), Some(class)) if message.id.is_some() => (class, Some(failure)),
+                (Err(failure), _) if !repeated => {
                     set(place as usize, Err(failure));
                     continue;
                 }
-                // It may have been done before its map or its function was another, or gone: its partition knows.
-                Err(failure) => message.refuse(place, failure),
+                (Ok(()) | Err(_), _) => {
+                    set(place as usize, Err(PartRefusal::InDoubt.into()));
+                    continue;
+                }
+            };
+            if let Some(failure) = refused {
+                message.refuse(place, failure);
             }
-            admitted.push(Placed { partition: self.partitions.of(view.key), place });
+            admitted.push(Placed { partition: self.partitions.of(class, view.key), place });
         }
         for (map, tally) in message.maps.iter().zip(tallies) {
             if let Some(Ok(map)) = map {
@@ -173,6 +186,22 @@ impl Grid {
         }
         admitted.sort_unstable();
         admitted
+    }
+
+    /// In whose partitions an operation lies, and what is recorded of earlier attempts at it; `None` where that may be several classes,
+    /// or nobody knows.
+    fn class_of_records(&self, message: &Message, view: &View<'_>, name: &str) -> Option<ReplicationClass> {
+        match message.found_map(view) {
+            // Nothing was asked before.
+            Some(map) if message.id.is_none_or(|id| !id.repeated) => Some(map.class()),
+            Some(_) | None => match self.maps.recorded(name) {
+                Recorded::In(class) => Some(class),
+                Recorded::Anywhere if self.partitions.count_classes() == 1 => {
+                    Some(ReplicationClass::default())
+                }
+                Recorded::Anywhere => None,
+            },
+        }
     }
 
     fn check_sizes(&self, view: &View<'_>) -> Result<(), Failure> {

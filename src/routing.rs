@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use wattle_core::control::grid::Grid;
-use wattle_core::ids::{MemberId, ReplicationClass};
+use wattle_core::control::grid::{Grid, Row};
+use wattle_core::ids::{MemberId, PartitionId};
 use wattle_core::limits::{CALL_TIMEOUT, PEER_CONNECT_TIME, PEER_KEEP_ALIVE_TIMEOUT};
 
 use crate::failure::Failure;
@@ -28,14 +28,25 @@ pub(crate) struct Owner {
     address: Arc<str>,
 }
 
+/// Who decides about the partitions of each class, by their index; `None` is this node, or nobody.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owners(Vec<Vec<Option<Owner>>>);
+
+impl Owners {
+    /// The other node that decides about a partition.
+    pub(crate) fn of(&self, partition: PartitionId) -> Option<&Owner> {
+        self.0.get(usize::from(partition.class.0))?.get(usize::from(partition.index))?.as_ref()
+    }
+}
+
 /// Where the partitions are decided about.
 #[derive(Debug)]
 pub(crate) struct Routing {
     me: MemberId,
     /// Whether any partition is another's: most calls need not look further where none is.
     elsewhere: AtomicBool,
-    /// By partition; `None` is this node, or nobody. Held to look it up or to exchange it.
-    owners: RwLock<Arc<[Option<Owner>]>>,
+    /// Held to look it up or to exchange it.
+    owners: RwLock<Arc<Owners>>,
     /// All other members. Held to copy it or to exchange it.
     members: RwLock<Vec<Owner>>,
     channels: RwLock<HashMap<MemberId, Channel>>,
@@ -60,30 +71,29 @@ impl Routing {
         };
         let members: HashMap<MemberId, Owner> =
             grid.nodes().filter_map(|node| Some((node.member, place(node.member)?))).collect();
-        let rows = grid.rows_of(ReplicationClass::default());
-        let owners: Arc<[Option<Owner>]> = rows
-            .map(|(_, row)| {
-                members.get(&row.assignment.primary.filter(|primary| *primary != self.me)?).cloned()
-            })
-            .collect();
-        let elsewhere = owners.iter().any(Option::is_some);
+        let owner =
+            |row: &Row| members.get(&row.assignment.primary.filter(|primary| *primary != self.me)?).cloned();
+        let owners =
+            grid.classes().map(|(class, _)| grid.rows_of(class).map(|(_, row)| owner(row)).collect());
+        let owners = Owners(owners.collect());
+        let elsewhere = owners.0.iter().flatten().any(Option::is_some);
         *self.members.write() = members.values().filter(|owner| owner.member != self.me).cloned().collect();
         self.channels.write().retain(|member, _| members.contains_key(member));
         // Who compares tables by their places is told only of another.
-        if *self.owners.read() != owners {
-            *self.owners.write() = owners;
+        if **self.owners.read() != owners {
+            *self.owners.write() = Arc::new(owners);
         }
         self.elsewhere.store(elsewhere, Ordering::Release);
     }
 
     /// Who decides about the partitions, if not this node about all that somebody decides about.
-    pub(crate) fn owners(&self) -> Option<Arc<[Option<Owner>]>> {
+    pub(crate) fn owners(&self) -> Option<Arc<Owners>> {
         self.elsewhere.load(Ordering::Acquire).then(|| Arc::clone(&self.owners.read()))
     }
 
     /// The other node that decides about a partition.
-    pub(crate) fn owner(&self, partition: u16) -> Option<Owner> {
-        self.owners()?.get(usize::from(partition))?.clone()
+    pub(crate) fn owner(&self, partition: PartitionId) -> Option<Owner> {
+        self.owners()?.of(partition).cloned()
     }
 
     /// All other members.

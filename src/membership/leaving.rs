@@ -167,8 +167,8 @@ impl Leaver {
 
     async fn say_what_is_lost(&self) {
         let mut entries = 0;
-        for index in 0..self.grid.partitions.count() {
-            entries += self.grid.partitions.look(index, Partition::entries).await.unwrap_or_default();
+        for partition in self.grid.partitions.ids() {
+            entries += self.grid.partitions.look(partition, Partition::entries).await.unwrap_or_default();
         }
         if entries > 0 {
             warn!(entries, "no other node is there to take over: what is in memory is lost");

@@ -144,7 +144,7 @@ impl Becoming {
         if class.partitions != config.partitions {
             warn!(partitions = class.partitions, "the grid keeps the partitions that it was founded with");
         }
-        let partitions = Partitions::new(class, Arc::clone(&catalog), (memory, replication), random()?);
+        let partitions = Partitions::new(Arc::clone(&catalog), (memory, replication), random()?);
         let partitions = Arc::new(partitions.map_err(refused("a thread"))?);
         let (maps, loader) = (Arc::<Maps>::default(), Arc::new(Loader::new(runtime, compiler, files)));
         let functions = (Arc::clone(&catalog), Arc::clone(&loader));

@@ -185,12 +185,12 @@ impl MapMetrics {
         self.expirations.clear();
         let maps = grid.maps.all();
         let mut sums = vec![Statistics::default(); maps.len()];
-        for index in 0..grid.partitions.count() {
+        for partition in grid.partitions.ids() {
             let ids: Arc<[_]> = maps.iter().map(|map| map.descriptor.id).collect();
             let read = move |partition: &Partition| {
                 ids.iter().map(|id| partition.statistics(*id)).collect::<Vec<_>>()
             };
-            for (sum, part) in sums.iter_mut().zip(grid.partitions.look(index, read).await?) {
+            for (sum, part) in sums.iter_mut().zip(grid.partitions.look(partition, read).await?) {
                 sum.entries += part.entries;
                 sum.bytes += part.bytes;
                 sum.evictions += part.evictions;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wattle_core::ids::{ModuleExport, RequestId};
+use wattle_core::ids::{ModuleExport, PartitionId, RequestId};
 use wattle_core::partition::{Admission, Answer, Completion, PartRefusal, Recorded, Refusal};
 use wattle_strand::Turn;
 
@@ -54,15 +54,15 @@ impl Partitions {
     pub(crate) async fn begun(
         &self,
         id: Option<RequestId>,
-        partitions: impl Iterator<Item = u16>,
+        partitions: impl Iterator<Item = PartitionId>,
     ) -> Result<Begun, Failure> {
         let mut begun = Begun::No;
         let Some(id) = id else { return Ok(begun) };
         let ask = move |shard: &mut Shard| (!shard.is_taking_turns(&id)).then(|| known(shard, &id));
-        for index in partitions {
-            let known = match self.run(index, 0, ask).await? {
+        for partition in partitions {
+            let known = match self.run(partition, 0, ask).await? {
                 Some(known) => known,
-                None => self.begun_behind(index, id).await?,
+                None => self.begun_behind(partition, id).await?,
             };
             match known {
                 Begun::No => {}
@@ -74,22 +74,22 @@ impl Partitions {
     }
 
     /// What a partition knows of a call when all slow work is done that waits there now.
-    async fn begun_behind(&self, index: u16, id: RequestId) -> Result<Begun, NoReply> {
-        self.ask_behind(index, move |shard| known(shard, &id)).await
+    async fn begun_behind(&self, partition: PartitionId, id: RequestId) -> Result<Begun, NoReply> {
+        self.ask_behind(partition, move |shard| known(shard, &id)).await
     }
 
     async fn ask_behind<T: Send + 'static>(
         &self,
-        index: u16,
+        partition: PartitionId,
         ask: impl Fn(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        match self.strand(index).try_run_alone(|shard| shard.serve(&ask)) {
+        match self.strand(partition).try_run_alone(|shard| shard.serve(&ask)) {
             Ok(served) => {
                 let (answer, gate) = served?;
-                self.pass(index, gate).await?;
+                self.pass(partition, gate).await?;
                 Ok(answer)
             }
-            Err(_) => self.run_slow(index, (SCANS, 0), move |_, shard| Turn::Done(ask(shard))).await,
+            Err(_) => self.run_slow(partition, (SCANS, 0), move |_, shard| Turn::Done(ask(shard))).await,
         }
     }
 
@@ -99,17 +99,17 @@ impl Partitions {
         &self,
         id: Option<RequestId>,
         failure: Failure,
-        partitions: impl Iterator<Item = u16>,
+        partitions: impl Iterator<Item = PartitionId>,
     ) -> Failure {
         let Some(id) = id else { return failure };
         let refusal = if id.repeated { failure.kept() } else { None };
-        for index in partitions {
+        for partition in partitions {
             let refusal = refusal.clone();
             let ask = move |shard: &mut Shard| match (known(shard, &id), &refusal) {
                 (Begun::No, Some(refusal)) => keep(shard, &id, refusal).map(|()| Begun::No),
                 (begun, _) => Ok(begun),
             };
-            match self.ask_behind(index, ask).await {
+            match self.ask_behind(partition, ask).await {
                 Ok(Ok(Begun::No)) => {}
                 Ok(Ok(Begun::Somehow | Begun::By(_))) => return Failure::HalfWay(Box::new(failure)),
                 Ok(Err(unkept)) => return unkept.into(),
@@ -143,12 +143,16 @@ mod tests {
 
     use futures_util::FutureExt;
     use prometheus_client::registry::Registry;
-    use wattle_core::ids::{ClientId, GridTime};
+    use wattle_core::ids::{ClientId, GridTime, ReplicationClass};
     use wattle_proto::v1;
     use wattle_strand::Group;
 
     use super::*;
     use crate::functions::{Catalog, FunctionMetrics};
+
+    fn partition(index: u16) -> PartitionId {
+        PartitionId { class: ReplicationClass::default(), index }
+    }
 
     fn id(sequence: u64) -> RequestId {
         let client = ClientId { issued: GridTime(1), random: 7 };
@@ -165,7 +169,7 @@ mod tests {
             partitions.refuse(
                 Some(id(sequence)),
                 Failure::MapNotFound { name: "m".to_owned() },
-                0..partitions.count(),
+                partitions.ids(),
             )
         };
         let outcome = |refused: Failure| refused.facts().outcome;
@@ -180,7 +184,7 @@ mod tests {
                 leave.wait();
                 Turn::Done(())
             };
-            busy.push(Box::pin(partitions.run_slow(index, (Group(index.into()), 0), wait)));
+            busy.push(Box::pin(partitions.run_slow(partition(index), (Group(index.into()), 0), wait)));
             assert!(busy.last_mut().unwrap().as_mut().now_or_never().is_none());
         }
         entered.wait();
@@ -190,7 +194,7 @@ mod tests {
             shard.with(|partition, _| partition.complete(&id(1), done));
             Turn::Done(())
         };
-        let mut attempt = Box::pin(partitions.run_slow(0, (SCANS, 0), attempt));
+        let mut attempt = Box::pin(partitions.run_slow(partition(0), (SCANS, 0), attempt));
         assert!(attempt.as_mut().now_or_never().is_none());
         let (mut refused, mut another) = (Box::pin(gone(1)), Box::pin(gone(2)));
         assert!(refused.as_mut().now_or_never().is_none() && another.as_mut().now_or_never().is_none());

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
-use wattle_core::ids::{Epoch, Version};
+use wattle_core::ids::{Epoch, PartitionId, Version};
 use wattle_core::limits::CALL_TIMEOUT;
 use wattle_core::replication::{LocalTime, Unavailable};
 
@@ -80,7 +80,7 @@ impl WaitingAnswers {
 
 impl Partitions {
     /// Waits until an answer may leave.
-    pub(crate) async fn pass(&self, index: u16, gate: Option<Gate>) -> Result<(), NoReply> {
+    pub(crate) async fn pass(&self, partition: PartitionId, gate: Option<Gate>) -> Result<(), NoReply> {
         let Some(Gate { epoch, committed, changed, not_after }) = gate else { return Ok(()) };
         if let Some(committed) = committed {
             let waited = tokio::time::timeout(CALL_TIMEOUT, committed).await;
@@ -95,14 +95,14 @@ impl Partitions {
         if not_after.is_none_or(|not_after| self.clock().local() < not_after) {
             return Ok(());
         }
-        self.confirm(index, epoch).await
+        self.confirm(partition, epoch).await
     }
 
     /// Asks the other copies whether this node still decided in an epoch.
-    async fn confirm(&self, index: u16, epoch: Epoch) -> Result<(), NoReply> {
+    async fn confirm(&self, partition: PartitionId, epoch: Epoch) -> Result<(), NoReply> {
         let (sender, receiver) = oneshot::channel();
         let asked = move |confirmed| drop(sender.send(confirmed));
-        self.strand(index).submit_urgent(move |shard| shard.confirm(epoch), asked);
+        self.strand(partition).submit_urgent(move |shard| shard.confirm(epoch), asked);
         let confirmed = async {
             let confirmed = receiver.await.map_err(|_| NoReply::NotConfirmed)??;
             confirmed.await.map_err(|_| Unavailable::NotPrimary.into())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use wattle_core::ids::{RequestId, Version};
+use wattle_core::ids::{PartitionId, RequestId, Version};
 use wattle_core::limits::ANSWER_BYTES;
 use wattle_core::partition::{Condition, Operation, Previous, Put, Remove, TtlChange, TtlChoice};
 use wattle_frame::pipeline::{self, Operations};
@@ -65,7 +65,7 @@ pub(crate) type Views<'a> = SmallVec<[View<'a>; 1]>;
 /// An operation by its partition, and its place in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Placed {
-    pub(crate) partition: u16,
+    pub(crate) partition: PartitionId,
     pub(crate) place: u32,
 }
 

@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty};
 use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
-use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
+use wattle_core::limits::{CLASSES, INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
 use wattle_core::replication::{Assignment, LocalTime, PartitionMessage, ReplicatedPartition};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
@@ -49,9 +49,10 @@ thread_local! {
 /// All partitions of this node.
 #[derive(Debug)]
 pub(crate) struct Partitions {
-    strands: Box<[Arc<Strand<Shard, Worker>>]>,
+    /// By number. A class that came is there for good.
+    classes: [OnceLock<Class>; CLASSES],
     of_node: OfNode,
-    min_in_sync: usize,
+    seed: u64,
     /// Copies that hold something and were not wanted by a table. Held to look or to change it.
     spare: Arc<Mutex<BTreeSet<PartitionId>>>,
     catalog: Arc<Catalog>,
@@ -59,38 +60,56 @@ pub(crate) struct Partitions {
     pool: ComputePool<Shard, Worker>,
 }
 
+/// The partitions of a replication class.
+#[derive(Debug)]
+struct Class {
+    strands: Box<[Arc<Strand<Shard, Worker>>]>,
+    min_in_sync: usize,
+}
+
 /// A piece of work that was done, and what its answer waits for; or why it was not.
 type Served<T> = Result<(T, Option<Gate>), NoReply>;
 
 impl Partitions {
-    /// Empty partitions of a class that nobody has decided about yet, and a pool with a thread for each core. The seed must be random.
+    /// No classes yet, and a pool with a thread for each core. The seed must be random.
     pub(crate) fn new(
-        class: &ClassOptions,
         catalog: Arc<Catalog>,
         (memory, replication): (Arc<Memory>, Arc<Replication>),
         seed: u64,
     ) -> io::Result<Self> {
-        let count = class.partitions;
-        let min_in_sync = usize::from(class.min_in_sync);
         let clock = GridClock::start();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let of_pool = Arc::clone(&catalog);
         let worker = move || Worker::new(&of_pool, RunBy::Compute);
-        let positions = Arc::new(Positions::new(count));
-        let of_node = OfNode { clock, memory, positions, replication };
+        let of_node = OfNode { clock, memory, positions: Arc::default(), replication };
         let pool = ComputePool::new(threads, worker)?;
+        Ok(Self { classes: Default::default(), of_node, seed, spare: Arc::default(), catalog, pool })
+    }
+
+    /// Empty partitions, which nobody has decided about yet, of the classes of a grid that are not there. Before that nothing of a class
+    /// may be asked for.
+    pub(crate) fn add_classes(&self, grid: &grid::Grid) {
+        grid.classes().for_each(|(number, options)| self.add_class(number, options));
+    }
+
+    pub(super) fn add_class(&self, number: ReplicationClass, options: &ClassOptions) {
+        self.classes[usize::from(number.0)].get_or_init(|| self.empty_class(number, options));
+    }
+
+    fn empty_class(&self, number: ReplicationClass, options: &ClassOptions) -> Class {
         let bound = Cost { operations: INBOX_OPERATIONS, bytes: INBOX_BYTES };
-        let start = Version::at_start(clock.now());
+        let start = Version::at_start(self.of_node.clock.now());
+        let min_in_sync = usize::from(options.min_in_sync);
         let strand = |index| {
-            let id = PartitionId { class: ReplicationClass(0), index };
-            let seed = seed ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93);
-            let partition = Partition::new(id, count, seed, start);
-            let me = of_node.replication.me();
+            let id = PartitionId { class: number, index };
+            let number = u64::from(number.0) << 16 | u64::from(index);
+            let seed = self.seed ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93);
+            let partition = Partition::new(id, options.partitions, seed, start);
+            let me = self.of_node.replication.me();
             let copy = ReplicatedPartition::new(me, min_in_sync, Assignment::default(), partition);
-            pool.strand(Shard::new(copy, of_node.clone()), Bounds { keyed: bound, slow: bound })
+            self.pool.strand(Shard::new(copy, self.of_node.clone()), Bounds { keyed: bound, slow: bound })
         };
-        let strands = (0..count).map(strand).collect();
-        Ok(Self { strands, of_node, min_in_sync, spare: Arc::default(), catalog, pool })
+        Class { strands: (0..options.partitions).map(strand).collect(), min_in_sync }
     }
 
     /// Does what is decided about partitions, of which this node has followed `before`.
@@ -100,7 +119,7 @@ impl Partitions {
         // First the table: what is granted from now on says so.
         replication.follow(Table::new(grid.version(), epochs));
         for (partition, duty) in grid.duties_of(replication.me(), before) {
-            let Some(strand) = self.strands.get(usize::from(partition.index)) else { continue };
+            let Some(strand) = self.find(partition) else { continue };
             match duty {
                 CopyDuty::Void(began) => strand.submit_urgent(move |shard| shard.void(began), drop),
                 CopyDuty::Assign(row) => {
@@ -131,7 +150,7 @@ impl Partitions {
     pub(crate) fn release(&self, spare: &BTreeSet<PartitionId>, table: &grid::Grid, asked: LocalTime) {
         let me = self.of_node.replication.me();
         for partition in spare {
-            let Some(strand) = self.strands.get(usize::from(partition.index)) else { continue };
+            let Some(strand) = self.find(*partition) else { continue };
             let row = table.row(*partition).filter(|_| table.may_go(me, *partition));
             // What is wanted again is noted again when it is not.
             let Some(row) = row else {
@@ -152,7 +171,7 @@ impl Partitions {
     /// Another copy says something.
     pub(crate) fn receive(&self, from: MemberId, partition: PartitionId, message: PartitionMessage) {
         // Of a class that is not known here yet: it is sent again.
-        let Some(strand) = self.strands.get(usize::from(partition.index)) else { return };
+        let Some(strand) = self.find(partition) else { return };
         strand.submit_urgent(move |shard| shard.receive(from, message), drop);
     }
 
@@ -160,8 +179,9 @@ impl Partitions {
     pub(crate) fn do_duties(&self, grid: &grid::Grid) {
         let me = self.of_node.replication.me();
         for (partition, row) in grid.rows().filter(|(_, row)| row.assignment.primary == Some(me)) {
-            let Some(strand) = self.strands.get(usize::from(partition.index)) else { continue };
-            match row.duty(self.min_in_sync) {
+            let Some(strand) = self.find(partition) else { continue };
+            let min_in_sync = self.class(partition.class).min_in_sync;
+            match row.duty(min_in_sync) {
                 Duty::None => {}
                 Duty::HandOver(to) => strand.submit_urgent(move |shard| shard.hand_over(to), drop),
                 Duty::Retire(member) => strand.submit_urgent(move |shard| shard.suspect(member), drop),
@@ -194,12 +214,40 @@ impl Partitions {
         }
     }
 
-    pub(crate) fn count(&self) -> u16 {
-        u16::try_from(self.strands.len()).expect("made from a u16")
+    /// How many partitions a class has.
+    pub(crate) fn count(&self, class: ReplicationClass) -> u16 {
+        u16::try_from(self.class(class).strands.len()).expect("made from a u16")
     }
 
-    pub(crate) fn of(&self, key: &[u8]) -> u16 {
-        partition_of(key, self.count())
+    /// Where a key lies.
+    pub(crate) fn of(&self, class: ReplicationClass, key: &[u8]) -> PartitionId {
+        PartitionId { class, index: partition_of(key, self.count(class)) }
+    }
+
+    /// The partitions of a class.
+    pub(crate) fn of_class(&self, class: ReplicationClass) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.count(class)).map(move |index| PartitionId { class, index })
+    }
+
+    /// The partitions of all classes.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PartitionId> {
+        (0..).map(ReplicationClass).take(self.count_classes()).flat_map(|class| self.of_class(class))
+    }
+
+    /// How many classes are known here.
+    pub(crate) fn count_classes(&self) -> usize {
+        self.classes.iter().filter_map(OnceLock::get).count()
+    }
+
+    fn class(&self, class: ReplicationClass) -> &Class {
+        let class = self.classes.get(usize::from(class.0)).and_then(OnceLock::get);
+        class.expect("maps are followed behind the classes that they belong to")
+    }
+
+    /// `None` for a partition of a class that is not known here yet.
+    fn find(&self, partition: PartitionId) -> Option<&Arc<Strand<Shard, Worker>>> {
+        let class = self.classes.get(usize::from(partition.class.0))?.get()?;
+        class.strands.get(usize::from(partition.index))
     }
 
     pub(crate) fn clock(&self) -> GridClock {
@@ -218,12 +266,12 @@ impl Partitions {
         &self.of_node.positions
     }
 
-    pub(crate) fn strand(&self, index: u16) -> &Arc<Strand<Shard, Worker>> {
-        &self.strands[usize::from(index)]
+    pub(crate) fn strand(&self, partition: PartitionId) -> &Arc<Strand<Shard, Worker>> {
+        &self.class(partition.class).strands[usize::from(partition.index)]
     }
 
-    pub(crate) fn strands(&self) -> impl ExactSizeIterator<Item = &Arc<Strand<Shard, Worker>>> {
-        self.strands.iter()
+    pub(crate) fn strands(&self) -> impl Iterator<Item = &Arc<Strand<Shard, Worker>>> {
+        self.classes.iter().filter_map(OnceLock::get).flat_map(|class| class.strands.iter())
     }
 
     /// Partitions that wait for a compute thread.
@@ -239,10 +287,11 @@ impl Partitions {
     /// Runs short work on several partitions together: on those that are idle.
     pub(crate) fn try_run_together<T>(
         &self,
-        partitions: impl Iterator<Item = u16>,
+        partitions: impl Iterator<Item = PartitionId>,
         work: impl FnOnce(&mut [Option<&mut Shard>]) -> T,
     ) -> T {
-        let strands: SmallVec<[_; PREFETCHED_KEYS]> = partitions.map(|index| self.strand(index)).collect();
+        let strands: SmallVec<[_; PREFETCHED_KEYS]> =
+            partitions.map(|partition| self.strand(partition)).collect();
         Strand::try_run_together(&strands, work)
     }
 
@@ -250,7 +299,7 @@ impl Partitions {
     /// with the same request id has run to its end. `None` if they did not run.
     pub(crate) fn run_light(
         &self,
-        index: u16,
+        partition: PartitionId,
         mut part: SlowPart,
         views: &[View<'_>],
     ) -> Option<Served<OwnedResults>> {
@@ -267,52 +316,52 @@ impl Partitions {
                 }
             };
             let run = |shard: &mut Shard| shard.serve(&mut turns);
-            self.strand(index).try_run_alone(run).ok()
+            self.strand(partition).try_run_alone(run).ok()
         })
     }
 
     /// Runs short work on a partition: here if it is idle, else in its turn. Returns when its answer may leave.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        index: u16,
+        partition: PartitionId,
         bytes: usize,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        let (reply, gate) = match self.strand(index).try_run(|shard| shard.serve(work)) {
+        let (reply, gate) = match self.strand(partition).try_run(|shard| shard.serve(work)) {
             Ok(served) => served?,
-            Err(work) => self.submit(index, Cost { operations: 1, bytes }, work).await??,
+            Err(work) => self.submit(partition, Cost { operations: 1, bytes }, work).await??,
         };
-        self.pass(index, gate).await?;
+        self.pass(partition, gate).await?;
         Ok(reply)
     }
 
     /// Queues short work on a partition that is busy. Returns when its answer may leave.
     pub(crate) async fn queue<T: Send + 'static>(
         &self,
-        index: u16,
+        partition: PartitionId,
         cost: Cost,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        let (reply, gate) = self.submit(index, cost, |shard| shard.serve(work)).await??;
-        self.pass(index, gate).await?;
+        let (reply, gate) = self.submit(partition, cost, |shard| shard.serve(work)).await??;
+        self.pass(partition, gate).await?;
         Ok(reply)
     }
 
     /// Looks at what is here of a partition, whoever decides about it.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
-        index: u16,
+        partition: PartitionId,
         look: impl FnOnce(&Partition) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        match self.strand(index).try_run(|shard| look(shard.partition())) {
+        match self.strand(partition).try_run(|shard| look(shard.partition())) {
             Ok(seen) => Ok(seen),
-            Err(look) => self.submit(index, Cost { operations: 1, bytes: 0 }, look).await,
+            Err(look) => self.submit(partition, Cost { operations: 1, bytes: 0 }, look).await,
         }
     }
 
     async fn submit<T: Send + 'static>(
         &self,
-        index: u16,
+        partition: PartitionId,
         cost: Cost,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
@@ -325,14 +374,14 @@ impl Partitions {
                 drop(sender.send(reply));
             }
         };
-        self.strand(index).submit(cost, step, deliver).map_err(Refused::from)?;
+        self.strand(partition).submit(cost, step, deliver).map_err(Refused::from)?;
         ticket.reply(receiver).await
     }
 
     /// Queues long work on a partition: the compute pool takes turns at it until it is done. Returns when its answer may leave.
     pub(crate) async fn run_slow<T: Send + 'static>(
         &self,
-        index: u16,
+        partition: PartitionId,
         (group, bytes): (Group, usize),
         mut turn: impl FnMut(&mut Worker, &mut Shard) -> Turn<T> + Send + 'static,
     ) -> Result<T, NoReply> {
@@ -362,9 +411,9 @@ impl Partitions {
             }
         };
         let cost = Cost { operations: 1, bytes };
-        self.strand(index).submit_slow(group, cost, turns, deliver)?;
+        self.strand(partition).submit_slow(group, cost, turns, deliver)?;
         let (reply, gate) = ticket.reply(receiver).await??;
-        self.pass(index, gate).await?;
+        self.pass(partition, gate).await?;
         Ok(reply)
     }
 }
@@ -408,8 +457,9 @@ pub(crate) mod tests {
                 grid.apply(&command).unwrap();
             }
             let replication = Arc::new(Replication::new(me, Box::new(Nobody)));
-            let (memory, class) = (Arc::new(Memory::new(1 << 30)), ClassOptions::standard(count));
-            let partitions = Self::new(&class, Arc::clone(catalog), (memory, replication), 7).unwrap();
+            let memory = Arc::new(Memory::new(1 << 30));
+            let partitions = Self::new(Arc::clone(catalog), (memory, replication), 7).unwrap();
+            partitions.add_classes(&grid);
             partitions.follow(None, &grid);
             partitions
         }

@@ -11,9 +11,8 @@ use tokio::sync::Notify;
 use wattle_core::ids::{MapId, Version};
 
 /// The positions of all maps that somebody waits for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Positions {
-    partitions: u16,
     maps: DashMap<MapId, Watched>,
 }
 
@@ -39,10 +38,6 @@ pub(crate) struct Waiter {
 }
 
 impl Positions {
-    pub(super) fn new(partitions: u16) -> Self {
-        Self { partitions, maps: DashMap::new() }
-    }
-
     /// A map has changed in a partition, which has come this far.
     pub(super) fn moved(&self, map: MapId, index: u16, position: Version) {
         let Some(positions) = self.maps.get(&map).map(|watched| Arc::clone(&watched.positions)) else {
@@ -54,9 +49,10 @@ impl Positions {
         positions.moved.notify_waiters();
     }
 
-    pub(crate) fn waiter(self: &Arc<Self>, map: MapId) -> Waiter {
+    /// For changes of a map of so many partitions.
+    pub(crate) fn waiter(self: &Arc<Self>, map: MapId, partitions: u16) -> Waiter {
         let mut watched = self.maps.entry(map).or_insert_with(|| {
-            let positions = (0..self.partitions).map(|_| AtomicU64::new(0)).collect();
+            let positions = (0..partitions).map(|_| AtomicU64::new(0)).collect();
             Watched { waiters: 0, positions: Arc::new(MapPositions { positions, moved: Notify::new() }) }
         });
         watched.waiters += 1;
@@ -121,8 +117,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_learns_of_every_move() {
-        let positions = Arc::new(Positions::new(3));
-        let waiter = positions.waiter(MAP);
+        let positions = Arc::new(Positions::default());
+        let waiter = positions.waiter(MAP, 3);
         assert_eq!(waiter.past(&START, PATIENCE).await, [0_u16; 0]);
         positions.moved(MAP, 2, Version(1));
         assert_eq!(waiter.past(&START, PATIENCE).await, [2]);
@@ -133,8 +129,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_is_not_woken_by_other_maps() {
-        let positions = Arc::new(Positions::new(3));
-        let waiter = positions.waiter(MAP);
+        let positions = Arc::new(Positions::default());
+        let waiter = positions.waiter(MAP, 3);
         let mut wait = std::pin::pin!(waiter.past(&START, PATIENCE));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
@@ -148,14 +144,14 @@ mod tests {
 
     #[test]
     fn positions_are_kept_as_long_as_somebody_waits() {
-        let positions = Arc::new(Positions::new(3));
-        let (first, second) = (positions.waiter(MAP), positions.waiter(MAP));
+        let positions = Arc::new(Positions::default());
+        let (first, second) = (positions.waiter(MAP, 3), positions.waiter(MAP, 3));
         positions.moved(MAP, 1, Version(5));
         drop(first);
         assert_eq!(second.positions.past(&START), [1]);
         drop(second);
         assert!(positions.maps.is_empty());
         positions.moved(MAP, 1, Version(6));
-        assert_eq!(positions.waiter(MAP).positions.past(&START), [0_u16; 0]);
+        assert_eq!(positions.waiter(MAP, 3).positions.past(&START), [0_u16; 0]);
     }
 }

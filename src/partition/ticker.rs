@@ -12,10 +12,12 @@ const ROUND: Duration = Duration::from_millis(100);
 pub(crate) async fn tick_partitions(partitions: Arc<Partitions>) {
     let mut interval = tokio::time::interval(ROUND);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut busy = vec![false; usize::from(partitions.count())];
+    let mut busy = Vec::new();
     for round in (0..ROUNDS).cycle() {
         interval.tick().await;
         let now = partitions.clock().read();
+        // More classes may have come.
+        busy.resize(partitions.strands().count(), false);
         for (index, strand) in partitions.strands().enumerate() {
             if index % ROUNDS != round && !busy[index] {
                 // One at work is asked in the next round.

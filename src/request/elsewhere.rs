@@ -34,7 +34,7 @@ impl Grid {
         let mut elsewhere: Vec<Elsewhere> = Vec::new();
         let Some(owners) = self.routing.owners() else { return elsewhere };
         operations.retain(|placed| {
-            let Some(Some(owner)) = owners.get(usize::from(placed.partition)) else { return true };
+            let Some(owner) = owners.of(placed.partition) else { return true };
             let operation = wire_operation(&views[placed.place as usize], names);
             let known = elsewhere.iter_mut().find(|other| other.owner.member == owner.member);
             match known {

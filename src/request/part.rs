@@ -1,7 +1,7 @@
 //! The work of a request in one partition: how it is run, and what is left of it when it could not be done at once.
 
 use smallvec::SmallVec;
-use wattle_core::ids::MapId;
+use wattle_core::ids::{MapId, PartitionId};
 use wattle_core::limits::{LIGHT_INVOCATIONS, PREFETCHED_KEYS, SHORT_BYTES, SHORT_KEYS};
 use wattle_core::partition::{Outcome, Partition, prefetch};
 use wattle_strand::Group;
@@ -14,7 +14,7 @@ use crate::partition::{
 
 /// The work of a request in one partition.
 pub(super) struct Part<'o> {
-    pub(super) partition: u16,
+    pub(super) partition: PartitionId,
     pub(super) operations: &'o [Placed],
     pub(super) kind: Kind,
     pub(super) bytes: usize,
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 
 /// A part that could not run at once.
 pub(super) struct Waiting {
-    pub(super) partition: u16,
+    pub(super) partition: PartitionId,
     pub(super) operations: Vec<Placed>,
     /// Its slow work belongs to this group; short work to none.
     pub(super) slow: Option<Group>,
@@ -41,7 +41,7 @@ pub(super) struct Waiting {
 
 /// Results that must not leave yet.
 pub(super) struct Gated {
-    pub(super) partition: u16,
+    pub(super) partition: PartitionId,
     pub(super) results: OwnedResults,
     pub(super) gate: Gate,
 }

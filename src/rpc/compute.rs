@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request as Call, Response, Status};
-use wattle_core::ids::{ModuleExport, ModuleHash, RequestId};
+use wattle_core::ids::{ModuleExport, ModuleHash, PartitionId, RequestId};
 use wattle_core::limits::{ARGUMENT_BYTES, BATCH_OPERATIONS, REQUEST_BYTES, SCAN_BYTES};
 use wattle_core::partition::{Answer, Outcome};
 use wattle_proto::v1;
@@ -45,7 +45,7 @@ impl Compute {
         &self,
         said: Option<v1::ModuleExport>,
         id: Option<RequestId>,
-        partitions: impl Iterator<Item = u16>,
+        partitions: impl Iterator<Item = PartitionId>,
     ) -> Result<Begun, Failure> {
         let Some(v1::ModuleExport { module, export }) = said else {
             return self.grid.partitions.begun(id, partitions).await;
@@ -108,22 +108,25 @@ impl ComputeService for Compute {
         if count > BATCH_OPERATIONS {
             return Err(Failure::TooMany { what: "keys", size: count, limit: BATCH_OPERATIONS }.into());
         }
+        let class = self.grid.class_of(&request.map);
         let answered = match &request.answered_partitions[..] {
             [] => Vec::new(),
-            answered => self.grid.named_partitions("answered_partitions", answered)?,
+            answered => self.grid.named_partitions(class, ("answered_partitions", answered))?,
         };
-        let of = |key: &Bytes| self.grid.partitions.of(key);
-        let involved: BTreeSet<u16> = request.keys.iter().map(of).collect();
+        let of = |key: &Bytes| self.grid.partitions.of(class, key);
+        let involved: BTreeSet<_> = request.keys.iter().map(of).collect();
         request.keys.retain(|key| !answered.contains(&of(key)));
-        let left: BTreeSet<u16> = request.keys.iter().map(of).collect();
+        let left: BTreeSet<_> = request.keys.iter().map(of).collect();
         let elsewhere = self.grid.take_elsewhere(&mut request.keys, forwarded, of);
-        let is_here = |index: &u16| forwarded == Forwarded::Yes || self.grid.routing.owner(*index).is_none();
+        let is_here = |partition: &PartitionId| {
+            forwarded == Forwarded::Yes || self.grid.routing.owner(*partition).is_none()
+        };
         let begun = self.begun(request.export.take(), id, involved.into_iter().filter(is_here)).await?;
         let function = self.function(&request.function, &begun).await.map_err(Arc::new);
         if let Ok(function) = &function {
             request.export = Some(wire_export(function.export()));
         }
-        let there = self.grid.invoke_keys_elsewhere(&request, elsewhere);
+        let there = self.grid.invoke_keys_elsewhere(&request, (class, elsewhere));
         if request.keys.is_empty() && !there.is_empty() {
             return Ok(Response::new(involving(left.len(), stream::select_all(there)).boxed()));
         }
@@ -150,9 +153,7 @@ impl ComputeService for Compute {
             let size = request.argument.len();
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
         }
-        let mut partitions = self.grid.named_partitions("partitions", &request.partitions)?;
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
-        let involved = partitions.len();
         let begun = self.begun(request.export.take(), id, self.grid.here()).await?;
         let found = match self.function(&request.function, &begun).await {
             Ok(function) => self.grid.map(&request.map).map(|map| (function, map)),
@@ -163,7 +164,9 @@ impl ComputeService for Compute {
             Err(failure) if begun != Begun::No => return Err(Failure::HalfWay(Box::new(failure)).into()),
             Err(failure) => return Err(self.grid.refuse(id, failure).await.into()),
         };
-        let elsewhere = self.grid.take_elsewhere(&mut partitions, forwarded, |index| *index);
+        let mut partitions = self.grid.named_partitions(map.class(), ("partitions", &request.partitions))?;
+        let involved = partitions.len();
+        let elsewhere = self.grid.take_elsewhere(&mut partitions, forwarded, |partition| *partition);
         request.export = Some(wire_export(function.export()));
         let there = self.grid.invoke_all_elsewhere(&request, elsewhere);
         let sweep = Arc::new(Sweep {
@@ -210,6 +213,7 @@ async fn invoke_keys(
     let source = Source::Steps(request.keys.iter().map(step).collect());
     let mut results: Vec<v1::EntryResult> =
         request.keys.iter().map(|key| v1::EntryResult { key: key.clone(), ..Default::default() }).collect();
+    let class = grid.class_of(&request.map);
     let names = vec![request.map, request.function];
     // Where the function is gone, what is recorded says what has run.
     let mut export = function.as_ref().ok().map(|function| Arc::clone(function.export()));
@@ -222,11 +226,11 @@ async fn invoke_keys(
         Err(failure) => results[place].error = Some(operation_error(&failure)),
     };
     let message = grid.perform(request, set).await?;
-    results.sort_by_cached_key(|result| grid.partitions.of(&result.key));
-    let of = |result: &v1::EntryResult| grid.partitions.of(&result.key);
+    let of = |result: &v1::EntryResult| grid.partitions.of(class, &result.key);
+    results.sort_by_cached_key(of);
     let mut parts = Vec::new();
     for group in results.chunk_by(|a, b| of(a) == of(b)) {
-        let partition = u32::from(of(&group[0]));
+        let partition = u32::from(of(&group[0]).index);
         for entries in group.chunks(KEYS_PER_PART) {
             let failed = entries.iter().filter(|entry| entry.error.is_some()).count() as u64;
             let (processed, entries) = (entries.len() as u64, entries.to_vec());
@@ -269,10 +273,10 @@ const PARTITIONS_AT_ONCE: usize = 16;
 fn sweep_all(
     grid: Arc<Grid>,
     sweep: Arc<Sweep>,
-    partitions: Vec<u16>,
+    partitions: Vec<PartitionId>,
 ) -> impl Stream<Item = Result<v1::InvokePart, Status>> {
     let export = wire_export(sweep.function.export());
-    let progress = move |index| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), index);
+    let progress = move |partition| sweep_one(Arc::clone(&grid), Arc::clone(&sweep), partition);
     let progress = stream::iter(partitions).map(progress).flatten_unordered(PARTITIONS_AT_ONCE);
     progress.map(move |part| Ok(v1::InvokePart { export: Some(export.clone()), ..part }))
 }
@@ -281,7 +285,7 @@ fn sweep_all(
 fn sweep_one(
     grid: Arc<Grid>,
     sweep: Arc<Sweep>,
-    index: u16,
+    partition: PartitionId,
 ) -> Pin<Box<dyn Stream<Item = v1::InvokePart> + Send>> {
     let turns = Arc::new(parking_lot::Mutex::new(SweepTurns::new(Arc::clone(&sweep))));
     let next = move |complete: bool| {
@@ -290,9 +294,9 @@ fn sweep_one(
             if complete {
                 return None;
             }
-            let progress = take_turns(&grid, &sweep, index, turns).await;
+            let progress = take_turns(&grid, &sweep, partition, turns).await;
             let complete = progress.complete;
-            Some((part(index, progress), complete))
+            Some((part(partition, progress), complete))
         }
     };
     stream::unfold(false, next).boxed()
@@ -301,7 +305,7 @@ fn sweep_one(
 async fn take_turns(
     grid: &Arc<Grid>,
     sweep: &Arc<Sweep>,
-    index: u16,
+    partition: PartitionId,
     turns: Arc<parking_lot::Mutex<SweepTurns>>,
 ) -> SweepProgress {
     // Never contended: the turns of a partition follow one another. It is here because they outlive each submission.
@@ -312,11 +316,11 @@ async fn take_turns(
         Ok(held) => held,
         Err(full) => return SweepProgress::failed(full),
     };
-    let progress = grid.partitions.run_slow(index, (group, sweep.argument.len()), turn).await;
+    let progress = grid.partitions.run_slow(partition, (group, sweep.argument.len()), turn).await;
     progress.unwrap_or_else(|no_reply| SweepProgress::failed(no_reply.into()))
 }
 
-fn part(index: u16, progress: SweepProgress) -> v1::InvokePart {
+fn part(partition: PartitionId, progress: SweepProgress) -> v1::InvokePart {
     let entry = |(key, result): (Bytes, Result<Bytes, Failure>)| match result {
         Ok(response) => v1::EntryResult { key, response, error: None },
         Err(failure) => {
@@ -324,7 +328,7 @@ fn part(index: u16, progress: SweepProgress) -> v1::InvokePart {
         }
     };
     v1::InvokePart {
-        partition: index.into(),
+        partition: partition.index.into(),
         entries: progress.entries.into_iter().map(entry).collect(),
         processed: progress.processed,
         failed: progress.failed,

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wattle_core::ids::{ClientId, GridTime, RequestId, Version};
+use wattle_core::control::grid::ClassOptions;
+use wattle_core::ids::{ClientId, GridTime, ReplicationClass, RequestId, Version};
 use wattle_core::limits::{CLIENT_ID_AHEAD, NAMES, TTL_MAX};
 use wattle_core::map::{ContentType, EvictionPolicy, MapDescriptor, MapOptions};
 use wattle_core::partition::{Answer, Condition, Outcome, Previous, TtlChange, TtlChoice};
@@ -201,7 +202,21 @@ fn answer_result(answer: Answer) -> WireResult {
     }
 }
 
-pub(super) fn map_options(options: v1::MapOptions) -> Result<MapOptions, Failure> {
+/// The class that a map asks for, of as many partitions as others have.
+pub(super) fn class_options(asked: v1::Replication, partitions: u16) -> Result<ClassOptions, Failure> {
+    let number = |field, number| {
+        let problem = "it is at most 6 backups, and as many copies as there are";
+        u8::try_from(number).map_err(|_| Failure::Argument { field, problem })
+    };
+    let backups = number("replication.backups", asked.backups)?;
+    let min_in_sync = match number("replication.min_in_sync", asked.min_in_sync)? {
+        0 => 1 + backups / 2,
+        copies => copies,
+    };
+    Ok(ClassOptions { backups, min_in_sync, partitions })
+}
+
+pub(super) fn map_options(options: v1::MapOptions, class: ReplicationClass) -> Result<MapOptions, Failure> {
     let lasting = |field, value: Option<prost_types::Duration>| {
         let value = value.map(|value| duration(field, value)).transpose()?;
         Ok::<_, Failure>(value.filter(|value| !value.is_zero()))
@@ -217,6 +232,7 @@ pub(super) fn map_options(options: v1::MapOptions) -> Result<MapOptions, Failure
         ttl: lasting("ttl", options.ttl)?,
         max_idle: lasting("max_idle", options.max_idle)?,
         max_bytes: (options.max_bytes > 0).then_some(options.max_bytes),
+        class,
     })
 }
 
@@ -228,7 +244,7 @@ pub(super) fn eviction(policy: v1::EvictionPolicy) -> EvictionPolicy {
     }
 }
 
-pub(super) fn wire_map(map: &MapDescriptor) -> v1::Map {
+pub(super) fn wire_map(map: &MapDescriptor, class: Option<ClassOptions>) -> v1::Map {
     let options = &map.options;
     let content_type = match options.content_type {
         ContentType::Bytes => v1::ContentType::Bytes,
@@ -250,6 +266,10 @@ pub(super) fn wire_map(map: &MapDescriptor) -> v1::Map {
             max_idle: options.max_idle.map(wire_duration),
             max_bytes: options.max_bytes.unwrap_or(0),
             eviction: eviction.into(),
+            replication: class.map(|class| v1::Replication {
+                backups: class.backups.into(),
+                min_in_sync: class.min_in_sync.into(),
+            }),
         }),
         revision: map.revision,
     }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
-use wattle_core::ids::RequestId;
+use wattle_core::ids::{PartitionId, ReplicationClass, RequestId};
 use wattle_core::limits::{MESSAGE_BYTES, SCAN_BYTES};
 use wattle_proto::v1;
 use wattle_proto::v1::compute_service_client::ComputeServiceClient;
@@ -29,13 +29,12 @@ pub(super) type ByOwner<T> = BTreeMap<u64, (Owner, T)>;
 
 impl Grid {
     /// The partitions that no other node decides about.
-    pub(super) fn here(&self) -> impl Iterator<Item = u16> + use<> {
+    pub(super) fn here(&self) -> impl Iterator<Item = PartitionId> {
         let owners = self.routing.owners();
-        let is_here = move |index: &u16| match &owners {
-            Some(owners) => owners.get(usize::from(*index)).is_none_or(Option::is_none),
-            None => true,
+        let is_here = move |partition: &PartitionId| {
+            owners.as_ref().is_none_or(|owners| owners.of(*partition).is_none())
         };
-        (0..self.partitions.count()).filter(is_here)
+        self.partitions.ids().filter(is_here)
     }
 
     /// What the refusal of an attempt says of a call as a whole. What other nodes know of it is not asked: it may be something.
@@ -53,41 +52,46 @@ impl Grid {
         &self,
         all: &mut Vec<T>,
         forwarded: Forwarded,
-        partition: impl Fn(&T) -> u16,
+        partition: impl Fn(&T) -> PartitionId,
     ) -> ByOwner<Vec<T>> {
         let mut elsewhere = ByOwner::new();
         let Some(owners) = self.routing.owners().filter(|_| forwarded == Forwarded::No) else {
             return elsewhere;
         };
         for one in std::mem::take(all) {
-            match owners.get(usize::from(partition(&one))) {
-                Some(Some(owner)) => {
+            match owners.of(partition(&one)) {
+                Some(owner) => {
                     let there = elsewhere.entry(owner.member.node.0);
                     there.or_insert_with(|| (owner.clone(), Vec::new())).1.push(one);
                 }
-                Some(None) | None => all.push(one),
+                None => all.push(one),
             }
         }
         elsewhere
     }
 
-    /// The partitions that a field of a request names; none are all.
-    pub(super) fn named_partitions(&self, field: &'static str, named: &[u32]) -> Result<Vec<u16>, Failure> {
-        let count = self.partitions.count();
+    /// The partitions of a class that a field of a request names; none are all.
+    pub(super) fn named_partitions(
+        &self,
+        class: ReplicationClass,
+        (field, named): (&'static str, &[u32]),
+    ) -> Result<Vec<PartitionId>, Failure> {
         if named.is_empty() {
-            return Ok((0..count).collect());
+            return Ok(self.partitions.of_class(class).collect());
         }
+        let count = self.partitions.count(class);
         let index = |&index: &u32| u16::try_from(index).ok().filter(|index| *index < count);
         let problem = "the grid has no partition of such a number; GridService.Status says how many it has";
         let named: Option<BTreeSet<u16>> = named.iter().map(index).collect();
-        Ok(named.ok_or(Failure::Argument { field, problem })?.into_iter().collect())
+        let named = named.ok_or(Failure::Argument { field, problem })?;
+        Ok(named.into_iter().map(|index| PartitionId { class, index }).collect())
     }
 
     /// Has other nodes do their part of a call, and returns all their answers. Each is told which partitions are meant: who has lost one
     /// meanwhile must refuse it, or nobody would do it.
     pub(super) async fn ask_others<T, R, F>(
         &self,
-        elsewhere: ByOwner<Vec<u16>>,
+        elsewhere: ByOwner<Vec<PartitionId>>,
         request: impl Fn(Vec<u32>) -> T,
         call: impl Fn(MapServiceClient<Channel>, Request<T>) -> F,
     ) -> Result<Vec<R>, Failure>
@@ -96,7 +100,7 @@ impl Grid {
     {
         let decided = self.control.position().version;
         let calls = elsewhere.into_values().map(|(owner, partitions)| {
-            let request = request(partitions.into_iter().map(u32::from).collect());
+            let request = request(indexes(&partitions));
             let client = map_client(self, &owner).map(|client| call(client, forward(request, decided)));
             async { client?.await.map(Response::into_inner).map_err(|status| not_answered(&status)) }
         });
@@ -131,13 +135,10 @@ impl Grid {
     pub(super) fn invoke_all_elsewhere(
         self: &Arc<Self>,
         request: &v1::InvokeAllRequest,
-        elsewhere: ByOwner<Vec<u16>>,
+        elsewhere: ByOwner<Vec<PartitionId>>,
     ) -> Vec<Parts> {
-        let one = |(owner, partitions): (Owner, Vec<u16>)| {
-            let request = v1::InvokeAllRequest {
-                partitions: partitions.iter().copied().map(u32::from).collect(),
-                ..request.clone()
-            };
+        let one = |(owner, partitions): (Owner, Vec<PartitionId>)| {
+            let request = v1::InvokeAllRequest { partitions: indexes(&partitions), ..request.clone() };
             let grid = Arc::clone(self);
             let answers = async move {
                 let decided = grid.control.position().version;
@@ -154,10 +155,10 @@ impl Grid {
     pub(super) fn invoke_keys_elsewhere(
         self: &Arc<Self>,
         request: &v1::InvokeKeysRequest,
-        elsewhere: ByOwner<Vec<Bytes>>,
+        (class, elsewhere): (ReplicationClass, ByOwner<Vec<Bytes>>),
     ) -> Vec<Parts> {
         let one = |(owner, keys): (Owner, Vec<Bytes>)| {
-            let partitions: BTreeSet<u16> = keys.iter().map(|key| self.partitions.of(key)).collect();
+            let partitions: BTreeSet<_> = keys.iter().map(|key| self.partitions.of(class, key)).collect();
             let request = v1::InvokeKeysRequest { keys, ..request.clone() };
             let grid = Arc::clone(self);
             let answers = async move {
@@ -170,6 +171,11 @@ impl Grid {
         };
         elsewhere.into_values().map(one).collect()
     }
+}
+
+/// By these a request names partitions: its map says of which class.
+pub(super) fn indexes(partitions: &[PartitionId]) -> Vec<u32> {
+    partitions.iter().map(|partition| partition.index.into()).collect()
 }
 
 fn map_client(grid: &Grid, owner: &Owner) -> Result<MapServiceClient<Channel>, Failure> {
@@ -185,14 +191,14 @@ fn compute_client(grid: &Grid, owner: &Owner) -> Result<ComputeServiceClient<Cha
 /// The parts that another node answers. Those that it does not complete have failed.
 fn parts(
     answers: impl Future<Output = Result<Parts, Failure>> + Send + 'static,
-    partitions: impl IntoIterator<Item = u16>,
+    partitions: impl IntoIterator<Item = PartitionId>,
 ) -> Parts {
     struct Rest {
         answers: Parts,
         open: BTreeSet<u16>,
         failure: Option<Failure>,
     }
-    let open: BTreeSet<u16> = partitions.into_iter().collect();
+    let open: BTreeSet<u16> = partitions.into_iter().map(|partition| partition.index).collect();
     let begin = async move {
         let (answers, failure) = match answers.await {
             Ok(answers) => (answers, None),

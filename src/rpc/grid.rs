@@ -165,9 +165,8 @@ impl GridInfo {
     async fn report(&self, table: &grid::Grid, me: MemberId) -> Result<v1::MemberReport, Failure> {
         let partitions = &self.grid.partitions;
         let (mut entries, mut backup_entries) = (0, 0);
-        for index in 0..partitions.count() {
-            let look = |partition: &Partition| (partition.id(), partition.entries());
-            let (partition, held) = partitions.look(index, look).await?;
+        for partition in partitions.ids() {
+            let held = partitions.look(partition, Partition::entries).await?;
             let primary = table.row(partition).and_then(|row| row.assignment.primary);
             *if primary == Some(me) { &mut entries } else { &mut backup_entries } += held;
         }

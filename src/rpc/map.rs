@@ -8,7 +8,8 @@ use futures_util::stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request as Call, Response, Status, Streaming};
 use wattle_core::control::{Applied, Command};
-use wattle_core::map::OptionsChange;
+use wattle_core::ids::{PartitionId, ReplicationClass};
+use wattle_core::map::{MapDescriptor, OptionsChange};
 use wattle_core::name::Name;
 use wattle_core::partition::Statistics;
 use wattle_proto::v1;
@@ -17,8 +18,8 @@ use wattle_proto::v1::map_service_server::MapService;
 use wattle_proto::v1::operation_result::Result as WireResult;
 
 use super::convert::{
-    duration, eviction, map_options, operation_result, put_step, remove_step, request_id, touch_step,
-    wire_map,
+    class_options, duration, eviction, map_options, operation_result, put_step, remove_step, request_id,
+    touch_step, wire_map,
 };
 use super::watch::Watches;
 use super::{pipeline, scan};
@@ -60,9 +61,15 @@ impl MapCalls {
         Ok(outcome?.ok_or(Failure::Internal { what: "an operation had no result" })?)
     }
 
+    fn wire(&self, map: &MapDescriptor) -> v1::Map {
+        let state = self.grid.control.decided();
+        let class = state.grid().and_then(|grid| grid.class(map.options.class)).copied();
+        wire_map(map, class)
+    }
+
     fn named(&self, applied: &Applied) -> Result<v1::Map, Status> {
         match applied {
-            Applied::Map(map) => Ok(wire_map(map)),
+            Applied::Map(map) => Ok(self.wire(map)),
             Applied::MapDeleted(_)
             | Applied::Function(..)
             | Applied::FunctionDeleted(_)
@@ -95,7 +102,12 @@ impl MapService for MapCalls {
     ) -> Result<Response<v1::CreateMapResponse>, Status> {
         let request = call.into_inner();
         let name = Name::new(&request.name).map_err(Failure::from)?;
-        let options = map_options(request.options.unwrap_or_default())?;
+        let options = request.options.unwrap_or_default();
+        let class = match options.replication {
+            Some(asked) => self.grid.class_like(|partitions| class_options(asked, partitions)).await?,
+            None => ReplicationClass::default(),
+        };
+        let options = map_options(options, class)?;
         let applied = self.grid.propose(Command::CreateMap { name, options }).await?;
         Ok(Response::new(v1::CreateMapResponse { map: Some(self.named(&applied)?) }))
     }
@@ -128,8 +140,8 @@ impl MapService for MapCalls {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
         let v1::DescribeMapRequest { name, partitions } = call.into_inner();
         let map = self.grid.map(&name)?;
-        let mut here = self.grid.named_partitions("partitions", &partitions)?;
-        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |index| *index);
+        let mut here = self.grid.named_partitions(map.class(), ("partitions", &partitions))?;
+        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |partition| *partition);
         let mut sum = statistics(&self.grid, &map, here).await?;
         let request = |partitions| v1::DescribeMapRequest { name: name.clone(), partitions };
         let others =
@@ -142,7 +154,7 @@ impl MapService for MapCalls {
             sum.expirations += other.expirations;
         }
         Ok(Response::new(v1::DescribeMapResponse {
-            map: Some(wire_map(&map.descriptor)),
+            map: Some(self.wire(&map.descriptor)),
             statistics: Some(v1::MapStatistics {
                 entries: sum.entries,
                 bytes: sum.bytes,
@@ -156,7 +168,7 @@ impl MapService for MapCalls {
         &self,
         _: Call<v1::ListMapsRequest>,
     ) -> Result<Response<v1::ListMapsResponse>, Status> {
-        let maps = self.grid.maps.all().iter().map(|map| wire_map(&map.descriptor)).collect();
+        let maps = self.grid.maps.all().iter().map(|map| self.wire(&map.descriptor)).collect();
         Ok(Response::new(v1::ListMapsResponse { maps }))
     }
 
@@ -237,8 +249,8 @@ impl MapService for MapCalls {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
         let v1::SizeRequest { map: name, partitions } = call.into_inner();
         let map = self.grid.map(&name)?;
-        let mut here = self.grid.named_partitions("partitions", &partitions)?;
-        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |index| *index);
+        let mut here = self.grid.named_partitions(map.class(), ("partitions", &partitions))?;
+        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |partition| *partition);
         let here = scan::size(&self.grid, &map, here).await?;
         let request = |partitions| v1::SizeRequest { map: name.clone(), partitions };
         let others = |mut client: MapServiceClient<_>, request| async move { client.size(request).await };
@@ -255,8 +267,8 @@ impl MapService for MapCalls {
             Ok(map) => map,
             Err(gone) => return Err(self.grid.refuse(id, gone).await.into()),
         };
-        let mut here = self.grid.named_partitions("partitions", &request.partitions)?;
-        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |index| *index);
+        let mut here = self.grid.named_partitions(map.class(), ("partitions", &request.partitions))?;
+        let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |partition| *partition);
         let here = scan::clear(&self.grid, &map, (id, here)).await?;
         let request = |partitions| v1::ClearRequest { partitions, ..request.clone() };
         let others = |mut client: MapServiceClient<_>, request| async move { client.clear(request).await };
@@ -267,12 +279,12 @@ impl MapService for MapCalls {
     }
 }
 
-async fn statistics(grid: &Grid, map: &Map, partitions: Vec<u16>) -> Result<Statistics, Failure> {
+async fn statistics(grid: &Grid, map: &Map, partitions: Vec<PartitionId>) -> Result<Statistics, Failure> {
     let id = map.descriptor.id;
     let mut sum = Statistics::default();
-    for index in partitions {
+    for partition in partitions {
         let read = move |shard: &mut Shard| shard.with(|partition, _| partition.statistics(id));
-        let part = grid.partitions.run(index, 0, read).await?;
+        let part = grid.partitions.run(partition, 0, read).await?;
         sum.entries += part.entries;
         sum.bytes += part.bytes;
         sum.evictions += part.evictions;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tonic::Status;
-use wattle_core::ids::{GridTime, RequestId, Slot};
+use wattle_core::ids::{GridTime, PartitionId, RequestId, Slot};
 use wattle_core::limits::{KEY_BYTES, SCAN_BYTES};
 use wattle_core::partition::{Answer, Completion, PartRefusal, Recorded, ScanEnd, ScanRange, Wanted};
 use wattle_core::store::EntryRef;
@@ -83,7 +83,7 @@ pub(super) fn entries(
         bytes => {
             let cursor = Cursor::decode(bytes);
             let ours = |cursor: &Cursor| {
-                cursor.map == map.descriptor.id.0 && cursor.partition < grid.partitions.count()
+                cursor.map == map.descriptor.id.0 && cursor.partition < grid.partitions.count(map.class())
             };
             cursor.filter(ours).ok_or(Failure::Cursor)?
         }
@@ -116,7 +116,7 @@ impl Scan {
             let next_partition = cursor.partition + 1;
             let cursor = match end {
                 ScanEnd::More(range) => Some(Cursor { range: Some(range), ..cursor }),
-                ScanEnd::Complete if next_partition < self.grid.partitions.count() => {
+                ScanEnd::Complete if next_partition < self.grid.partitions.count(self.map.class()) => {
                     Some(Cursor { partition: next_partition, range: None, ..cursor })
                 }
                 ScanEnd::Complete => None,
@@ -136,7 +136,11 @@ impl Scan {
 
     /// The other node that decides about the partition where the scan stands.
     fn owner(&self, cursor: Cursor) -> Option<Owner> {
-        if self.forwarded == Forwarded::Yes { None } else { self.grid.routing.owner(cursor.partition) }
+        if self.forwarded == Forwarded::Yes { None } else { self.grid.routing.owner(self.partition(cursor)) }
+    }
+
+    fn partition(&self, cursor: Cursor) -> PartitionId {
+        PartitionId { class: self.map.class(), index: cursor.partition }
     }
 
     async fn turn_elsewhere(&mut self, owner: &Owner, cursor: Cursor) -> Result<v1::ScanResponse, Failure> {
@@ -179,7 +183,7 @@ impl Scan {
             held.add(bytes.saturating_sub(SCAN_BYTES));
             Turn::Done(Ok((scanned, held)))
         };
-        self.grid.partitions.run_slow(cursor.partition, (SCANS, 0), turn).await?
+        self.grid.partitions.run_slow(self.partition(cursor), (SCANS, 0), turn).await?
     }
 }
 
@@ -197,10 +201,10 @@ pub(super) fn deleted(map: &Map) -> Failure {
 }
 
 /// How many entries a map has in partitions of this node. What has expired is removed before it is left out.
-pub(super) async fn size(grid: &Grid, map: &Map, partitions: Vec<u16>) -> Result<u64, Failure> {
+pub(super) async fn size(grid: &Grid, map: &Map, partitions: Vec<PartitionId>) -> Result<u64, Failure> {
     let id = map.descriptor.id;
     let mut sum = 0;
-    for index in partitions {
+    for partition in partitions {
         loop {
             let count = move |shard: &mut Shard| {
                 shard.with(|partition, moment| {
@@ -208,7 +212,7 @@ pub(super) async fn size(grid: &Grid, map: &Map, partitions: Vec<u16>) -> Result
                     settled.then(|| partition.statistics(id).entries)
                 })
             };
-            if let Some(entries) = grid.partitions.run(index, 0, count).await? {
+            if let Some(entries) = grid.partitions.run(partition, 0, count).await? {
                 sum += entries;
                 break;
             }
@@ -223,11 +227,11 @@ pub(super) async fn size(grid: &Grid, map: &Map, partitions: Vec<u16>) -> Result
 pub(super) async fn clear(
     grid: &Grid,
     map: &Arc<Map>,
-    (id, partitions): (Option<RequestId>, Vec<u16>),
+    (id, partitions): (Option<RequestId>, Vec<PartitionId>),
 ) -> Result<u64, Failure> {
     let map_id = map.descriptor.id;
     let mut sum = 0;
-    for index in partitions {
+    for partition in partitions {
         let map = Arc::clone(map);
         let clear = move |shard: &mut Shard| {
             shard.with(|partition, moment| {
@@ -255,7 +259,7 @@ pub(super) async fn clear(
             })
         };
         let cleared =
-            grid.partitions.run(index, 0, clear).await.unwrap_or_else(|no_reply| Err(no_reply.into()));
+            grid.partitions.run(partition, 0, clear).await.unwrap_or_else(|no_reply| Err(no_reply.into()));
         match cleared {
             Ok(removed) => sum += removed,
             Err(failure) if sum > 0 => return Err(Failure::HalfWay(Box::new(failure))),
@@ -282,7 +286,7 @@ mod tests {
         grid.propose(create).await.unwrap();
         let map = grid.map("m").unwrap();
         grid.propose(Command::DeleteMap { name }).await.unwrap();
-        let refused = clear(&grid, &map, (None, vec![0])).await;
+        let refused = clear(&grid, &map, (None, grid.partitions.ids().collect())).await;
         assert!(matches!(&refused, Err(Failure::MapNotFound { name }) if name == "m"), "{refused:?}");
     }
 

@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use futures_util::stream::{self, Stream};
 use tonic::Status;
-use wattle_core::control::GroupState;
 use wattle_core::control::grid::{self, Node};
+use wattle_core::control::{ControlState, GroupState};
 use wattle_core::ids::{MemberId, ReplicationClass};
 use wattle_proto::v1;
 
@@ -38,11 +38,12 @@ pub(super) fn tables(
 /// The table, unless it says what was told already.
 fn news(told: &v1::WatchTableResponse, state: &GroupState, me: MemberId) -> Option<v1::WatchTableResponse> {
     let grid = state.grid()?;
-    // What is decided about maps and functions is no news.
-    if (told.generation, told.version) == (grid.generation(), grid.version()) {
+    // What is decided about functions, and most of what is about maps, is no news.
+    let maps = maps(state.catalog());
+    if (told.generation, told.version) == (grid.generation(), grid.version()) && told.maps == maps {
         return None;
     }
-    let now = table(grid, me);
+    let now = v1::WatchTableResponse { maps, ..table(grid, me) };
     let as_before = v1::WatchTableResponse { version: now.version, ..told.clone() };
     (now != as_before).then_some(now)
 }
@@ -53,9 +54,11 @@ fn table(grid: &grid::Grid, me: MemberId) -> v1::WatchTableResponse {
         incarnation: node.member.incarnation,
         address: node.description.client_address.clone(),
     };
-    let class = ReplicationClass::default();
     let primary = |row: &grid::Row| row.assignment.primary.map_or(0, |primary| primary.node.0);
-    let primaries = grid.rows_of(class).map(|(_, row)| primary(row)).collect();
+    let class = |class: ReplicationClass| v1::ClassTable {
+        class: class.0.into(),
+        primaries: grid.rows_of(class).map(|(_, row)| primary(row)).collect(),
+    };
     v1::WatchTableResponse {
         grid_id: grid.id().0.to_vec().into(),
         node: me.node.0,
@@ -63,6 +66,13 @@ fn table(grid: &grid::Grid, me: MemberId) -> v1::WatchTableResponse {
         generation: grid.generation(),
         version: grid.version(),
         members: grid.nodes().map(member).collect(),
-        classes: vec![v1::ClassTable { class: class.0.into(), primaries }],
+        classes: grid.classes().map(|(number, _)| class(number)).collect(),
+        maps: Vec::new(),
     }
+}
+
+/// Maps that do not belong to the first class.
+fn maps(catalog: &ControlState) -> Vec<v1::MapClass> {
+    let others = catalog.maps().filter(|map| !map.options.class.is_first());
+    others.map(|map| v1::MapClass { map: map.name.to_string(), class: map.options.class.0.into() }).collect()
 }

@@ -11,18 +11,19 @@ use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
-use wattle_core::ids::Version;
+use wattle_core::ids::{PartitionId, Version};
 use wattle_core::limits::{CALL_TIMEOUT, KEY_BYTES, SCAN_BYTES, WATCH_LINGER, WATCHES};
 use wattle_core::store::{Change, ChangeKind, TailRead};
 use wattle_proto::v1;
 
+use super::elsewhere::indexes;
 use super::scan::deleted;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::maps::Map;
 use crate::partition::{Shard, Waiter};
 use crate::request::Forwarded;
-use crate::routing::{Owner, not_answered};
+use crate::routing::{Owner, Owners, not_answered};
 
 /// Between two looks at whether the map is still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ const KEEP: Duration = Duration::from_secs(WATCH_LINGER.as_secs() / 4);
 
 /// What another node has said of partitions.
 struct Told {
-    partitions: Arc<[u16]>,
+    partitions: Arc<[PartitionId]>,
     message: v1::WatchResponse,
 }
 
@@ -53,26 +54,23 @@ struct Watch {
     prefix: Bytes,
     forwarded: Forwarded,
     /// Those that are watched, in order.
-    partitions: Vec<u16>,
+    partitions: Vec<PartitionId>,
     /// Where each of them stands.
-    positions: BTreeMap<u16, Version>,
+    positions: BTreeMap<PartitionId, Version>,
     missed: bool,
     /// Of other nodes, not told yet; the positions are behind it already.
     pending: Vec<v1::Change>,
     /// The table by which they are read here or there.
-    owners: Owners,
-    /// By partition: where those stand that are read here; others never move.
+    owners: Option<Arc<Owners>>,
+    /// By their index: where those stand that are read here; others never move.
     here: Vec<Version>,
     /// Partitions here that have more to read.
-    unread: Vec<u16>,
+    unread: Vec<PartitionId>,
     there: SelectAll<Watched>,
     kept: Instant,
     greeted: bool,
     _place: OwnedSemaphorePermit,
 }
-
-/// Who decides about partitions, as the routing tells it.
-type Owners = Option<Arc<[Option<Owner>]>>;
 
 impl Watches {
     pub(crate) fn new() -> Self {
@@ -90,7 +88,7 @@ impl Watches {
         if request.prefix.len() > KEY_BYTES {
             return Err(Failure::TooLarge { what: "prefix", size: request.prefix.len(), limit: KEY_BYTES });
         }
-        let partitions = grid.named_partitions("partitions", &request.partitions)?;
+        let partitions = grid.named_partitions(map.class(), ("partitions", &request.partitions))?;
         let (positions, missed) = match &request.token[..] {
             [] => (BTreeMap::new(), false),
             token => match decode_token(token).ok_or(Failure::Token)? {
@@ -106,7 +104,8 @@ impl Watches {
         let full = Failure::TooManyWatches { limit: WATCHES };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full)?;
         // Before the changes are kept: from then on it learns of each.
-        let waiter = grid.partitions.positions().waiter(map.descriptor.id);
+        let waiter =
+            grid.partitions.positions().waiter(map.descriptor.id, grid.partitions.count(map.class()));
         let mut watch = Watch {
             waiter,
             prefix: request.prefix,
@@ -150,11 +149,11 @@ impl Watch {
         self.owners = self.grid.routing.owners();
         self.there.clear();
         let mut here = self.partitions.clone();
-        let elsewhere = self.grid.take_elsewhere(&mut here, self.forwarded, |index| *index);
-        self.here = vec![Version(u64::MAX); self.grid.partitions.count().into()];
-        for index in &here {
-            let now = self.keep(*index).await?;
-            self.here[usize::from(*index)] = *self.positions.entry(*index).or_insert(now);
+        let elsewhere = self.grid.take_elsewhere(&mut here, self.forwarded, |partition| *partition);
+        self.here = vec![Version(u64::MAX); self.grid.partitions.count(self.map.class()).into()];
+        for partition in &here {
+            let now = self.keep(*partition).await?;
+            self.here[usize::from(partition.index)] = *self.positions.entry(*partition).or_insert(now);
         }
         self.unread = here;
         let begun = elsewhere.into_values().map(|(owner, partitions)| self.begin_there(owner, partitions));
@@ -168,7 +167,7 @@ impl Watch {
     }
 
     /// Keeps the changes of a partition here from now on; where it stands.
-    async fn keep(&self, index: u16) -> Result<Version, Failure> {
+    async fn keep(&self, partition: PartitionId) -> Result<Version, Failure> {
         let map = Arc::clone(&self.map);
         let keep = move |shard: &mut Shard| {
             shard.with(|partition, moment| {
@@ -176,24 +175,28 @@ impl Watch {
                 (!map.is_deleted()).then(|| partition.start_watch(&at))
             })
         };
-        self.grid.partitions.run(index, 0, keep).await?.ok_or_else(|| deleted(&self.map))
+        self.grid.partitions.run(partition, 0, keep).await?.ok_or_else(|| deleted(&self.map))
     }
 
     /// What another node says first of partitions that it decides about, and what it says then.
-    async fn begin_there(&self, owner: Owner, partitions: Vec<u16>) -> Result<(Told, Watched), Failure> {
+    async fn begin_there(
+        &self,
+        owner: Owner,
+        partitions: Vec<PartitionId>,
+    ) -> Result<(Told, Watched), Failure> {
         let known: Option<Vec<Version>> =
-            partitions.iter().map(|index| self.positions.get(index).copied()).collect();
+            partitions.iter().map(|partition| self.positions.get(partition).copied()).collect();
         let token = |positions: Vec<Version>| self.token(&positions);
         let request = v1::WatchRequest {
             map: self.map.descriptor.name.to_string(),
             prefix: self.prefix.clone(),
             token: known.map_or_else(Bytes::new, token),
-            partitions: partitions.iter().copied().map(u32::from).collect(),
+            partitions: indexes(&partitions),
         };
         let mut changes = self.grid.watch_elsewhere(&owner, request).await?;
         let first = changes.message().await.map_err(|status| not_answered(&status))?;
         let first = first.ok_or(Failure::Unreached { message: "a watch has ended".to_owned() })?;
-        let partitions: Arc<[u16]> = partitions.into();
+        let partitions: Arc<[PartitionId]> = partitions.into();
         let told = Told { partitions: Arc::clone(&partitions), message: first };
         let end = stream::iter([Err(Status::unavailable("a watch has ended"))]);
         let changes = changes
@@ -216,8 +219,8 @@ impl Watch {
             };
             if !changes.is_empty() || self.missed || !self.greeted {
                 self.greeted = true;
-                let positions: Vec<Version> =
-                    self.partitions.iter().filter_map(|index| self.positions.get(index).copied()).collect();
+                let position = |partition| self.positions.get(partition).copied();
+                let positions: Vec<Version> = self.partitions.iter().filter_map(position).collect();
                 let (token, missed) = (self.token(&positions), std::mem::take(&mut self.missed));
                 return Ok(v1::WatchResponse { changes, missed, token });
             }
@@ -264,7 +267,8 @@ impl Watch {
         }
         tokio::select! {
             unread = self.waiter.past(&self.here, LOOK) => {
-                self.unread = unread;
+                let class = self.map.class();
+                self.unread = unread.into_iter().map(|index| PartitionId { class, index }).collect();
                 Ok(Vec::new())
             }
             Some(told) = self.there.next() => {
@@ -274,8 +278,8 @@ impl Watch {
         }
     }
 
-    fn read_here(&self) -> impl Iterator<Item = u16> {
-        let here = |index: &u16| self.here[usize::from(*index)] != Version(u64::MAX);
+    fn read_here(&self) -> impl Iterator<Item = PartitionId> {
+        let here = |partition: &PartitionId| self.here[usize::from(partition.index)] != Version(u64::MAX);
         self.partitions.iter().copied().filter(here)
     }
 
@@ -305,21 +309,21 @@ impl Watch {
         let mut changes = Vec::new();
         let mut bytes = 0;
         while bytes < SCAN_BYTES {
-            let Some(index) = self.unread.pop() else { break };
-            let read = match self.read(index).await {
+            let Some(partition) = self.unread.pop() else { break };
+            let read = match self.read(partition).await {
                 Ok(read) => read,
                 // What was read before is told first.
                 Err(_) if !changes.is_empty() => {
-                    self.unread.push(index);
+                    self.unread.push(partition);
                     break;
                 }
                 Err(failure) => return Err(failure),
             };
-            self.here[usize::from(index)] = read.position;
-            self.positions.insert(index, read.position);
+            self.here[usize::from(partition.index)] = read.position;
+            self.positions.insert(partition, read.position);
             self.missed |= read.missed;
             if read.more {
-                self.unread.push(index);
+                self.unread.push(partition);
             }
             bytes += read.changes.iter().map(|change| change.key.len() + change.value.len()).sum::<usize>();
             let wanted =
@@ -329,21 +333,21 @@ impl Watch {
         Ok(changes)
     }
 
-    async fn read(&self, index: u16) -> Result<TailRead, Failure> {
+    async fn read(&self, partition: PartitionId) -> Result<TailRead, Failure> {
         let map = Arc::clone(&self.map);
-        let from = self.here[usize::from(index)];
+        let from = self.here[usize::from(partition.index)];
         let read = move |shard: &mut Shard| {
             shard.with(|partition, moment| {
                 let at = moment.access(&map.descriptor);
                 (!map.is_deleted()).then(|| partition.read_changes(&at, from, SCAN_BYTES / 4))
             })
         };
-        self.grid.partitions.run(index, 0, read).await?.ok_or_else(|| deleted(&self.map))
+        self.grid.partitions.run(partition, 0, read).await?.ok_or_else(|| deleted(&self.map))
     }
 }
 
 /// Whether it is one and the same table.
-fn is_same(a: &Owners, b: &Owners) -> bool {
+fn is_same(a: &Option<Arc<Owners>>, b: &Option<Arc<Owners>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (None, None) => true,

@@ -5,6 +5,7 @@ mod arbiter;
 mod arrival;
 mod bad_peers;
 mod chaos;
+mod classes;
 mod client;
 mod failover;
 mod full_disk;

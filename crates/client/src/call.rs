@@ -102,12 +102,16 @@ impl Caller {
         self.run(&Repeat::Read, Course::default(), send).await
     }
 
-    /// A call about one key that changes nothing.
-    pub(crate) async fn read_at<T, F>(&self, key: &[u8], send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    /// A call about one key of a map that changes nothing.
+    pub(crate) async fn read_at<T, F>(
+        &self,
+        entry: (&str, &[u8]),
+        send: impl Fn(Attempt) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.run(&Repeat::Read, Course::to(key), send).await
+        self.run(&Repeat::Read, Course::to(entry), send).await
     }
 
     /// A mutation: every attempt carries the same request id.
@@ -119,13 +123,17 @@ impl Caller {
         self.run(&Repeat::Identified(&request), Course::default(), send).await
     }
 
-    /// A mutation of one key.
-    pub(crate) async fn write_at<T, F>(&self, key: &[u8], send: impl Fn(Attempt) -> F) -> Result<T, Error>
+    /// A mutation of one key of a map.
+    pub(crate) async fn write_at<T, F>(
+        &self,
+        entry: (&str, &[u8]),
+        send: impl Fn(Attempt) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let request = self.begin_request().await?;
-        self.run(&Repeat::Identified(&request), Course::to(key), send).await
+        self.run(&Repeat::Identified(&request), Course::to(entry), send).await
     }
 
     /// A change that does the same when it is done twice.

@@ -23,8 +23,8 @@ pub(crate) struct Connections {
 /// Where the attempts of a call go.
 #[derive(Debug, Default)]
 pub(crate) struct Course<'a> {
-    /// It is about this key alone.
-    key: Option<&'a [u8]>,
+    /// It is about this key of this map alone.
+    entry: Option<(&'a str, &'a [u8])>,
     /// An attempt that went straight by this table has failed.
     failed: Option<TableVersion>,
 }
@@ -41,9 +41,9 @@ pub(crate) enum Way {
 }
 
 impl<'a> Course<'a> {
-    /// Of a call on one key.
-    pub(crate) fn to(key: &'a [u8]) -> Self {
-        Self { key: Some(key), failed: None }
+    /// Of a call on one key of a map.
+    pub(crate) fn to(entry: (&'a str, &'a [u8])) -> Self {
+        Self { entry: Some(entry), failed: None }
     }
 
     /// What became of an attempt.
@@ -80,8 +80,8 @@ impl Connections {
     /// The next way of a call: straight, unless that has failed by the same table; else by any node, which sends it on.
     pub(crate) fn next(&self, course: &Course<'_>) -> Way {
         self.routes.use_now();
-        if let Some(key) = course.key
-            && let Some((channel, table)) = self.routes.to(key)
+        if let Some(entry) = course.entry
+            && let Some((channel, table)) = self.routes.to(entry)
             && course.failed != Some(table)
         {
             return Way::Straight(channel, table);

@@ -74,6 +74,14 @@ impl MapOptions {
         self.wire.eviction = policy.into();
         self
     }
+
+    /// How many copies an entry has beside the primary's (0 to 6; one without this), and how many of all must be in sync for a write:
+    /// else it is refused. With 0 that is one more than half the backups.
+    #[must_use]
+    pub fn replication(mut self, backups: u32, min_in_sync: u32) -> Self {
+        self.wire.replication = Some(v1::Replication { backups, min_in_sync });
+        self
+    }
 }
 
 /// What to change about a map; what is not named stays. A zero takes a limit away.

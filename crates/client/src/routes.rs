@@ -12,9 +12,6 @@ use wattle_proto::v1;
 
 use crate::placement::partition_of;
 
-/// Maps belong to no other class.
-const CLASS: u32 = 0;
-
 /// Of two tables of a grid the newer one is the greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TableVersion {
@@ -63,8 +60,10 @@ struct Table {
     grid_id: Bytes,
     version: TableVersion,
     members: Vec<Arc<Member>>,
-    /// By partition.
-    primaries: Vec<Option<Arc<Member>>>,
+    /// By class and partition.
+    primaries: HashMap<u32, Vec<Option<Arc<Member>>>>,
+    /// The classes of maps that do not belong to class 0.
+    classes: HashMap<String, u32>,
 }
 
 /// Where calls go.
@@ -78,15 +77,16 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// The way to the member that decides about a key, if it is known and connected. By which table is said with it.
-    pub(crate) fn to(&self, key: &[u8]) -> Option<(Channel, TableVersion)> {
+    /// The way to the member that decides about a key of a map, if it is known and connected. By which table is said with it.
+    pub(crate) fn to(&self, (map, key): (&str, &[u8])) -> Option<(Channel, TableVersion)> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         // Who is alone answers at any address that was given.
         if table.members.len() <= 1 {
             return None;
         }
-        let partition = partition_of(key, table.primaries.len())?;
-        let member = table.primaries[partition].as_ref()?;
+        let class = table.classes.get(map).copied().unwrap_or_default();
+        let primaries = table.primaries.get(&class)?;
+        let member = primaries[partition_of(key, primaries.len())?].as_ref()?;
         Some((member.channel()?, table.version))
     }
 
@@ -107,10 +107,12 @@ impl Routes {
         self.used.notified().await;
     }
 
-    /// Whether a table says something new: it is of another grid, or newer.
+    /// Whether a table says something new: it is of another grid, or newer, or says something else of maps.
     pub(crate) fn is_news(&self, told: &v1::WatchTableResponse) -> bool {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.grid_id != told.grid_id || table.version < version(told)
+        table.grid_id != told.grid_id
+            || table.version < version(told)
+            || (table.version == version(told) && table.classes != classes(&told.maps))
     }
 
     /// Takes a table; its members are those that were there before, as far as they are the same.
@@ -123,12 +125,18 @@ impl Routes {
             told.members.into_iter().map(|member| known(&before, member)).collect();
         let by_node: HashMap<u64, &Arc<Member>> =
             members.iter().map(|member| (member.node, member)).collect();
-        let class = told.classes.into_iter().find(|class| class.class == CLASS).unwrap_or_default();
         let primary = |node: &u64| by_node.get(node).map(|&member| Arc::clone(member));
-        let primaries = class.primaries.iter().map(primary).collect();
-        *table = Table { grid_id: told.grid_id, version, members: members.clone(), primaries };
+        let by_class =
+            |class: v1::ClassTable| (class.class, class.primaries.iter().map(primary).collect::<Vec<_>>());
+        let primaries = told.classes.into_iter().map(by_class).collect();
+        let classes = classes(&told.maps);
+        *table = Table { grid_id: told.grid_id, version, members: members.clone(), primaries, classes };
         members
     }
+}
+
+fn classes(maps: &[v1::MapClass]) -> HashMap<String, u32> {
+    maps.iter().map(|map| (map.map.clone(), map.class)).collect()
 }
 
 fn version(told: &v1::WatchTableResponse) -> TableVersion {
@@ -160,7 +168,7 @@ mod tests {
             generation: 1,
             version,
             members: nodes.iter().map(member).collect(),
-            classes: vec![v1::ClassTable { class: CLASS, primaries: vec![nodes[0]] }],
+            classes: vec![v1::ClassTable { class: 0, primaries: vec![nodes[0]] }],
             ..Default::default()
         }
     }
@@ -184,16 +192,31 @@ mod tests {
     async fn calls_go_straight_to_a_member_while_it_is_connected() {
         let routes = Routes::default();
         let members = routes.take(table("g", 5, &[1, 2]));
-        assert!(routes.to(b"k").is_none(), "nobody is connected");
+        assert!(routes.to(("m", b"k")).is_none(), "nobody is connected");
         // Which was what wants it to be.
         members[0].wanted().await;
         members[0].connect(vec![channel()]);
-        assert_eq!(routes.to(b"k").map(|(_, table)| table.version), Some(5));
+        assert_eq!(routes.to(("m", b"k")).map(|(_, table)| table.version), Some(5));
         // It is the same member in the next table.
         routes.take(table("g", 6, &[1, 2, 3]));
-        assert_eq!(routes.to(b"k").map(|(_, table)| table.version), Some(6));
+        assert_eq!(routes.to(("m", b"k")).map(|(_, table)| table.version), Some(6));
         members[0].connect(Vec::new());
-        assert!(routes.to(b"k").is_none() && routes.anywhere().is_none());
+        assert!(routes.to(("m", b"k")).is_none() && routes.anywhere().is_none());
+    }
+
+    #[tokio::test]
+    async fn maps_of_another_class_lie_elsewhere() {
+        let routes = Routes::default();
+        let mut told = table("g", 5, &[1, 2]);
+        told.classes.push(v1::ClassTable { class: 1, primaries: vec![2] });
+        let members = routes.take(told.clone());
+        members[1].connect(vec![channel()]);
+        assert!(routes.to(("m", b"k")).is_none(), "that is the first member's");
+        told.maps = vec![v1::MapClass { map: "m".to_owned(), class: 1 }];
+        assert!(routes.is_news(&told));
+        routes.take(told.clone());
+        assert!(!routes.is_news(&told));
+        assert!(routes.to(("m", b"k")).is_some() && routes.to(("n", b"k")).is_none());
     }
 
     #[tokio::test]
@@ -203,7 +226,7 @@ mod tests {
             member.connect(vec![channel()]);
         }
         routes.take(table("h", 5, &[1, 2]));
-        assert!(routes.to(b"k").is_none());
+        assert!(routes.to(("m", b"k")).is_none());
     }
 
     #[tokio::test]
@@ -212,6 +235,6 @@ mod tests {
         for member in routes.take(table("g", 5, &[1])) {
             member.connect(vec![channel()]);
         }
-        assert!(routes.to(b"k").is_none());
+        assert!(routes.to(("m", b"k")).is_none());
     }
 }

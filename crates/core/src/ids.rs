@@ -9,6 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct ReplicationClass(pub u8);
 
+impl ReplicationClass {
+    /// Whether it is the one that every grid has.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// A partition of the grid: its class and its number within the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PartitionId {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ids::MapId;
+use crate::ids::{MapId, ReplicationClass};
 use crate::limits::TTL_MAX;
 use crate::name::Name;
 
@@ -48,6 +48,9 @@ pub struct MapOptions {
     pub max_bytes: Option<u64>,
     /// What goes when that limit is reached.
     pub eviction: EvictionPolicy,
+    /// In whose partitions its entries are. Fixed when the map is created.
+    #[serde(default, skip_serializing_if = "ReplicationClass::is_first")]
+    pub class: ReplicationClass,
 }
 
 /// A change of options: what is `None` stays.
@@ -129,6 +132,7 @@ impl MapOptions {
             max_idle: change.max_idle.unwrap_or(self.max_idle),
             max_bytes: change.max_bytes.unwrap_or(self.max_bytes),
             eviction: change.eviction.unwrap_or(self.eviction),
+            class: self.class,
         }
     }
 }

@@ -30,6 +30,13 @@ pub(super) struct Create {
     /// Which entries go when the map is full
     #[arg(long, value_enum, requires = "max_bytes")]
     eviction: Option<Eviction>,
+    /// How many copies an entry has beside the first; with 0 it is lost with its node
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=6), default_value_t = 1, value_name = "N")]
+    backups: u32,
+    /// How many copies, the first too, must be in sync for a write: else it is refused; by default one more than half the
+    /// backups
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=7), value_name = "N")]
+    min_in_sync: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -79,6 +86,7 @@ impl Create {
         options = with(options, self.max_idle, MapOptions::max_idle);
         options = with(options, self.max_bytes, MapOptions::max_bytes);
         options = with(options, self.eviction.map(EvictionPolicy::from), MapOptions::eviction);
+        let options = options.replication(self.backups, self.min_in_sync.unwrap_or_default());
         let map = remote.connect().await?.maps().create(&self.name, &options).await?;
         Ok(print_map(remote, &map)?)
     }

@@ -21,7 +21,7 @@ impl List {
         match remote.output {
             Format::Json => output::json(&Value::from(maps.iter().map(map_as_json).collect::<Vec<_>>()))?,
             Format::Table => {
-                let columns = ["name", "content", "ttl", "max idle", "max bytes", "eviction"];
+                let columns = ["name", "content", "ttl", "max idle", "max bytes", "eviction", "backups"];
                 output::table(&columns, maps.iter().map(row))?;
             }
         }
@@ -80,11 +80,13 @@ fn map_as_json(map: &api::Map) -> Value {
         "max_idle_seconds": seconds(options.max_idle),
         "max_bytes": options.max_bytes,
         "eviction": eviction(options.eviction()),
+        "backups": options.replication.map(|replication| replication.backups),
+        "min_in_sync": options.replication.map(|replication| replication.min_in_sync),
     })
 }
 
 fn map_as_facts(map: &api::Map) -> Vec<(&'static str, String)> {
-    let [name, content, ttl, max_idle, max_bytes, eviction] = cells(map);
+    let [name, content, ttl, max_idle, max_bytes, eviction, backups] = cells(map);
     vec![
         ("name", name),
         ("id", map.id.to_string()),
@@ -93,6 +95,7 @@ fn map_as_facts(map: &api::Map) -> Vec<(&'static str, String)> {
         ("max idle", max_idle),
         ("max bytes", max_bytes),
         ("eviction", eviction),
+        ("backups", backups),
     ]
 }
 
@@ -100,7 +103,7 @@ fn row(map: &api::Map) -> Vec<String> {
     cells(map).into()
 }
 
-fn cells(map: &api::Map) -> [String; 6] {
+fn cells(map: &api::Map) -> [String; 7] {
     let options = map.options.unwrap_or_default();
     let life = |duration| limit(duration).map_or("-".to_owned(), shown_duration);
     let max_bytes = if options.max_bytes == 0 { "-".to_owned() } else { shown_bytes(options.max_bytes) };
@@ -111,12 +114,24 @@ fn cells(map: &api::Map) -> [String; 6] {
         life(options.max_idle),
         max_bytes,
         eviction(options.eviction()).to_owned(),
+        backups(options.replication),
     ]
 }
 
 /// Zero is no limit.
 fn limit<D: TryInto<Duration>>(duration: Option<D>) -> Option<Duration> {
     duration.and_then(|duration| duration.try_into().ok()).filter(|duration| !duration.is_zero())
+}
+
+/// How many copies beside the first, and what that demands of a write.
+fn backups(replication: Option<api::Replication>) -> String {
+    // An older grid has one kind.
+    let api::Replication { backups, min_in_sync } = replication.unwrap_or_default();
+    match min_in_sync {
+        0 => "-".to_owned(),
+        1 => backups.to_string(),
+        _ => format!("{backups}, {min_in_sync} in sync"),
+    }
 }
 
 fn content(content: ContentType) -> &'static str {

@@ -66,7 +66,9 @@ impl Pair {
             let way = Way { me, network: Arc::clone(&network) };
             let replication = Arc::new(Replication::new(me, Box::new(way)));
             let memory = Arc::new(Memory::new(1 << 30));
-            Arc::new(Partitions::new(&ClassOptions::standard(1), catalog, (memory, replication), 7).unwrap())
+            let partitions = Partitions::new(catalog, (memory, replication), 7).unwrap();
+            partitions.add_class(ID.class, &ClassOptions::standard(1));
+            Arc::new(partitions)
         };
         let nodes = MEMBERS.map(node);
         let (name, options) = (Name::new("m").unwrap(), MapOptions::default());
@@ -94,14 +96,14 @@ impl Pair {
         let Assignment { version, epoch, .. } = self.assignment;
         self.nodes[node].replication().follow(Table::new(version, [(ID, epoch)]));
         let assignment = self.assignment.clone();
-        self.nodes[node].strand(0).submit_urgent(|shard| shard.assign(assignment), drop);
+        self.nodes[node].strand(ID).submit_urgent(|shard| shard.assign(assignment), drop);
     }
 
     /// Delivers everything, and what is answered to it.
     fn deliver(&self) {
         while let Some((from, to, message)) = { self.network.lock().pop_front() } {
             let node = &self.nodes[usize::from(to == MEMBERS[1])];
-            node.strand(0).submit_urgent(move |shard| shard.receive(from, message), drop);
+            node.strand(ID).submit_urgent(move |shard| shard.receive(from, message), drop);
         }
     }
 
@@ -132,7 +134,7 @@ impl Pair {
                 partition.put(&moment.access(&map), &Put { key: b"k", value, ttl, condition, previous })
             })
         };
-        self.nodes[node].run(0, 0, put).await
+        self.nodes[node].run(ID, 0, put).await
     }
 
     async fn get(&self, node: usize) -> Result<Option<Vec<u8>>, NoReply> {
@@ -143,7 +145,7 @@ impl Pair {
                 entry.map(|entry| entry.value.to_vec())
             })
         };
-        self.nodes[node].run(0, 0, get).await
+        self.nodes[node].run(ID, 0, get).await
     }
 
     /// Takes a turn of slow work on this thread.
@@ -151,7 +153,7 @@ impl Pair {
         let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
         let mut worker = Worker::new(&catalog, RunBy::Io);
         let decoded = message.decoded();
-        let served = self.nodes[node].strand(0).try_run(|shard| {
+        let served = self.nodes[node].strand(ID).try_run(|shard| {
             shard.serve(|shard| part.turn((&mut worker, shard), &|place| decoded.checked(place)))
         });
         served.map_err(|_| ()).unwrap().unwrap().0
@@ -159,7 +161,7 @@ impl Pair {
 
     /// What a copy holds, whoever decides.
     fn held(&self, node: usize) -> u64 {
-        self.nodes[node].look(0, Partition::entries).now_or_never().unwrap().unwrap()
+        self.nodes[node].look(ID, Partition::entries).now_or_never().unwrap().unwrap()
     }
 }
 
@@ -199,7 +201,7 @@ async fn a_copy_that_is_not_wanted_goes_unless_something_newer_is_known_of_it_or
         ..pair.assignment.clone()
     };
     let release = |asked, assignment| {
-        pair.nodes[1].strand(0).try_run(|shard| shard.release(asked, assignment)).map_err(drop).unwrap()
+        pair.nodes[1].strand(ID).try_run(|shard| shard.release(asked, assignment)).map_err(drop).unwrap()
     };
     assert!(!release(early, without(version + 1)), "its primary has sent something since it was asked");
     let asked = pair.nodes[1].clock().local() + Duration::from_millis(1);
@@ -207,7 +209,7 @@ async fn a_copy_that_is_not_wanted_goes_unless_something_newer_is_known_of_it_or
     assert_eq!(pair.held(1), 1);
     assert!(release(asked, without(version + 1)));
     assert_eq!((pair.held(1), pair.nodes[1].memory().held()), (0, 0));
-    let known = pair.nodes[1].strand(0).try_run(|shard| shard.copy.assignment().clone());
+    let known = pair.nodes[1].strand(ID).try_run(|shard| shard.copy.assignment().clone());
     assert_eq!(known.map_err(drop).unwrap(), without(version + 1));
 }
 
@@ -227,7 +229,7 @@ async fn a_write_that_its_successor_may_have_is_in_doubt() {
         })
     };
     let first = Arc::clone(&pair.nodes[0]);
-    let mut put = Box::pin(first.run(0, 0, put));
+    let mut put = Box::pin(first.run(ID, 0, put));
     assert!(put.as_mut().now_or_never().is_none());
     pair.decide(1);
     assert_eq!(put.await, Err(NoReply::Deposed));
@@ -288,7 +290,7 @@ async fn a_read_of_an_earlier_reign_is_not_confirmed_by_a_later_one() {
     let mut pair = Pair::new();
     let mut get = Box::pin({
         let node = Arc::clone(&pair.nodes[0]);
-        async move { node.run(0, 0, |shard| shard.with(|partition, _| partition.entries())).await }
+        async move { node.run(ID, 0, |shard| shard.with(|partition, _| partition.entries())).await }
     });
     // Its question is lost.
     assert!(get.as_mut().now_or_never().is_none());
@@ -342,7 +344,7 @@ async fn two_turns(pair: &Pair, between: impl FnOnce() + Send + 'static) -> Resu
         between.take().expect("the first turn is once")();
         Turn::Again
     };
-    pair.nodes[0].run_slow(0, (Group(7), 0), turn).await
+    pair.nodes[0].run_slow(ID, (Group(7), 0), turn).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -356,7 +358,7 @@ async fn work_of_several_turns_does_not_go_on_in_another_reign() {
     let depose = move || {
         network.lock().clear();
         // Before the next turn: what is urgent goes first.
-        node.strand(0).submit_urgent(|shard| shard.assign(next), drop);
+        node.strand(ID).submit_urgent(|shard| shard.assign(next), drop);
     };
     assert_eq!(two_turns(&pair, depose).await, Err(NoReply::Interrupted));
     assert_eq!(pair.held(0), 0);
@@ -371,12 +373,12 @@ async fn a_ticker_repeats_what_was_lost() {
     let wake_at = |shard: &mut Shard| shard.wake_at.expect("an answer is owed");
     let Now { grid, .. } = pair.nodes[0].clock().read();
     let wake = |local| {
-        pair.nodes[0].strand(0).try_run(|shard| shard.wake(Now { local, grid })).map_err(|_| ()).unwrap();
+        pair.nodes[0].strand(ID).try_run(|shard| shard.wake(Now { local, grid })).map_err(|_| ()).unwrap();
         pair.network.lock().len()
     };
     // What was asked for before the write comes first: nothing is due then.
     let repeats = (0..3).any(|_| {
-        let local = pair.nodes[0].strand(0).try_run(wake_at).map_err(|_| ()).unwrap();
+        let local = pair.nodes[0].strand(ID).try_run(wake_at).map_err(|_| ()).unwrap();
         assert_eq!(wake(LocalTime(local.0 - 1)), 0, "it is not due yet");
         wake(local) == 1
     });
@@ -392,7 +394,7 @@ async fn a_copy_of_a_partition_that_began_empty_since_is_forgotten() {
     let mut put = Box::pin(pair.put(0, b"value"));
     assert!(put.as_mut().now_or_never().is_none(), "the backup has it not yet");
     let (node, reign) = (&pair.nodes[0], pair.assignment.epoch);
-    let void = |began| node.strand(0).submit_urgent(move |shard| shard.void(began), drop);
+    let void = |began| node.strand(ID).submit_urgent(move |shard| shard.void(began), drop);
     let held = node.memory().held();
     assert!(held > 0);
     void(reign);
@@ -400,7 +402,7 @@ async fn a_copy_of_a_partition_that_began_empty_since_is_forgotten() {
     void(reign.next());
     assert_eq!(node.memory().held(), 0);
     assert!(matches!(put.await, Err(NoReply::Deposed)));
-    assert_eq!(node.look(0, Partition::entries).await.unwrap(), 0);
+    assert_eq!(node.look(ID, Partition::entries).await.unwrap(), 0);
     let refused = pair.put(0, b"again").await;
     assert!(matches!(refused, Err(NoReply::Unavailable(Unavailable::NotPrimary))), "{refused:?}");
 }
@@ -418,7 +420,7 @@ fn increments(pair: &Pair, repeated: bool) -> (Arc<Message>, Vec<Placed>) {
     let held = Arc::new(InFlight::new(1 << 30)).count(0);
     let mut message = Message::new(source, Some(id), 1 << 20, held);
     message.maps.push(Some(Ok(Maps::default().publish(&pair.map))));
-    (Arc::new(message), (0..count).map(|place| Placed { partition: 0, place }).collect())
+    (Arc::new(message), (0..count).map(|place| Placed { partition: ID, place }).collect())
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ impl RawMap {
     /// The entry of a key.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Versioned<Bytes>>, Error> {
         let key = key.into();
-        let answer = self.caller.read_at(&key, |attempt| {
+        let answer = self.caller.read_at((&self.name, &key), |attempt| {
             let message = v1::GetRequest { map: self.name.clone(), key: key.clone() };
             async move { attempt.maps().get(attempt.request(message)).await }
         });
@@ -89,7 +89,7 @@ impl RawMap {
     }
 
     async fn send_put(&self, message: v1::PutRequest) -> Result<Written<Bytes>, Error> {
-        let answer = self.caller.write_at(&message.key, |attempt| {
+        let answer = self.caller.write_at((&self.name, &message.key), |attempt| {
             let message = v1::PutRequest { request_id: attempt.request_id.clone(), ..message.clone() };
             async move { attempt.maps().put(attempt.request(message)).await }
         });
@@ -121,7 +121,7 @@ impl RawMap {
     }
 
     async fn send_remove(&self, message: v1::RemoveRequest) -> Result<Removed<Bytes>, Error> {
-        let answer = self.caller.write_at(&message.key, |attempt| {
+        let answer = self.caller.write_at((&self.name, &message.key), |attempt| {
             let message = v1::RemoveRequest { request_id: attempt.request_id.clone(), ..message.clone() };
             async move { attempt.maps().remove(attempt.request(message)).await }
         });
@@ -131,7 +131,7 @@ impl RawMap {
     /// Adds to an integer, kept as decimal text; an absent entry counts as 0.
     pub async fn increment(&self, key: impl Into<Bytes>, delta: i64) -> Result<Incremented, Error> {
         let key = key.into();
-        let answer = self.caller.write_at(&key, |attempt| {
+        let answer = self.caller.write_at((&self.name, &key), |attempt| {
             let request_id = attempt.request_id.clone();
             let message =
                 v1::IncrementRequest { map: self.name.clone(), key: key.clone(), delta, request_id };
@@ -143,7 +143,7 @@ impl RawMap {
     /// Reads, sets or clears an entry's time to live; `None` when there is no such entry.
     pub async fn touch(&self, key: impl Into<Bytes>, change: TtlChange) -> Result<Option<Lifetime>, Error> {
         let key = key.into();
-        let answer = self.caller.write_at(&key, |attempt| {
+        let answer = self.caller.write_at((&self.name, &key), |attempt| {
             let request_id = attempt.request_id.clone();
             let change = touch(change);
             let message = v1::TouchRequest { map: self.name.clone(), key: key.clone(), request_id, change };
@@ -264,7 +264,7 @@ impl RawMap {
             argument: argument.into(),
             request_id: None,
         };
-        let answer = self.caller.write_at(&request.key, |attempt| {
+        let answer = self.caller.write_at((&self.name, &request.key), |attempt| {
             let message = v1::InvokeRequest { request_id: attempt.request_id.clone(), ..request.clone() };
             async move { attempt.compute().invoke(attempt.request(message)).await }
         });

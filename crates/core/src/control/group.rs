@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::command::{Applied, Command, Refusal};
 use super::grid::{Grid, GridApplied, GridCommand, GridId, GridRefusal, NewGrid};
 use super::state::ControlState;
-use crate::ids::MemberId;
+use crate::ids::{MemberId, ReplicationClass};
 use crate::limits::{GENERATION_NUMBERS, NAME_BYTES};
 
 /// The state that every voter has: the grid, once it is created, and its maps and functions. A clone shares all of it: a change
@@ -55,6 +55,12 @@ pub enum GroupRefusal {
     /// It is to be created first.
     #[error("the grid is not created yet")]
     NoGrid,
+    /// A map belongs to a class of its grid.
+    #[error("the grid has no replication class of number {}", class.0)]
+    ClassNotFound {
+        /// Asked for.
+        class: ReplicationClass,
+    },
     /// A module's functions have shorter names.
     #[error("the export of a function has {bytes} bytes, at most {NAME_BYTES} are allowed")]
     ExportTooLong {
@@ -143,6 +149,11 @@ impl GroupState {
             {
                 Err(GroupRefusal::ExportTooLong { bytes: version.export.len() })
             }
+            (GroupCommand::Catalog(Command::CreateMap { options, .. }), Some(grid))
+                if grid.class(options.class).is_none() =>
+            {
+                Err(GroupRefusal::ClassNotFound { class: options.class })
+            }
             (GroupCommand::Catalog(command), Some(_)) => {
                 Ok(GroupApplied::Catalog(self.catalog.apply(command)?))
             }
@@ -160,7 +171,7 @@ mod tests {
     use crate::control::grid::{Decision, Order, Row};
     use crate::control::state::tests::upload;
     use crate::control::{FunctionVersion, Promote};
-    use crate::ids::{NodeId, PartitionId, ReplicationClass};
+    use crate::ids::{NodeId, PartitionId};
     use crate::map::{MapOptions, OptionsChange};
     use crate::name::Name;
 

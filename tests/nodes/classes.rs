@@ -1,0 +1,177 @@
+//! Maps are held as often as they ask for, each kind in partitions of its own.
+
+use std::collections::BTreeSet;
+
+use tonic::Code;
+use wattle_client::{MapOptions, Responses, ScanOptions, WatchFrom};
+use wattle_proto::v1;
+
+use crate::harness::TestNode;
+use crate::harness::examples::upload;
+use crate::harness::grid::{PARTITIONS, all_have_copies, processes, three};
+use crate::harness::wire::{Wire, eventually, facts, put, refusal};
+
+fn held(backups: u32, min_in_sync: u32) -> MapOptions {
+    MapOptions::new().replication(backups, min_in_sync)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_map_is_held_as_often_as_it_asks_for() {
+    let nodes = three().await;
+    let client = nodes[1].client().await;
+    for backups in [0, 1, 2] {
+        let name = format!("m{backups}");
+        let map = client.maps().create(&name, &held(backups, 0)).await.unwrap();
+        let min_in_sync = [1, 1, 2][backups as usize];
+        assert_eq!(map.options.unwrap().replication, Some(v1::Replication { backups, min_in_sync }));
+    }
+    let rows = eventually(async || {
+        let rows = client.partitions().await.unwrap().partitions;
+        let copies = |row: &v1::Partition| [2, 1, 3][row.class as usize];
+        let settled = rows.iter().all(|row| row.in_sync.len() == copies(row) && row.in_sync == row.wanted);
+        (rows.len() == 3 * usize::from(PARTITIONS) && settled).then_some(rows)
+    })
+    .await;
+    let primaries = |class| rows.iter().filter(move |row| row.class == class).filter_map(|row| row.primary);
+    for class in 0..3 {
+        assert_eq!(primaries(class).collect::<BTreeSet<_>>().len(), 3, "all nodes decide about some of it");
+    }
+    for backups in [0, 1, 2] {
+        let map = client.raw_map(format!("m{backups}"));
+        for n in 0..100 {
+            map.put(format!("k{n}"), format!("{backups}")).await.unwrap();
+        }
+    }
+    for (node, backups) in nodes.iter().zip([1, 2, 0]) {
+        let map = node.client().await.raw_map(format!("m{backups}"));
+        assert_eq!(map.get("k7").await.unwrap().unwrap().value, backups.to_string());
+        assert_eq!(map.size().await.unwrap(), 100);
+        let mut keys = BTreeSet::new();
+        let mut scan = map.scan(ScanOptions::new());
+        while let Some(entry) = scan.next().await.unwrap() {
+            keys.insert(entry.key);
+        }
+        assert_eq!(keys.len(), 100);
+    }
+    let cleared = client.raw_map("m2").clear().await.unwrap();
+    assert_eq!((cleared, client.raw_map("m1").size().await.unwrap()), (100, 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_to_all_entries_stays_within_its_map() {
+    let nodes = three().await;
+    let client = nodes[0].client().await;
+    upload(&client, "counter", "add").await;
+    for name in ["one", "two"] {
+        let options = if name == "two" { held(2, 0) } else { MapOptions::new() };
+        client.maps().create(name, &options).await.unwrap();
+        for n in 0..50 {
+            client.raw_map(name).put(format!("k{n}"), "0").await.unwrap();
+        }
+    }
+    let mut watch = client.raw_map("two").watch("", WatchFrom::Now);
+    watch.next().await.unwrap();
+    let two = client.raw_map("two");
+    let invoked = two.invoke_all("add", "1", Responses::Discard).await.unwrap().finish().await.unwrap();
+    assert_eq!((invoked.processed, invoked.failed), (50, 0));
+    let mut changed = BTreeSet::new();
+    while changed.len() < 50 {
+        let changes = watch.next().await.unwrap();
+        assert!(!changes.missed);
+        changed.extend(changes.changes.into_iter().map(|change| change.key));
+    }
+    assert_eq!(client.raw_map("two").get("k7").await.unwrap().unwrap().value, "1");
+    assert_eq!(client.raw_map("one").get("k7").await.unwrap().unwrap().value, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_with_two_backups_outlives_two_nodes_one_after_the_other() {
+    let [first, second, third] = processes().await;
+    let client = third.client().await;
+    client.maps().create("m", &held(2, 1)).await.unwrap();
+    all_have_copies(&client).await;
+    let map = client.raw_map("m");
+    for n in 0..100 {
+        map.put(format!("k{n}"), n.to_string()).await.unwrap();
+    }
+    // Three of three vote: with the first gone, the other two decide.
+    first.kill().await;
+    for n in 0..100 {
+        assert_eq!(map.get(format!("k{n}")).await.unwrap().unwrap().value, n.to_string());
+        map.put(format!("k{n}"), (n + 1).to_string()).await.unwrap();
+    }
+    second.stop().await;
+    for n in 0..100 {
+        assert_eq!(map.get(format!("k{n}")).await.unwrap().unwrap().value, (n + 1).to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_too_few_copies_would_have_is_refused() {
+    let node = TestNode::start();
+    node.client().await.maps().create("m", &held(1, 2)).await.unwrap();
+    let mut wire = Wire::to(&node).await;
+    let refused = eventually(async || {
+        let refused = wire.clone().maps.put(put("m", "k", "v", None)).await.unwrap_err();
+        // At first nobody decides about the partition.
+        (facts(&refused).1 != "NOT_OWNER").then_some(refused)
+    })
+    .await;
+    assert_eq!(facts(&refused), refusal(Code::Unavailable, "TOO_FEW_IN_SYNC", "NOT_APPLIED"));
+    assert_eq!(wire.value("m", "k").await, None);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_and_so_is_a_fifth_kind() {
+    let node = TestNode::start();
+    let mut wire = Wire::to(&node).await;
+    let mut create = async |name: &str, backups, min_in_sync| {
+        let options = v1::MapOptions {
+            replication: Some(v1::Replication { backups, min_in_sync }),
+            ..v1::MapOptions::default()
+        };
+        let request = v1::CreateMapRequest { name: name.to_owned(), options: Some(options) };
+        wire.maps.create_map(request).await.map(drop).map_err(|status| facts(&status))
+    };
+    for (backups, min_in_sync) in [(7, 0), (1, 3), (0, 2), (300, 0), (0, 300)] {
+        let refused = create("m", backups, min_in_sync).await;
+        let expected = refusal(Code::InvalidArgument, "INVALID_ARGUMENT", "NOT_APPLIED");
+        assert_eq!(refused, Err(expected), "{backups} {min_in_sync}");
+    }
+    for backups in [0, 1, 2, 3] {
+        assert_eq!(create(&format!("m{backups}"), backups, 0).await, Ok(()));
+    }
+    let full = refusal(Code::ResourceExhausted, "TOO_MANY_CLASSES", "NOT_APPLIED");
+    assert_eq!(create("m4", 4, 0).await, Err(full));
+    assert_eq!(create("another", 2, 2).await, Ok(()), "that kind is there");
+}
+
+#[tokio::test]
+async fn a_retry_is_not_run_in_a_map_that_was_made_anew_elsewhere() {
+    let node = TestNode::start();
+    let client = node.client().await;
+    let mut wire = Wire::to(&node).await;
+    client.maps().create("m", &held(0, 0)).await.unwrap();
+    let maps = wire.maps.clone();
+    let first = put("m", "k", "v", wire.id(1));
+    eventually(async || maps.clone().put(first.clone()).await.ok()).await;
+    let remove = |request_id| v1::RemoveRequest {
+        map: "m".to_owned(),
+        key: bytes::Bytes::from_static(b"k"),
+        request_id,
+        ..Default::default()
+    };
+    let removed = wire.maps.remove(remove(wire.id(2))).await.unwrap().into_inner();
+    assert!(removed.removed);
+    client.maps().delete("m").await.unwrap();
+    // It is gone, but where its entries were it is known what was done.
+    assert_eq!(wire.maps.remove(remove(wire.again(2))).await.unwrap().into_inner(), removed);
+    client.maps().create("m", &MapOptions::new()).await.unwrap();
+    for again in [wire.again(1), wire.again(7)] {
+        let refused = wire.maps.put(put("m", "k", "v", again)).await.unwrap_err();
+        assert_eq!(facts(&refused), refusal(Code::Aborted, "IN_DOUBT", "IN_DOUBT"));
+    }
+    assert_eq!(wire.value("m", "k").await, None);
+    // What is asked for the first time runs.
+    wire.maps.put(put("m", "k", "w", wire.id(8))).await.unwrap();
+}
