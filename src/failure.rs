@@ -386,6 +386,9 @@ fn no_reply_facts(reason: &NoReply) -> Facts<'_> {
             Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Aborted, "INTERRUPTED") }
         }
         NoReply::Unavailable(unavailable) => unavailable_facts(unavailable),
+        NoReply::Fenced => {
+            Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, "FENCED") }
+        }
         NoReply::Behind { .. } => overloaded(),
         NoReply::Deposed => {
             Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Unavailable, "DEPOSED") }

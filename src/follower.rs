@@ -83,6 +83,7 @@ impl Follower {
                 self.set_functions_decided(now.version);
             }
             self.follow((&before, &now.state));
+            control.table_followed(now.version);
             let me = self.partitions.replication().me();
             if let Some(grid) = now.state.grid()
                 && grid.node(me.node).is_none_or(|node| node.member != me)

@@ -31,6 +31,8 @@ pub(crate) struct Control {
     decided: watch::Receiver<Decided>,
     /// Up to where this node has done what was decided.
     followed: watch::Sender<ControlVersion>,
+    /// Up to where it has done what was decided about partitions.
+    table_followed: watch::Sender<ControlVersion>,
 }
 
 /// A node's voter. A node that has lost its log is another node, so there is one for each.
@@ -64,10 +66,27 @@ impl From<Refusal> for NotDecided {
     }
 }
 
+async fn reached(followed: &watch::Sender<ControlVersion>, version: ControlVersion) {
+    if *followed.borrow() >= version {
+        return;
+    }
+    let is_reached = followed.subscribe().wait_for(|followed| *followed >= version).await.is_ok();
+    debug_assert!(is_reached, "the sender is this value's own");
+}
+
+fn reach(followed: &watch::Sender<ControlVersion>, version: ControlVersion) {
+    followed.send_if_modified(|followed| {
+        let newer = version > *followed;
+        *followed = version.max(*followed);
+        newer
+    });
+}
+
 impl Control {
     fn new(voter: Voter, links: Arc<Links>) -> Self {
         let decided = voter.watch();
-        Self { voter, links, decided, followed: watch::Sender::new(ControlVersion::default()) }
+        let followed = || watch::Sender::new(ControlVersion::default());
+        Self { voter, links, decided, followed: followed(), table_followed: followed() }
     }
 
     /// Has a command decided and made durable by whoever leads, and waits until this node has followed it; what is about maps and
@@ -97,12 +116,12 @@ impl Control {
 
     /// Waits until this node has done what was decided up to a version.
     pub(crate) async fn has_followed(&self, version: ControlVersion) {
-        if *self.followed.borrow() >= version {
-            return;
-        }
-        let mut followed = self.followed.subscribe();
-        let is_followed = followed.wait_for(|followed| *followed >= version).await.is_ok();
-        debug_assert!(is_followed, "the sender is this value's own");
+        reached(&self.followed, version).await;
+    }
+
+    /// Waits until its copies know what was decided about them up to a version.
+    pub(crate) async fn has_followed_table(&self, version: ControlVersion) {
+        reached(&self.table_followed, version).await;
     }
 
     /// This node's voter, unless its disk has failed.
@@ -137,6 +156,11 @@ impl Control {
         ControlPosition { generation, version: self.followed.borrow().0 }
     }
 
+    /// How far what it knows is.
+    pub(crate) fn decided_position(&self) -> ControlPosition {
+        ControlPosition { version: self.decided.borrow().version.0, ..self.position() }
+    }
+
     /// What is decided, as far as this node knows.
     pub(crate) fn decided(&self) -> Arc<GroupState> {
         Arc::clone(&self.decided.borrow().state)
@@ -154,11 +178,12 @@ impl Control {
 
     /// This node has done what was decided up to here.
     pub(crate) fn followed(&self, version: ControlVersion) {
-        self.followed.send_if_modified(|followed| {
-            let newer = version > *followed;
-            *followed = version.max(*followed);
-            newer
-        });
+        reach(&self.followed, version);
+    }
+
+    /// Its copies know what was decided about them up to here.
+    pub(crate) fn table_followed(&self, version: ControlVersion) {
+        reach(&self.table_followed, version);
     }
 
     /// Keeps the voter going until it is dropped.

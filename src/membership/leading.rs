@@ -1,6 +1,6 @@
 //! What the leader of the control group does for the grid: it looks at what is decided and at who lives, and proposes what is next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,20 +144,21 @@ enum Change {
 
 fn next_change(grid: &Grid, group: &ControlGroup, sessions: &Sessions) -> Option<Change> {
     let status = group.status();
-    let presences = sessions.presences()?;
+    let (proven, presences) = (sessions.proven()?, sessions.presences()?);
     // Who has given its own vote away leads for a moment yet.
     let me = group.identity().voter;
     if !status.voters.contains(&me) {
         return status.learners.contains(&me).then_some(Change::Gone(me));
     }
     let votes: BTreeSet<NodeId> = status.voters.iter().map(|voter| voter.node).collect();
-    let desired = desired_voters(grid, &votes, &presences);
-    let lives = |node: &NodeId| {
+    let desired = desired_voters(grid, &votes, &proven);
+    let is_alive = |node: &NodeId, presences: &BTreeMap<MemberId, Presence>| {
         let member = grid.node(*node).map(|node| node.member);
         member.is_some_and(|member| presences.get(&member) == Some(&Presence::Alive))
     };
-    // Who does not answer gets no log now, and no vote.
-    let new_live = desired.difference(&votes).all(lives);
+    // Who does not answer gets no vote, and who is silent no log: one that has just joined says nothing before it has that.
+    let new_live = desired.difference(&votes).all(|node| is_alive(node, &proven));
+    let lives = |node: &NodeId| is_alive(node, &presences);
     if desired != votes && new_live {
         return Some(Change::Voters(desired.into_iter().map(voter_of).collect()));
     }

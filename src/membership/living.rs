@@ -7,10 +7,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
+use wattle_control::ControlVersion;
 use wattle_core::control::grid::Grid;
 use wattle_core::ids::MemberId;
 use wattle_core::limits::HEARTBEAT_TIME;
-use wattle_peers::{Heartbeat, PeerMessage};
+use wattle_core::replication::LocalTime;
+use wattle_peers::{ControlPosition, Heartbeat, PeerMessage};
 
 use crate::control::Control;
 use crate::partition::Partitions;
@@ -54,7 +56,7 @@ pub(crate) async fn live(
         tokio::select! {
             _ = beat.tick() => {
                 let state = control.decided();
-                say_alive(&control, me, &links);
+                say_alive(&control, &partitions, &links);
                 if let Some(grid) = state.grid() {
                     wish_for_leases(grid, me, (&partitions, &links));
                     partitions.do_duties(grid);
@@ -65,17 +67,41 @@ pub(crate) async fn live(
     }
 }
 
-fn say_alive(control: &Control, me: MemberId, links: &Arc<Links>) {
-    let leader = control.leader().filter(|leader| *leader != me.node);
-    let Some(leader) = leader.and_then(|leader| links.member(leader)) else { return };
-    let (links, heartbeat) = (Arc::clone(links), Heartbeat { position: control.position() });
-    tokio::spawn(async move {
-        match timeout(HEARTBEAT_TIME, links.heartbeat(leader, heartbeat)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => debug!(leader = leader.node.0, %error, "a heartbeat was not heard"),
-            Err(_elapsed) => debug!(leader = leader.node.0, "a heartbeat was not answered in time"),
+fn say_alive(control: &Arc<Control>, partitions: &Arc<Partitions>, links: &Arc<Links>) {
+    let (control, partitions, now) =
+        (Arc::clone(control), Arc::clone(partitions), partitions.clock().local());
+    let me = partitions.replication().me().node;
+    match control.leader() {
+        Some(leader) if leader == me => {
+            let Some(group) = control.running() else { return };
+            tokio::spawn(async move {
+                if let Ok(Ok(())) = timeout(HEARTBEAT_TIME, group.confirm_leadership()).await {
+                    prove(&control, (&partitions, now), control.decided_position()).await;
+                }
+            });
         }
-    });
+        leader => {
+            let Some(leader) = leader.and_then(|leader| links.member(leader)) else { return };
+            let (links, heartbeat) = (Arc::clone(links), Heartbeat { position: control.position() });
+            tokio::spawn(async move {
+                match timeout(HEARTBEAT_TIME, links.heartbeat(leader, heartbeat)).await {
+                    Ok(Ok(answer)) => prove(&control, (&partitions, now), answer.position).await,
+                    Ok(Err(error)) => debug!(leader = leader.node.0, %error, "a heartbeat was not heard"),
+                    Err(_elapsed) => {
+                        debug!(leader = leader.node.0, "a heartbeat was not answered in time");
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// The leader has heard what this member said at a time. It may have decided before that this member is gone: that is followed first.
+async fn prove(control: &Control, (partitions, said): (&Partitions, LocalTime), position: ControlPosition) {
+    let followed = control.has_followed_table(ControlVersion(position.version));
+    if timeout(HEARTBEAT_TIME, followed).await.is_ok() {
+        partitions.replication().prove(said);
+    }
 }
 
 fn wish_for_leases(grid: &Grid, me: MemberId, (partitions, links): (&Partitions, &Links)) {

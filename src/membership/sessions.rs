@@ -63,6 +63,11 @@ impl Sessions {
         Some((look, sessions.presences()))
     }
 
+    /// Who lives, as far as it has said so to this leader.
+    pub(super) fn proven(&self) -> Option<BTreeMap<MemberId, Presence>> {
+        self.sessions.lock().as_ref().map(membership::Sessions::proven)
+    }
+
     /// What the last look has found.
     pub(super) fn presences(&self) -> Option<BTreeMap<MemberId, Presence>> {
         self.sessions.lock().as_ref().map(membership::Sessions::presences)

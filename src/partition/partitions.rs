@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty};
+use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty, Row};
 use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{CLASSES, INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
@@ -67,6 +67,13 @@ struct Class {
     min_in_sync: usize,
 }
 
+/// Whether a partition may have begun before as far as is known here, and has begun once more.
+fn begins_anew(partition: PartitionId, row: &Row, before: Option<&grid::Grid>) -> bool {
+    let had_not_begun = |before: &Row| before.began.is_none();
+    row.began == Some(row.assignment.epoch)
+        && !before.and_then(|before| before.row(partition)).is_some_and(had_not_begun)
+}
+
 /// A piece of work that was done, and what its answer waits for; or why it was not.
 type Served<T> = Result<(T, Option<Gate>), NoReply>;
 
@@ -107,7 +114,8 @@ impl Partitions {
             let partition = Partition::new(id, options.partitions, seed, start);
             let me = self.of_node.replication.me();
             let copy = ReplicatedPartition::new(me, min_in_sync, Assignment::default(), partition);
-            self.pool.strand(Shard::new(copy, self.of_node.clone()), Bounds { keyed: bound, slow: bound })
+            let shard = Shard::new(copy, options.backups, self.of_node.clone());
+            self.pool.strand(shard, Bounds { keyed: bound, slow: bound })
         };
         Class { strands: (0..options.partitions).map(strand).collect(), min_in_sync }
     }
@@ -123,8 +131,14 @@ impl Partitions {
             match duty {
                 CopyDuty::Void(began) => strand.submit_urgent(move |shard| shard.void(began), drop),
                 CopyDuty::Assign(row) => {
-                    let assignment = row.assignment.clone();
-                    strand.submit_urgent(move |shard| shard.assign(assignment), drop);
+                    let (assignment, anew) = (row.assignment.clone(), begins_anew(partition, row, before));
+                    let assign = move |shard: &mut Shard| {
+                        if anew {
+                            shard.fence();
+                        }
+                        shard.assign(assignment);
+                    };
+                    strand.submit_urgent(assign, drop);
                 }
                 CopyDuty::Release => self.note_spare(strand, partition),
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use wattle_core::ids::{Epoch, MemberId, RequestId, Version};
+use wattle_core::limits::FENCED_TIME;
 use wattle_core::partition::Partition;
 use wattle_core::replication::{
     Assignment, Deed, LocalTime, Now, PartitionMessage, ReplicatedPartition, Unavailable,
@@ -33,6 +34,9 @@ pub(super) struct OfNode {
 pub(crate) struct Shard {
     copy: ReplicatedPartition,
     of_node: OfNode,
+    backups: u8,
+    /// Until then somebody who held it before may serve it.
+    fenced_until: Option<LocalTime>,
     waiting: WaitingAnswers,
     /// When the copy is to be woken.
     wake_at: Option<LocalTime>,
@@ -55,9 +59,10 @@ pub(crate) struct Standing {
 }
 
 impl Shard {
-    pub(super) fn new(copy: ReplicatedPartition, of_node: OfNode) -> Self {
-        let (waiting, deeds) = (WaitingAnswers::default(), Vec::new());
-        Self { copy, of_node, waiting, wake_at: None, heard: None, taking_turns: SmallVec::new(), deeds }
+    /// Of a class of so many backups.
+    pub(super) fn new(copy: ReplicatedPartition, backups: u8, of_node: OfNode) -> Self {
+        let (fenced_until, waiting, wake_at, heard, taking_turns, deeds) = Default::default();
+        Self { copy, of_node, backups, fenced_until, waiting, wake_at, heard, taking_turns, deeds }
     }
 
     /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
@@ -129,12 +134,34 @@ impl Shard {
     ) -> Result<(T, Option<Gate>), NoReply> {
         let mut begun = self.standing()?;
         let reply = work(self);
-        Ok((reply, self.seal(&mut begun)))
+        let gate = self.seal(&mut begun);
+        if self.check_fence().is_err() {
+            return Err(if begun.changed { NoReply::Deposed } else { NoReply::Fenced });
+        }
+        Ok((reply, gate))
+    }
+
+    /// Where there is no backup nobody else has to agree that this copy is the one: the grid does.
+    fn check_fence(&self) -> Result<(), NoReply> {
+        if self.backups > 0 {
+            return Ok(());
+        }
+        let now = self.of_node.clock.local();
+        match self.fenced_until {
+            Some(until) if now < until => Err(NoReply::Fenced),
+            Some(_) | None => self.of_node.replication.check_fence(now),
+        }
+    }
+
+    /// It begins anew here, while whoever held it before may not know that yet.
+    pub(super) fn fence(&mut self) {
+        self.fenced_until = Some(self.of_node.clock.local() + FENCED_TIME);
     }
 
     /// Where the copy stands before a piece of work.
     fn standing(&self) -> Result<Standing, NoReply> {
         self.copy.may_write()?;
+        self.check_fence()?;
         if self.copy.has_peers() {
             self.of_node.replication.check_room()?;
         }
@@ -231,6 +258,10 @@ impl Shard {
 
     /// Another copy is to decide.
     pub(super) fn hand_over(&mut self, to: MemberId) {
+        if self.check_fence().is_err() {
+            // It is asked to again.
+            return;
+        }
         self.step(|copy, now, deeds| copy.hand_over(now, to, deeds));
     }
 

@@ -28,6 +28,11 @@ pub(crate) enum NoReply {
     /// The partition does not serve here: it has not run.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// There are no other copies, and the grid may have given this one up: it has not run.
+    #[error(
+        "this node was not heard by the grid for a while, and the partition may have begun anew elsewhere"
+    )]
+    Fenced,
     /// Other copies are too far behind: it has not run.
     #[error("other copies are {bytes} bytes behind")]
     Behind {

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 use wattle_control::Role;
 use wattle_core::control::grid::{Found, JoinNonce, Newcomer, Step, Told};
 use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::limits::MAJORITY_TIME;
 use wattle_peers::{
     Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Handler, Heartbeat,
     HeartbeatAnswer, LinkError, PeerMessage, Refusal, Situation,
@@ -163,7 +164,11 @@ impl Handler for Inside {
             return Err(CallRefusal::NotLeader { leader: status.leader.map(|leader| leader.node) });
         };
         member.sessions.heard(from);
-        Ok(HeartbeatAnswer { position: control.position(), time: partitions.clock().now() })
+        // Another may lead by now, who has not heard it.
+        if !partitions.replication().has_proven(MAJORITY_TIME, partitions.clock().local()) {
+            return Err(CallRefusal::NotLeader { leader: None });
+        }
+        Ok(HeartbeatAnswer { position: control.decided_position(), time: partitions.clock().now() })
     }
 
     async fn ask_heartbeat(&self, _: MemberId) -> Result<Heartbeat, CallRefusal> {

@@ -4,11 +4,12 @@
 mod outside;
 mod table;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use wattle_core::ids::{MemberId, PartitionId};
-use wattle_core::limits::REPLICATION_BYTES;
+use wattle_core::limits::{FENCE_TIME, REPLICATION_BYTES};
 use wattle_core::replication::{
     Grant, GrantedLeases, HeldLeases, LocalTime, PartitionMessage, Proposal, ReplicatedPartition,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Replication {
     outside: Box<dyn Outside>,
     /// What the records take that some copy may still miss, in bytes.
     in_flight: AtomicI64,
+    /// When this member last said that it lives, and the control group's leader heard it.
+    proven: AtomicU64,
 }
 
 impl Replication {
@@ -43,6 +46,7 @@ impl Replication {
             granted: Mutex::default(),
             outside,
             in_flight: AtomicI64::new(0),
+            proven: AtomicU64::new(0),
         }
     }
 
@@ -88,6 +92,25 @@ impl Replication {
     /// What this member has granted to others by now.
     pub(crate) fn granted(&self) -> GrantedLeases {
         self.granted.lock().clone()
+    }
+
+    /// The control group's leader has heard what this member said at a time.
+    pub(crate) fn prove(&self, said: LocalTime) {
+        self.proven.fetch_max(said.0, Ordering::Relaxed);
+    }
+
+    /// Whether it has said so within a time, and for the leader: whether a majority has confirmed it since.
+    pub(crate) fn has_proven(&self, within: Duration, now: LocalTime) -> bool {
+        let proven = LocalTime(self.proven.load(Ordering::Relaxed));
+        proven != LocalTime::default() && now < proven + within
+    }
+
+    /// Whether nobody can have begun anew what only this member holds.
+    ///
+    /// # Errors
+    /// Somebody may have.
+    pub(crate) fn check_fence(&self, now: LocalTime) -> Result<(), NoReply> {
+        if self.has_proven(FENCE_TIME, now) { Ok(()) } else { Err(NoReply::Fenced) }
     }
 
     /// Another asks for a lease.

@@ -274,6 +274,13 @@ pub const LAPSE_PERCENT: usize = 30;
 pub const LAPSE_CHECK_TIME: Duration = Duration::from_secs(1);
 /// A member that was not heard of for this long is replaced.
 pub const SILENCE_TIME: Duration = Duration::from_secs(10);
+/// A leader that no majority has answered for this long proves nothing to anybody.
+pub const MAJORITY_TIME: Duration = Duration::from_secs(1);
+/// A member serves partitions that have no backups for this long after it sent a heartbeat that was answered: they may begin anew elsewhere
+/// once it was silent for [`SILENCE_TIME`].
+pub const FENCE_TIME: Duration = Duration::from_millis(2500);
+/// A partition without backups that begins anew is served after this: by then who held it before has noticed.
+pub const FENCED_TIME: Duration = Duration::from_secs(3);
 /// A member that has left so many wishes for a lease unanswered, one in each [`HEARTBEAT_TIME`], is to leave the in-sync set.
 pub const LEASE_WISHES: u32 = 10;
 /// How long a member may take to say about itself what the others do not know.
@@ -317,6 +324,9 @@ const _: () = {
     assert!(PARTITIONS <= PARTITIONS_MAX);
     assert!(GENERATION_VERSIONS < u64::MAX / GENERATIONS as u64 && GENERATION_NUMBERS < GENERATION_VERSIONS);
     assert!(MOVES <= DECISIONS && VOTERS % 2 == 1);
+    assert!(FENCE_TIME.as_millis() * 11 / 10 < FENCED_TIME.as_millis(), "clocks may differ in speed");
+    // Twice over, for clocks that differ in speed and answers on their way.
+    assert!((FENCE_TIME.as_millis() + MAJORITY_TIME.as_millis()) * 2 < SILENCE_TIME.as_millis());
     assert!(HEARTBEAT_TIME.as_millis() * 4 <= SESSION_TIME.as_millis(), "some heartbeats may be lost");
     assert!(HEARTBEAT_TIME.as_millis() * 2 <= LAPSE_CHECK_TIME.as_millis());
     assert!(HEARTBEAT_TIME.as_millis() * LEASE_WISHES as u128 == REPLICA_PATIENCE.as_millis());

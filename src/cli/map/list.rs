@@ -125,12 +125,10 @@ fn limit<D: TryInto<Duration>>(duration: Option<D>) -> Option<Duration> {
 
 /// How many copies beside the first, and what that demands of a write.
 fn backups(replication: Option<api::Replication>) -> String {
-    // An older grid has one kind.
-    let api::Replication { backups, min_in_sync } = replication.unwrap_or_default();
-    match min_in_sync {
-        0 => "-".to_owned(),
-        1 => backups.to_string(),
-        _ => format!("{backups}, {min_in_sync} in sync"),
+    match replication {
+        None => "-".to_owned(),
+        Some(api::Replication { backups, min_in_sync: 1 }) => backups.to_string(),
+        Some(api::Replication { backups, min_in_sync }) => format!("{backups}, {min_in_sync} in sync"),
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::control::grid::fixture::{member, new_grid};
-    use crate::control::grid::{Decision, Order, Row};
+    use crate::control::grid::{ClassOptions, Decision, Order, Row};
     use crate::control::state::tests::upload;
     use crate::control::{FunctionVersion, Promote};
     use crate::ids::{NodeId, PartitionId};
@@ -267,6 +267,21 @@ mod tests {
         assert!(state.apply(&GroupCommand::Grid(stay)).unwrap().is_unchanged());
         assert!(state.is_same(&before));
         assert_eq!(state, before);
+    }
+
+    #[test]
+    fn a_map_belongs_to_a_class_of_its_grid() {
+        let mut state = created();
+        let class = ReplicationClass(1);
+        let options = MapOptions { class, ..MapOptions::default() };
+        let map = GroupCommand::Catalog(Command::CreateMap { name: Name::new("m").unwrap(), options });
+        assert_eq!(state.apply(&map), Err(GroupRefusal::ClassNotFound { class }));
+        let options = ClassOptions { backups: 2, min_in_sync: 2, partitions: 3 };
+        state.apply(&GroupCommand::Grid(GridCommand::CreateClass { options })).unwrap();
+        assert!(state.apply(&map).is_ok());
+        assert_eq!(state.catalog().map("m").unwrap().options.class, class);
+        let change = OptionsChange { ttl: Some(None), ..OptionsChange::default() };
+        assert_eq!(MapOptions { class, ..MapOptions::default() }.changed(&change).class, class);
     }
 
     #[test]

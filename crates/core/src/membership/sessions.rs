@@ -30,6 +30,8 @@ pub struct Sessions {
 struct Session {
     presence: Presence,
     heard: LocalTime,
+    /// It was heard in this term: who was not may have died before.
+    proven: bool,
     /// When it was asked whether it lives, after it had fallen silent together with many.
     asked: Option<LocalTime>,
 }
@@ -58,7 +60,7 @@ impl Sessions {
     pub fn follow(&mut self, now: LocalTime, members: impl IntoIterator<Item = MemberId>) {
         let before = std::mem::take(&mut self.sessions);
         let session = |member| {
-            let new = Session { presence: Presence::Alive, heard: now, asked: None };
+            let new = Session { presence: Presence::Alive, heard: now, proven: false, asked: None };
             (member, before.get(&member).copied().unwrap_or(new))
         };
         self.sessions = members.into_iter().map(session).collect();
@@ -68,7 +70,7 @@ impl Sessions {
     pub fn heard(&mut self, now: LocalTime, member: MemberId) -> bool {
         let Some(session) = self.sessions.get_mut(&member) else { return false };
         let before = session.presence;
-        *session = Session { presence: Presence::Alive, heard: now, asked: None };
+        *session = Session { presence: Presence::Alive, heard: now, proven: true, asked: None };
         before != Presence::Alive
     }
 
@@ -118,6 +120,16 @@ impl Sessions {
     #[must_use]
     pub fn presences(&self) -> BTreeMap<MemberId, Presence> {
         self.sessions.iter().map(|(member, session)| (*member, session.presence)).collect()
+    }
+
+    /// As [`Self::presences`], but who has a session only because the leader is new counts as silent.
+    #[must_use]
+    pub fn proven(&self) -> BTreeMap<MemberId, Presence> {
+        let presence = |session: &Session| match session.presence {
+            Presence::Alive if !session.proven => Presence::Suspect,
+            presence => presence,
+        };
+        self.sessions.iter().map(|(member, session)| (*member, presence(session))).collect()
     }
 
     /// While the leader did not look it did not hear, either: that time does not count.
@@ -197,6 +209,18 @@ mod tests {
         assert!(sessions.heard(at(10_100), member(2)), "and it is back");
         assert_eq!(presence(&sessions, 2), Presence::Alive);
         assert_eq!(presence(&sessions, 1), Presence::Alive, "the leader lives");
+    }
+
+    #[test]
+    fn who_was_not_heard_in_this_term_proves_nothing() {
+        let mut sessions = sessions(3);
+        sessions.look(at(100));
+        let proven = |sessions: &Sessions| sessions.proven().into_values().collect::<Vec<_>>();
+        assert_eq!(proven(&sessions), [Presence::Alive, Presence::Suspect, Presence::Suspect]);
+        sessions.heard(at(200), member(2));
+        assert_eq!(proven(&sessions), [Presence::Alive, Presence::Alive, Presence::Suspect]);
+        pass(&mut sessions, (300, 10_000), &[]);
+        assert_eq!(proven(&sessions), [Presence::Alive, Presence::Suspect, Presence::Gone]);
     }
 
     #[test]

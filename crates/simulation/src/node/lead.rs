@@ -168,7 +168,7 @@ impl Leading {
             return;
         }
         let presences = self.sessions.presences();
-        let voters = desired_voters(&self.grid, &self.voters, &presences);
+        let voters = desired_voters(&self.grid, &self.voters, &self.sessions.proven());
         let next = match self.reconciler.next(&self.grid, &presences) {
             Some(command) => Some(Entry::Reconciled(command)),
             None if voters != self.voters => Some(Entry::Voters(voters)),

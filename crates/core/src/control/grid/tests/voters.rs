@@ -68,6 +68,21 @@ fn who_leaves_votes_no_more_and_two_are_one_voter() {
 }
 
 #[test]
+fn votes_go_only_where_most_answer() {
+    let mut grid = grid_of(3, 1);
+    let mut presence = presence(&grid, Presence::Suspect);
+    presence.insert(member(2, 1), Presence::Alive);
+    // One leads after another's death, and has not heard of all.
+    grid.apply(&GridCommand::Drain { node: NodeId(3) }).unwrap();
+    check(&grid, &presence, &[1, 2, 3], &[2]);
+    grid.apply(&GridCommand::CancelDrain { node: NodeId(3) }).unwrap();
+    grid.apply(&GridCommand::Drain { node: NodeId(2) }).unwrap();
+    check(&grid, &presence, &[1, 2, 3], &[1, 2, 3]);
+    presence.insert(member(3, 1), Presence::Alive);
+    check(&grid, &presence, &[1, 2, 3], &[3]);
+}
+
+#[test]
 fn the_dead_are_replaced_but_never_make_fewer_than_three() {
     let grid = grid_of(5, 1);
     let mut presence = presence(&grid, Presence::Alive);
