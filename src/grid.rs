@@ -187,7 +187,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::control::tests::founded;
     use crate::functions::FunctionMetrics;
-    use crate::partition::{Source, Step, StepKind};
+    use crate::partition::{ReadMode, Source, Step, StepKind};
     use crate::request::Request;
 
     /// Of one partition, without a data directory.
@@ -267,7 +267,8 @@ pub(crate) mod tests {
             let kind = StepKind::Invoke { function: 1, argument: Bytes::new() };
             let source = Source::Steps(vec![Step { map: 0, key: Bytes::from_static(b"k"), kind }]);
             let names = vec!["m".to_owned(), "g".to_owned()];
-            Request { id: None, names, function: None, source, forwarded: Forwarded::No }
+            let (forwarded, reads) = (Forwarded::No, ReadMode::Linearizable);
+            Request { id: None, names, function: None, source, forwarded, reads }
         };
         let next = ControlVersion(known(&grid).0 + 1);
         grid.follower.set_functions_decided(next);

@@ -22,7 +22,7 @@ use crate::functions::ActiveFunction;
 use crate::grid::Grid;
 use crate::maps::{Map, Recorded, Tally};
 use crate::partition::{
-    Action, Message, NoReply, OwnedResults, Placed, Resolved, Shard, SlowPart, Source, View,
+    Action, Message, NoReply, OwnedResults, Placed, ReadMode, Resolved, Shard, SlowPart, Source, View,
 };
 use part::{
     AtOnce, Gated, Kind, Part, Waiting, count_together, failed, give, refuse, run_owned, run_together,
@@ -40,6 +40,7 @@ pub(crate) struct Request {
     pub(crate) function: Resolved<ActiveFunction>,
     pub(crate) source: Source,
     pub(crate) forwarded: Forwarded,
+    pub(crate) reads: ReadMode,
 }
 
 /// Whether another node has sent a request here for its client: it goes on once.
@@ -84,7 +85,8 @@ impl Grid {
         if views.iter().any(|view| view.function.is_some()) {
             self.functions_followed().await?;
         }
-        let mut message = Message::new(Arc::clone(&source), request.id, self.value_bytes, held);
+        let mut message =
+            Message::new(Arc::clone(&source), (request.id, request.reads), self.value_bytes, held);
         self.resolve(&mut message, (&request.names, request.function), &views).await;
         let mut operations = self.admit(&mut message, (&views, &request.names), set);
         let elsewhere = match request.forwarded {
@@ -99,7 +101,9 @@ impl Grid {
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part).left_future();
         let pass = |gated| Arc::clone(self).pass(gated).right_future();
         let here = waiting.into_iter().map(in_turn).chain(gated.into_iter().map(pass));
-        let there = |elsewhere| Arc::clone(self).perform_elsewhere(request.id, elsewhere).right_future();
+        let there = |elsewhere| {
+            Arc::clone(self).perform_elsewhere((request.id, request.reads), elsewhere).right_future()
+        };
         let here = here.map(FutureExt::left_future);
         let mut pending: FuturesUnordered<_> = here.chain(elsewhere.into_iter().map(there)).collect();
         while let Some(results) = pending.next().await {

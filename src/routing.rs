@@ -15,9 +15,13 @@ use wattle_core::ids::{MemberId, PartitionId};
 use wattle_core::limits::{CALL_TIMEOUT, PEER_CONNECT_TIME, PEER_KEEP_ALIVE_TIMEOUT};
 
 use crate::failure::Failure;
+use crate::partition::ReadMode;
 
 /// On calls of a node for its clients: how much was decided, as far as the node knew.
 const FORWARDED: &str = "wattle-forwarded";
+/// On calls of clients, and of nodes for them: how to make sure of what is read.
+const READ_MODE: &str = "wattle-read-mode";
+const CONFIRM: &str = "confirm";
 /// A connection is asked whether it is there when nothing has come for so long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -124,6 +128,29 @@ pub(crate) fn forward<T>(message: T, decided: u64) -> Request<T> {
     request.metadata_mut().insert(FORWARDED, MetadataValue::from(decided));
     request.set_timeout(CALL_TIMEOUT);
     request
+}
+
+/// A call that is to make sure of what it reads.
+pub(crate) fn reading<T>(mut request: Request<T>, reads: ReadMode) -> Request<T> {
+    if reads == ReadMode::Confirm {
+        request.metadata_mut().insert(READ_MODE, MetadataValue::from_static(CONFIRM));
+    }
+    request
+}
+
+/// How a call is to make sure of what it reads.
+///
+/// # Errors
+/// In no way that there is.
+pub(crate) fn read_mode(metadata: &MetadataMap) -> Result<ReadMode, Failure> {
+    match metadata.get(READ_MODE).map(|mode| mode.as_bytes()) {
+        None | Some(b"linearizable") => Ok(ReadMode::Linearizable),
+        Some(mode) if mode == CONFIRM.as_bytes() => Ok(ReadMode::Confirm),
+        Some(_) => {
+            let problem = "it is linearizable or confirm; stale is reserved";
+            Err(Failure::Argument { field: READ_MODE, problem })
+        }
+    }
 }
 
 /// What a call from another node says that it knew; `None` for a client's own call.

@@ -153,7 +153,7 @@ fn client_hint(error: &Error) -> Option<String> {
             "`wattle function list` shows the functions there are; `wattle function upload` adds one"
         }
         Error::MapExists(_) => {
-            "`wattle map update` changes --ttl, --max-idle, --max-bytes and --eviction; the content type is for life"
+            "`wattle map update` changes --ttl, --max-idle, --max-bytes and --eviction; the rest is for life"
         }
         Error::VersionMismatch { current: Some(current), .. } => {
             return Some(format!("the entry has version {current}: read it again, then decide"));

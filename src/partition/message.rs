@@ -15,6 +15,15 @@ use crate::functions::ActiveFunction;
 use crate::in_flight::Held;
 use crate::maps::Map;
 
+/// How it is made sure that what was read shows all that was acknowledged before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadMode {
+    /// By leases.
+    Linearizable,
+    /// By a round trip to the other copies.
+    Confirm,
+}
+
 /// The operations of a request, as they arrived.
 #[derive(Debug)]
 pub(crate) enum Source {
@@ -188,6 +197,7 @@ pub(crate) type Resolved<T> = Option<Result<Arc<T>, Arc<Failure>>>;
 pub(crate) struct Message {
     source: Arc<Source>,
     pub(crate) id: Option<RequestId>,
+    reads: ReadMode,
     /// By the places of names; only those that operations use as maps are there.
     pub(crate) maps: SmallVec<[Resolved<Map>; 2]>,
     /// By the places of names; only those that operations use as functions are there.
@@ -207,10 +217,16 @@ const COUNTED: usize = 16 << 10;
 
 impl Message {
     /// A message whose names are not resolved yet.
-    pub(crate) fn new(source: Arc<Source>, id: Option<RequestId>, value_bytes: usize, held: Held) -> Self {
+    pub(crate) fn new(
+        source: Arc<Source>,
+        (id, reads): (Option<RequestId>, ReadMode),
+        value_bytes: usize,
+        held: Held,
+    ) -> Self {
         Self {
             source,
             id,
+            reads,
             maps: SmallVec::new(),
             functions: SmallVec::new(),
             refused: Vec::new(),
@@ -218,6 +234,11 @@ impl Message {
             answered: AtomicUsize::new(0),
             held,
         }
+    }
+
+    /// How its answer is confirmed where it changes nothing.
+    pub(crate) fn reads(&self) -> ReadMode {
+        self.reads
     }
 
     /// Whether another operation may add to the answer: who asks for more than fits a message asks twice.

@@ -19,7 +19,7 @@ mod ticket;
 pub(crate) use begun::Begun;
 pub(crate) use gate::Gate;
 pub(crate) use memory::{Memory, Moment};
-pub(crate) use message::{Action, Message, Placed, Resolved, Source, Step, StepKind, View};
+pub(crate) use message::{Action, Message, Placed, ReadMode, Resolved, Source, Step, StepKind, View};
 pub(crate) use partitions::Partitions;
 #[cfg(test)]
 pub(crate) use partitions::tests;

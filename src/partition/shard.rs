@@ -12,6 +12,7 @@ use wattle_core::replication::{
 
 use super::gate::{Confirmed, Gate, WaitingAnswers};
 use super::memory::{Memory, Moment};
+use super::message::ReadMode;
 use super::positions::Positions;
 use super::ticket::NoReply;
 use crate::grid_clock::GridClock;
@@ -44,6 +45,8 @@ pub(crate) struct Shard {
     heard: Option<LocalTime>,
     /// Requests between two turns of their slow work here: what one of them may have changed is recorded with each.
     taking_turns: SmallVec<[RequestId; 2]>,
+    /// Of the piece of work that is being done: the answer waits for the other copies also if it has changed nothing.
+    confirms: bool,
     /// What a step has asked for. Empty between two steps.
     deeds: Vec<Deed>,
 }
@@ -61,8 +64,8 @@ pub(crate) struct Standing {
 impl Shard {
     /// Of a class of so many backups.
     pub(super) fn new(copy: ReplicatedPartition, backups: u8, of_node: OfNode) -> Self {
-        let (fenced_until, waiting, wake_at, heard, taking_turns, deeds) = Default::default();
-        Self { copy, of_node, backups, fenced_until, waiting, wake_at, heard, taking_turns, deeds }
+        let (fenced_until, waiting, wake_at, heard, taking_turns, confirms, deeds) = Default::default();
+        Self { copy, of_node, backups, fenced_until, waiting, wake_at, heard, taking_turns, confirms, deeds }
     }
 
     /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
@@ -158,6 +161,11 @@ impl Shard {
         self.fenced_until = Some(self.of_node.clock.local() + FENCED_TIME);
     }
 
+    /// What is being done has only read, perhaps: this is how to make sure of what it saw.
+    pub(crate) fn confirm_reads(&mut self, mode: ReadMode) {
+        self.confirms |= mode == ReadMode::Confirm;
+    }
+
     /// Where the copy stands before a piece of work.
     fn standing(&self) -> Result<Standing, NoReply> {
         self.copy.may_write()?;
@@ -185,7 +193,7 @@ impl Shard {
 
     /// Ends a step, and says what the answer must wait for.
     pub(crate) fn seal(&mut self, begun: &mut Standing) -> Option<Gate> {
-        let clock = self.of_node.clock;
+        let (clock, confirms) = (self.of_node.clock, std::mem::take(&mut self.confirms));
         let before = self.copy.in_flight_bytes();
         let position = self.copy.seal(|| clock.read(), &mut self.deeds);
         self.count_in_flight(before);
@@ -196,7 +204,11 @@ impl Shard {
         }
         self.carry_out();
         // That all copies have taken a change proves that none of them had followed another before.
-        let not_after = if changed { None } else { self.of_node.replication.may_read(&self.copy) };
+        let not_after = match (changed, confirms) {
+            (true, _) => None,
+            (false, true) => Some(LocalTime::default()),
+            (false, false) => self.of_node.replication.may_read(&self.copy),
+        };
         let committed = (!self.copy.is_answerable(position)).then(|| self.waiting.until(position));
         Some(Gate { epoch: begun.epoch, committed, changed: begun.changed, not_after })
     }

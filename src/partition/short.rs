@@ -63,6 +63,7 @@ pub(crate) fn run_short(
     set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
 ) {
     let view = |operation: &Placed| &views[operation.place as usize];
+    shard.confirm_reads(message.reads());
     let repeated = message.id.is_some_and(|id| id.repeated);
     let kept = |failure: &Failure| if repeated { failure.kept() } else { None };
     shard.at(moment, |partition, moment| {

@@ -56,6 +56,7 @@ impl SlowPart {
         view: &impl Fn(u32) -> View<'v>,
     ) -> Turn<OwnedResults> {
         let message = Arc::clone(&self.message);
+        shard.confirm_reads(message.reads());
         if self.start.is_none() {
             self.start = Some(shard.with(|partition, _| partition.position()));
             if let Err(failure) = self.begin(view, shard) {

@@ -14,8 +14,8 @@ use wattle_proto::v1::operation_result::Result as WireResult;
 
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::partition::{Action, OwnedResult, OwnedResults, Placed, View};
-use crate::routing::{Owner, forward, not_answered};
+use crate::partition::{Action, OwnedResult, OwnedResults, Placed, ReadMode, View};
+use crate::routing::{Owner, forward, not_answered, reading};
 
 /// What goes to one other node.
 pub(super) struct Elsewhere {
@@ -56,11 +56,11 @@ impl Grid {
     /// Has operations done by the node that decides about their partitions.
     pub(super) async fn perform_elsewhere(
         self: Arc<Self>,
-        id: Option<RequestId>,
+        (id, reads): (Option<RequestId>, ReadMode),
         elsewhere: Elsewhere,
     ) -> OwnedResults {
         let Elsewhere { owner, places, operations } = elsewhere;
-        let answered = self.ask_owner(&owner, id, operations).await;
+        let answered = self.ask_owner(&owner, (id, reads), operations).await;
         match answered {
             Ok(results) if results.len() == places.len() => {
                 places.into_iter().zip(results.into_iter().map(owned)).collect()
@@ -76,14 +76,15 @@ impl Grid {
     async fn ask_owner(
         &self,
         owner: &Owner,
-        id: Option<RequestId>,
+        (id, reads): (Option<RequestId>, ReadMode),
         operations: Vec<v1::Operation>,
     ) -> Result<Vec<v1::OperationResult>, Failure> {
         let mut client = MapServiceClient::new(self.routing.channel(owner)?)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
         let request = v1::BatchRequest { operations, request_id: id.map(wire_id) };
-        let answered = client.batch(forward(request, self.control.position().version)).await;
+        let request = forward(request, self.control.position().version);
+        let answered = client.batch(reading(request, reads)).await;
         Ok(answered.map_err(|status| not_answered(&status))?.into_inner().results)
     }
 }

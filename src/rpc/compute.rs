@@ -19,8 +19,9 @@ use super::status::operation_error;
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::grid::Grid;
-use crate::partition::{Begun, Message, Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
+use crate::partition::{Begun, Message, ReadMode, Source, Step, StepKind, Sweep, SweepProgress, SweepTurns};
 use crate::request::{Forwarded, Request, group_of};
+use crate::routing::read_mode;
 
 /// The places of the names in the requests made here.
 const MAP: u16 = 0;
@@ -85,13 +86,15 @@ impl Compute {
 #[tonic::async_trait]
 impl ComputeService for Compute {
     async fn invoke(&self, call: Call<v1::InvokeRequest>) -> Result<Response<v1::InvokeResponse>, Status> {
+        let reads = read_mode(call.metadata())?;
         let request = call.into_inner();
         let id = self.id(request.request_id)?;
         let kind = StepKind::Invoke { function: FUNCTION, argument: request.argument };
         let source = Source::Steps(vec![Step { map: MAP, key: request.key, kind }]);
         let names = vec![request.map, request.function];
         let mut answer = Err(Failure::Internal { what: "an invocation had no result" });
-        let request = Request { id, names, function: None, source, forwarded: Forwarded::No };
+        let forwarded = Forwarded::No;
+        let request = Request { id, names, function: None, source, forwarded, reads };
         self.grid.perform(request, &mut |_, result| answer = result.and_then(processed)).await?;
         let (response, export) = answer?;
         let (outcome, module) = (v1::Outcome::Applied.into(), export.module.to_string());
@@ -217,7 +220,8 @@ async fn invoke_keys(
     let names = vec![request.map, request.function];
     // Where the function is gone, what is recorded says what has run.
     let mut export = function.as_ref().ok().map(|function| Arc::clone(function.export()));
-    let request = Request { id, names, function: Some(function), source, forwarded: Forwarded::No };
+    let (forwarded, reads) = (Forwarded::No, ReadMode::Linearizable);
+    let request = Request { id, names, function: Some(function), source, forwarded, reads };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, ran)) => {
             export.get_or_insert(ran);

@@ -18,8 +18,9 @@ use wattle_proto::v1::map_service_client::MapServiceClient;
 use super::status::operation_error;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::partition::ReadMode;
 use crate::request::Forwarded;
-use crate::routing::{Owner, forward, not_answered};
+use crate::routing::{Owner, forward, not_answered, reading};
 
 /// Parts of an answer about many entries.
 pub(super) type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
@@ -111,10 +112,10 @@ impl Grid {
     pub(super) async fn scan_elsewhere(
         &self,
         owner: &Owner,
-        request: v1::ScanRequest,
+        (request, reads): (v1::ScanRequest, ReadMode),
     ) -> Result<v1::ScanResponse, Failure> {
         let decided = self.control.position().version;
-        let answers = map_client(self, owner)?.scan(forward(request, decided)).await;
+        let answers = map_client(self, owner)?.scan(reading(forward(request, decided), reads)).await;
         let mut answers = answers.map_err(|status| not_answered(&status))?.into_inner();
         let answer = answers.message().await.map_err(|status| not_answered(&status))?;
         answer.ok_or(Failure::Internal { what: "another node has scanned nothing" })

@@ -26,8 +26,9 @@ use super::{pipeline, scan};
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::maps::Map;
-use crate::partition::{Shard, Source, Step, StepKind};
+use crate::partition::{ReadMode, Shard, Source, Step, StepKind};
 use crate::request::{Forwarded, Request};
+use crate::routing::{read_mode, reading};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -45,14 +46,14 @@ impl MapCalls {
     async fn one(
         &self,
         (map, key): (String, Bytes),
-        id: Option<v1::RequestId>,
+        (id, reads): (Option<v1::RequestId>, ReadMode),
         kind: StepKind,
     ) -> Result<WireResult, Status> {
         let id = request_id(id, self.grid.partitions.clock().now())?;
         let source = Source::Steps(vec![Step { map: 0, key, kind }]);
         let mut outcome = Err(Failure::Internal { what: "an operation had no result" });
         let forwarded = Forwarded::No;
-        let request = Request { id, names: vec![map], function: None, source, forwarded };
+        let request = Request { id, names: vec![map], function: None, source, forwarded, reads };
         self.grid
             .perform(request, &mut |_, result| {
                 outcome = result.map(|found| operation_result(Ok(found)).result)
@@ -182,41 +183,47 @@ impl MapService for MapCalls {
     }
 
     async fn get(&self, call: Call<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        let reads = read_mode(call.metadata())?;
         let request = call.into_inner();
-        expect!(self.one((request.map, request.key), None, StepKind::Get).await?, Get)
+        expect!(self.one((request.map, request.key), (None, reads), StepKind::Get).await?, Get)
     }
 
     async fn put(&self, call: Call<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
+        let reads = read_mode(call.metadata())?;
         let mut request = call.into_inner();
         let target = (std::mem::take(&mut request.map), std::mem::take(&mut request.key));
         let id = request.request_id.take();
-        expect!(self.one(target, id, put_step(request)?).await?, Put)
+        expect!(self.one(target, (id, reads), put_step(request)?).await?, Put)
     }
 
     async fn remove(&self, call: Call<v1::RemoveRequest>) -> Result<Response<v1::RemoveResponse>, Status> {
+        let reads = read_mode(call.metadata())?;
         let request = call.into_inner();
         let kind = remove_step(&request);
-        expect!(self.one((request.map, request.key), request.request_id, kind).await?, Remove)
+        expect!(self.one((request.map, request.key), (request.request_id, reads), kind).await?, Remove)
     }
 
     async fn increment(
         &self,
         call: Call<v1::IncrementRequest>,
     ) -> Result<Response<v1::IncrementResponse>, Status> {
+        let reads = read_mode(call.metadata())?;
         let request = call.into_inner();
         let kind = StepKind::Increment { delta: request.delta };
-        expect!(self.one((request.map, request.key), request.request_id, kind).await?, Increment)
+        expect!(self.one((request.map, request.key), (request.request_id, reads), kind).await?, Increment)
     }
 
     async fn touch(&self, call: Call<v1::TouchRequest>) -> Result<Response<v1::TouchResponse>, Status> {
+        let reads = read_mode(call.metadata())?;
         let request = call.into_inner();
         let kind = touch_step(&request)?;
-        expect!(self.one((request.map, request.key), request.request_id, kind).await?, Touch)
+        expect!(self.one((request.map, request.key), (request.request_id, reads), kind).await?, Touch)
     }
 
     async fn batch(&self, call: Call<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
-        Ok(Response::new(pipeline::batch(&self.grid, call.into_inner(), forwarded).await?))
+        let reads = read_mode(call.metadata())?;
+        Ok(Response::new(pipeline::batch(&self.grid, call.into_inner(), (forwarded, reads)).await?))
     }
 
     type PipelineStream = Answers<v1::PipelineResponse>;
@@ -225,15 +232,18 @@ impl MapService for MapCalls {
         &self,
         call: Call<Streaming<v1::PipelineRequest>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
+        let reads = read_mode(call.metadata())?;
         let messages = call.into_inner().take_until(self.stop.clone().cancelled_owned());
-        Ok(Response::new(pipeline::answers(Arc::clone(&self.grid), messages).boxed()))
+        Ok(Response::new(pipeline::answers(Arc::clone(&self.grid), reads, messages).boxed()))
     }
 
     type ScanStream = Answers<v1::ScanResponse>;
 
     async fn scan(&self, call: Call<v1::ScanRequest>) -> Result<Response<Self::ScanStream>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
-        Ok(Response::new(scan::entries(Arc::clone(&self.grid), call.into_inner(), forwarded)?.boxed()))
+        let reads = read_mode(call.metadata())?;
+        let grid = Arc::clone(&self.grid);
+        Ok(Response::new(scan::entries(grid, call.into_inner(), (forwarded, reads))?.boxed()))
     }
 
     type WatchStream = Answers<v1::WatchResponse>;
@@ -247,13 +257,16 @@ impl MapService for MapCalls {
 
     async fn size(&self, call: Call<v1::SizeRequest>) -> Result<Response<v1::SizeResponse>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
+        let reads = read_mode(call.metadata())?;
         let v1::SizeRequest { map: name, partitions } = call.into_inner();
         let map = self.grid.map(&name)?;
         let mut here = self.grid.named_partitions(map.class(), ("partitions", &partitions))?;
         let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |partition| *partition);
-        let here = scan::size(&self.grid, &map, here).await?;
+        let here = scan::size(&self.grid, &map, (here, reads)).await?;
         let request = |partitions| v1::SizeRequest { map: name.clone(), partitions };
-        let others = |mut client: MapServiceClient<_>, request| async move { client.size(request).await };
+        let others = |mut client: MapServiceClient<_>, request| async move {
+            client.size(reading(request, reads)).await
+        };
         let others = self.grid.ask_others(elsewhere, request, others).await?;
         let entries = here + others.iter().map(|other| other.entries).sum::<u64>();
         Ok(Response::new(v1::SizeResponse { entries }))

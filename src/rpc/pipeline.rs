@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::Status;
+use wattle_core::ids::RequestId;
 use wattle_core::limits::{BATCH_OPERATIONS, PIPELINE_MESSAGES};
 use wattle_core::partition::{Answer, Outcome};
 use wattle_frame::pipeline::{Operations, ResultsWriter};
@@ -18,13 +19,14 @@ use super::packed;
 use super::status::operation_error;
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::partition::{Message, Source};
+use crate::partition::{Message, ReadMode, Source};
 use crate::request::{Forwarded, Request};
 
 /// The answers to a stream of messages. It ends after the stream has ended and every message is answered; if it ended with a
 /// message that cannot be read, then with that refusal.
 pub(super) fn answers(
     grid: Arc<Grid>,
+    reads: ReadMode,
     messages: impl Stream<Item = Result<v1::PipelineRequest, Status>>,
 ) -> impl Stream<Item = Result<v1::PipelineResponse, Status>> {
     let refusal = Arc::new(OnceLock::new());
@@ -36,7 +38,7 @@ pub(super) fn answers(
         let grid = Arc::clone(&grid);
         async move {
             let tag = message.tag;
-            let (results, counted) = match perform(&grid, message).await {
+            let (results, counted) = match perform(&grid, reads, message).await {
                 Ok((results, message)) => (results, Some(message)),
                 Err(failure) => (Results::Error(operation_error(&failure)), None),
             };
@@ -58,7 +60,7 @@ fn explained(status: Status) -> Status {
 /// An answer, and what it is counted by.
 type Performed<T> = Result<(T, Arc<Message>), Failure>;
 
-async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Performed<Results> {
+async fn perform(grid: &Arc<Grid>, reads: ReadMode, message: v1::PipelineRequest) -> Performed<Results> {
     let id = request_id(message.request_id, grid.partitions.clock().now())?;
     let patience = message.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
     let problem = "a message carries a list or a frame";
@@ -66,11 +68,12 @@ async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Performed<Re
     let performed = async {
         match operations {
             Wire::List(list) => {
-                let (results, message) = perform_list(grid, (id, Forwarded::No), list.operations).await?;
+                let of = (Forwarded::No, reads);
+                let (results, message) = perform_list(grid, (id, of), list.operations).await?;
                 Ok((Results::List(results), message))
             }
             Wire::Frame(frame) => {
-                let (results, message) = perform_frame(grid, id, frame).await?;
+                let (results, message) = perform_frame(grid, (id, reads), frame).await?;
                 Ok((Results::Frame(results), message))
             }
         }
@@ -83,7 +86,7 @@ async fn perform(grid: &Arc<Grid>, message: v1::PipelineRequest) -> Performed<Re
 
 async fn perform_list(
     grid: &Arc<Grid>,
-    (id, forwarded): (Option<wattle_core::ids::RequestId>, Forwarded),
+    (id, (forwarded, reads)): (Option<RequestId>, (Forwarded, ReadMode)),
     operations: Vec<v1::Operation>,
 ) -> Performed<v1::OperationResultList> {
     let size = operations.len();
@@ -97,7 +100,7 @@ async fn perform_list(
     }
     let mut results: Vec<v1::OperationResult> = vec![v1::OperationResult::default(); steps.len()];
     let (names, source) = (names.into_inner(), Source::Steps(steps));
-    let request = Request { id, names, function: None, source, forwarded };
+    let request = Request { id, names, function: None, source, forwarded, reads };
     let mut set = |place: usize, result: Result<Outcome<'_>, Failure>| {
         let ran = match &result {
             Ok(Outcome::Answer(Answer::Processed { export, .. })) if forwarded == Forwarded::Yes => {
@@ -116,7 +119,7 @@ async fn perform_list(
 
 async fn perform_frame(
     grid: &Arc<Grid>,
-    id: Option<wattle_core::ids::RequestId>,
+    (id, reads): (Option<RequestId>, ReadMode),
     frame: bytes::Bytes,
 ) -> Performed<bytes::Bytes> {
     let (names, count) = {
@@ -128,7 +131,7 @@ async fn perform_frame(
     let mut writer = ResultsWriter::new(&mut buffer, count)?;
     let mut problem = None;
     let (source, forwarded) = (Source::Packed(frame), Forwarded::No);
-    let request = Request { id, names, function: None, source, forwarded };
+    let request = Request { id, names, function: None, source, forwarded, reads };
     let message = grid
         .perform(request, &mut |place, result| {
             if let Err(error) = packed::write(&mut writer, place, &result) {
@@ -149,9 +152,9 @@ async fn perform_frame(
 pub(super) async fn batch(
     grid: &Arc<Grid>,
     request: v1::BatchRequest,
-    forwarded: Forwarded,
+    of: (Forwarded, ReadMode),
 ) -> Result<v1::BatchResponse, Failure> {
     let id = request_id(request.request_id, grid.partitions.clock().now())?;
-    let (list, _counted) = perform_list(grid, (id, forwarded), request.operations).await?;
+    let (list, _counted) = perform_list(grid, (id, of), request.operations).await?;
     Ok(v1::BatchResponse { results: list.results })
 }

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::in_flight::Held;
 use crate::maps::Map;
-use crate::partition::Shard;
+use crate::partition::{ReadMode, Shard};
 use crate::request::{Forwarded, SCANS};
 use crate::routing::Owner;
 
@@ -63,6 +63,7 @@ struct Scan {
     request: v1::ScanRequest,
     /// A turn is all that another node asks for.
     forwarded: Forwarded,
+    reads: ReadMode,
     /// `None` when the map has been gone through, or enough was answered.
     cursor: Option<Cursor>,
     left: u64,
@@ -72,7 +73,7 @@ struct Scan {
 pub(super) fn entries(
     grid: Arc<Grid>,
     request: v1::ScanRequest,
-    forwarded: Forwarded,
+    (forwarded, reads): (Forwarded, ReadMode),
 ) -> Result<impl Stream<Item = Result<v1::ScanResponse, Status>>, Failure> {
     let map = grid.map(&request.map)?;
     if request.prefix.len() > KEY_BYTES {
@@ -89,7 +90,7 @@ pub(super) fn entries(
         }
     };
     let left = if request.limit == 0 { u64::MAX } else { request.limit };
-    let scan = Scan { grid, map, request, forwarded, cursor: Some(cursor), left };
+    let scan = Scan { grid, map, request, forwarded, reads, cursor: Some(cursor), left };
     Ok(stream::unfold(Some(scan), |scan| async move {
         let mut scan = scan?;
         match scan.next().await {
@@ -146,7 +147,7 @@ impl Scan {
     async fn turn_elsewhere(&mut self, owner: &Owner, cursor: Cursor) -> Result<v1::ScanResponse, Failure> {
         let limit = if self.left == u64::MAX { 0 } else { self.left };
         let request = v1::ScanRequest { cursor: cursor.encode(), limit, ..self.request.clone() };
-        let answer = self.grid.scan_elsewhere(owner, request).await?;
+        let answer = self.grid.scan_elsewhere(owner, (request, self.reads)).await?;
         self.left = self.left.saturating_sub(answer.entries.len() as u64);
         self.cursor = match &answer.cursor[..] {
             [] => None,
@@ -159,8 +160,9 @@ impl Scan {
     async fn turn(&self, cursor: Cursor) -> Result<((Vec<v1::ScannedEntry>, ScanEnd), Held), Failure> {
         let in_flight = Arc::clone(&self.grid.in_flight);
         let (map, prefix) = (Arc::clone(&self.map), self.request.prefix.clone());
-        let (keys_only, limit) = (self.request.keys_only, self.left);
+        let (keys_only, limit, reads) = (self.request.keys_only, self.left, self.reads);
         let turn = move |_: &mut _, shard: &mut Shard| {
+            shard.confirm_reads(reads);
             if map.is_deleted() {
                 return Turn::Done(Err(deleted(&map)));
             }
@@ -201,12 +203,17 @@ pub(super) fn deleted(map: &Map) -> Failure {
 }
 
 /// How many entries a map has in partitions of this node. What has expired is removed before it is left out.
-pub(super) async fn size(grid: &Grid, map: &Map, partitions: Vec<PartitionId>) -> Result<u64, Failure> {
+pub(super) async fn size(
+    grid: &Grid,
+    map: &Map,
+    (partitions, reads): (Vec<PartitionId>, ReadMode),
+) -> Result<u64, Failure> {
     let id = map.descriptor.id;
     let mut sum = 0;
     for partition in partitions {
         loop {
             let count = move |shard: &mut Shard| {
+                shard.confirm_reads(reads);
                 shard.with(|partition, moment| {
                     let settled = partition.expire_due(id, moment.now);
                     settled.then(|| partition.statistics(id).entries)

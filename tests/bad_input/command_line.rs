@@ -66,7 +66,7 @@ async fn a_map_that_is_there_comes_with_what_can_change_about_it() {
     let scene = Scene::start().await;
     let output = scene.command(&["map", "create", MAP, "--content-type", "json"]).await;
     let expected = "error: there is a map before already
-hint: `wattle map update` changes --ttl, --max-idle, --max-bytes and --eviction; the content type is for life\n";
+hint: `wattle map update` changes --ttl, --max-idle, --max-bytes and --eviction; the rest is for life\n";
     assert_eq!(complaint(&output), (Some(4), expected.to_owned()));
     scene.check_unharmed().await;
 }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use tonic::Code;
 use tonic_types::StatusExt;
-use wattle_client::{Operation, PutOptions, Responses, ScanOptions, UploadOptions};
+use wattle_client::{Client, Operation, Options, PutOptions, Responses, ScanOptions, UploadOptions};
 use wattle_proto::v1;
 use wattle_proto::v1::map_service_client::MapServiceClient;
 
 use crate::harness::examples::example;
 use crate::harness::grid::{joined_to, three};
+use crate::harness::wire::{Wire, facts, refusal};
 
 fn keys() -> impl Iterator<Item = String> {
     (0..200).map(|n| format!("k{n}"))
@@ -123,4 +126,26 @@ async fn functions_run_on_all_nodes_also_on_one_that_joins_later() {
     uploader.stop().await;
     let again = first.client().await.functions().describe("add").await.unwrap();
     assert_eq!(again.0.active, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_may_ask_to_be_confirmed() {
+    let nodes = three().await;
+    nodes[0].client().await.raw_map("m").put("k", "v").await.unwrap();
+    for node in &nodes {
+        let straight = Options::new(node.endpoint()).confirm_reads();
+        for options in [straight.clone(), straight.endpoints_only()] {
+            let map = Client::connect(options).await.unwrap().raw_map("m");
+            assert_eq!(map.get("k").await.unwrap().unwrap().value, "v");
+            assert_eq!(map.size().await.unwrap(), 1);
+        }
+        let confirmed = node.command(&["map", "get", "m", "k", "--confirm", "--raw"]).await;
+        assert_eq!(confirmed.stdout, b"v");
+    }
+    let mut wire = Wire::to(&nodes[0]).await;
+    let get = v1::GetRequest { map: "m".to_owned(), key: Bytes::from_static(b"k") };
+    let mut call = tonic::Request::new(get);
+    call.metadata_mut().insert("wattle-read-mode", "stale".parse().unwrap());
+    let refused = wire.maps.get(call).await.unwrap_err();
+    assert_eq!(facts(&refused), refusal(Code::InvalidArgument, "INVALID_ARGUMENT", "NOT_APPLIED"));
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 use wattle_proto::v1;
@@ -15,11 +16,14 @@ use wattle_proto::v1::map_service_client::MapServiceClient;
 use crate::connection::{Connections, Course, Way};
 use crate::error::Error;
 use crate::failure::{Failure, Outcome};
+use crate::options::Options;
 use crate::request_ids::{AwaitedRequest, IssuedId, RequestIds};
 use crate::retry::{RetryPolicy, random};
 
 /// Larger than any message the grid sends: a batch of 8 MiB and what it answers.
 const MAX_MESSAGE_BYTES: usize = 32 << 20;
+/// How to make sure of what is read: part of the API.
+const READ_MODE: &str = "wattle-read-mode";
 
 /// What all calls of a client share.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub(crate) struct Caller {
     request_ids: RequestIds,
     retry: RetryPolicy,
     timeout: Duration,
+    confirm_reads: bool,
 }
 
 /// What an attempt may assume about the one before it.
@@ -48,6 +53,7 @@ enum Repeat<'a> {
 pub(crate) struct Attempt {
     channel: Channel,
     remaining: Option<Duration>,
+    confirm_reads: bool,
     pub(crate) request_id: Option<v1::RequestId>,
 }
 
@@ -56,6 +62,9 @@ impl Attempt {
         let mut request = tonic::Request::new(message);
         if let Some(remaining) = self.remaining {
             request.set_timeout(remaining);
+        }
+        if self.confirm_reads {
+            request.metadata_mut().insert(READ_MODE, MetadataValue::from_static("confirm"));
         }
         request
     }
@@ -82,8 +91,9 @@ impl Attempt {
 }
 
 impl Caller {
-    pub(crate) fn new(connections: Connections, retry: RetryPolicy, timeout: Duration) -> Self {
-        Self { connections, request_ids: RequestIds::new(), retry, timeout }
+    pub(crate) fn new(connections: Connections, options: Options) -> Self {
+        let Options { retry, timeout, confirm_reads, .. } = options;
+        Self { connections, request_ids: RequestIds::new(), retry, timeout, confirm_reads }
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -186,7 +196,8 @@ impl Caller {
     /// For a stream that looks after its own deadlines and repetitions.
     pub(crate) fn stream_attempt(&self, course: &Course<'_>) -> (Attempt, Way) {
         let way = self.connections.next(course);
-        (Attempt { channel: way.channel(), remaining: None, request_id: None }, way)
+        let confirm_reads = self.confirm_reads;
+        (Attempt { channel: way.channel(), remaining: None, confirm_reads, request_id: None }, way)
     }
 
     /// For a call that looks after its own repetitions.
@@ -198,7 +209,8 @@ impl Caller {
     ) -> (Attempt, Way) {
         let way = self.connections.next(course);
         let remaining = Some(deadline.saturating_duration_since(Instant::now()));
-        (Attempt { channel: way.channel(), remaining, request_id: Some(request_id) }, way)
+        let confirm_reads = self.confirm_reads;
+        (Attempt { channel: way.channel(), remaining, confirm_reads, request_id: Some(request_id) }, way)
     }
 
     async fn issue_client_id(&self, timeout: Duration) -> Result<IssuedId, Error> {
@@ -243,6 +255,7 @@ impl Caller {
         loop {
             let way = self.connections.next(&course);
             let attempt = attempt(&way, (repeat, doubt), bound, deadline);
+            let attempt = Attempt { confirm_reads: self.confirm_reads, ..attempt };
             let failure = match timeout_at(deadline, send(attempt)).await {
                 Ok(Ok(response)) => {
                     course.note(&way, None);
@@ -274,6 +287,7 @@ fn attempt(way: &Way, (repeat, doubt): (&Repeat<'_>, &Doubt), bound: Bound, dead
             Repeat::Identified(request) => Some(request.id(doubt.is_unsure())),
             Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
         },
+        confirm_reads: false,
     }
 }
 

@@ -52,7 +52,7 @@ impl Client {
     pub fn prepare(options: impl Into<Options>) -> Result<Self, Error> {
         let options = options.into();
         let connections = Connections::prepare(&options)?;
-        Ok(Self { caller: Arc::new(Caller::new(connections, options.retry, options.timeout)) })
+        Ok(Self { caller: Arc::new(Caller::new(connections, options)) })
     }
 
     /// A map with keys `K` and values `V` in JSON. Neither asks the grid nor creates the map: the first write does.

@@ -20,6 +20,7 @@ pub struct Options {
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
     pub(crate) straight: bool,
+    pub(crate) confirm_reads: bool,
 }
 
 /// Connections past this number only cost: calls are multiplexed.
@@ -35,6 +36,7 @@ impl Options {
             timeout: Duration::from_secs(30),
             retry: RetryPolicy::default(),
             straight: true,
+            confirm_reads: false,
         }
     }
 
@@ -77,6 +79,14 @@ impl Options {
     #[must_use]
     pub fn endpoints_only(mut self) -> Self {
         self.straight = false;
+        self
+    }
+
+    /// Confirm every answer that changed nothing by a round trip to the other copies. By default leases between nodes make sure that it
+    /// shows all that was acknowledged, which trusts that their clocks run about equally fast; this trusts no clock, and takes longer.
+    #[must_use]
+    pub fn confirm_reads(mut self) -> Self {
+        self.confirm_reads = true;
         self
     }
 

@@ -24,11 +24,16 @@ pub(super) struct Get {
     /// Print the value's bytes as they are, and nothing else
     #[arg(long)]
     raw: bool,
+    /// Have the other copies confirm what is read, instead of trusting that the nodes' clocks run equally fast
+    #[arg(long)]
+    confirm: bool,
 }
 
 impl Get {
     pub(super) async fn run(&self, remote: &Remote) -> anyhow::Result<()> {
-        let client = remote.connect().await?;
+        let client = remote
+            .connect_with(|options| if self.confirm { options.confirm_reads() } else { options })
+            .await?;
         let found = client.raw_map(&self.name).get(self.key.clone()).await?;
         let Some(found) = found else {
             return Err(NoEntry { map: self.name.clone(), key: self.key.clone() }.into());

@@ -22,7 +22,7 @@ use crate::in_flight::InFlight;
 use crate::maps::Maps;
 use crate::partition::partitions::Worker;
 use crate::partition::{
-    Message, OwnedResult, OwnedResults, Partitions, Placed, SlowPart, Source, Step, StepKind,
+    Message, OwnedResult, OwnedResults, Partitions, Placed, ReadMode, SlowPart, Source, Step, StepKind,
 };
 use crate::replication::{Outside, Table};
 
@@ -260,6 +260,22 @@ async fn a_read_with_a_lease_is_answered_at_once() {
 }
 
 #[tokio::test]
+async fn a_read_that_is_to_be_confirmed_asks_the_other_copy_in_spite_of_a_lease() {
+    let pair = Pair::new();
+    pair.lend(0);
+    let confirmed = |shard: &mut Shard| {
+        shard.confirm_reads(ReadMode::Confirm);
+        shard.with(|partition, _| partition.entries())
+    };
+    let mut size = Box::pin(pair.nodes[0].run(ID, 0, confirmed));
+    assert!(size.as_mut().now_or_never().is_none());
+    // That is of this read alone.
+    assert_eq!(pair.get(0).now_or_never(), Some(Ok(None)));
+    pair.deliver();
+    assert_eq!(size.await, Ok(0));
+}
+
+#[tokio::test]
 async fn a_lease_ends() {
     let pair = Pair::new();
     let node = &pair.nodes[0];
@@ -418,7 +434,7 @@ fn increments(pair: &Pair, repeated: bool) -> (Arc<Message>, Vec<Placed>) {
     let client = ClientId { issued: GridTime(1), random: 7 };
     let id = RequestId { client, sequence: 1, oldest_pending: 0, repeated };
     let held = Arc::new(InFlight::new(1 << 30)).count(0);
-    let mut message = Message::new(source, Some(id), 1 << 20, held);
+    let mut message = Message::new(source, (Some(id), ReadMode::Linearizable), 1 << 20, held);
     message.maps.push(Some(Ok(Maps::default().publish(&pair.map))));
     (Arc::new(message), (0..count).map(|place| Placed { partition: ID, place }).collect())
 }

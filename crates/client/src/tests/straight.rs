@@ -15,6 +15,7 @@ fn table(grid: &'static str, members: &[&TestNode], primary: u64, teller: u64) -
         version: 1,
         members: numbered.map(member).collect(),
         classes: vec![v1::ClassTable { class: 0, primaries: vec![primary] }],
+        maps: Vec::new(),
     }
 }
 

@@ -157,6 +157,7 @@ fn the_largest_snapshot_is_within_its_bound() {
         max_idle: Some(TTL_MAX),
         max_bytes: Some(u64::MAX),
         eviction: EvictionPolicy::None,
+        class: ReplicationClass(u8::MAX),
     };
     let map = MapDescriptor { id: MapId(u64::MAX), name: name(0), revision: u64::MAX, options };
     let map = bytes(&map) + bytes(&name(0));
