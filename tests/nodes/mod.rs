@@ -9,6 +9,7 @@ mod client;
 mod failover;
 mod full_disk;
 mod leaving;
+mod load;
 mod ports;
 mod recover;
 mod sent_bytes;
