@@ -74,7 +74,7 @@ impl Becoming {
             process: self.process,
         };
         let (control, me) = arrive(self.directory.as_deref(), arrival, (&self.links, &self.inside)).await?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&self.links)));
         let (way, asked) = CopyWay::new(Arc::clone(&self.links));
         let replication = Arc::new(Replication::new(me, Box::new(way)));
         let (grid, tripped) = self.grid(&metrics, &control, replication)?;

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::functions::FunctionMetrics;
 use crate::grid::Grid;
 use crate::maps::Map;
+use crate::peering::Links;
 
 /// The metrics of a node.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Metrics {
     waiting: Gauge,
     members: Gauge,
     partitions: Family<ByState, Gauge>,
+    links: Arc<Links>,
+    peer_sent: Family<ByPurpose, Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,11 @@ struct ByState {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPurpose {
+    purpose: &'static str,
+}
+
 fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -74,7 +82,7 @@ fn store(counter: &Counter, count: u64) {
 
 impl Metrics {
     /// All metrics; those of functions are handed to the catalog, too.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(links: Arc<Links>) -> Self {
         let mut registry = Registry::with_prefix("wattle");
         let functions = FunctionMetrics::register(&mut registry);
         registry.register("build", "This version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -108,6 +116,9 @@ impl Metrics {
         registry.register("grid_members", "Members of the grid, as this node knows it", members.clone());
         let help = "Partitions of the grid by their state, as this node knows it";
         registry.register("partitions", help, partitions.clone());
+        let peer_sent = Family::default();
+        let help = "What this node has sent to others, without what gRPC, HTTP/2 and TCP add";
+        registry.register_with_unit("peer_sent", help, Unit::Bytes, peer_sent.clone());
         Self {
             registry,
             functions,
@@ -120,6 +131,8 @@ impl Metrics {
             waiting,
             members,
             partitions,
+            links,
+            peer_sent,
         }
     }
 
@@ -132,6 +145,7 @@ impl Metrics {
         self.functions.refresh(&grid.catalog);
         self.refresh_partitions(grid);
         self.refresh_table(grid);
+        self.refresh_links();
         self.maps.refresh(grid).await?;
         let mut text = String::new();
         let failed = |_| Failure::Internal { what: "metrics could not be written" };
@@ -152,6 +166,20 @@ impl Metrics {
             };
             let by_state = ByState { state: label };
             self.partitions.get_or_create(&by_state).set(whole(table.partitions_in(state) as u64));
+        }
+    }
+
+    fn refresh_links(&self) {
+        let figures = self.links.figures();
+        for (purpose, bytes) in [
+            // What a copy is made of that is brought in sync, apart from what is written meanwhile.
+            ("copying", figures.sent_chunk_bytes),
+            ("replication", figures.sent_bytes.saturating_sub(figures.sent_chunk_bytes)),
+            ("calls", figures.sent_call_bytes),
+            ("heartbeats", figures.sent_heartbeat_bytes),
+            ("control", figures.sent_control_bytes),
+        ] {
+            store(&self.peer_sent.get_or_create(&ByPurpose { purpose }), bytes);
         }
     }
 

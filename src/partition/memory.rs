@@ -29,8 +29,17 @@ impl Memory {
 
     /// What partitions gained and lost at a moment.
     pub(crate) fn settle(&self, moment: &Moment) {
-        if moment.gained != 0 {
-            self.held.fetch_add(moment.gained, Ordering::Relaxed);
+        self.add(moment.gained);
+    }
+
+    /// A partition that held `before` holds `after`, whether there is room for it or not.
+    pub(super) fn charge(&self, before: u64, after: u64) {
+        self.add(after.cast_signed() - before.cast_signed());
+    }
+
+    fn add(&self, gained: i64) {
+        if gained != 0 {
+            self.held.fetch_add(gained, Ordering::Relaxed);
         }
     }
 }

@@ -194,9 +194,11 @@ impl Shard {
     /// Ends a step, and says what the answer must wait for.
     pub(crate) fn seal(&mut self, begun: &mut Standing) -> Option<Gate> {
         let (clock, confirms) = (self.of_node.clock, std::mem::take(&mut self.confirms));
-        let before = self.copy.in_flight_bytes();
+        let (before, held) = (self.copy.in_flight_bytes(), self.copy.bytes());
         let position = self.copy.seal(|| clock.read(), &mut self.deeds);
         self.count_in_flight(before);
+        // The record: the step that commits it gives back what it takes.
+        self.of_node.memory.charge(held, self.copy.bytes());
         let changed = position > begun.position;
         begun.changed |= changed;
         if !self.copy.has_peers() {

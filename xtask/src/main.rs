@@ -8,6 +8,7 @@ mod chaos;
 mod command;
 mod demo;
 mod failure;
+mod grid;
 mod guests;
 mod json;
 mod mutants;
@@ -33,7 +34,8 @@ usage: cargo xtask COMMAND
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
   simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
   chaos --minutes N [--seed S] [--nodes N]   real nodes under load, killed, paused and cut off, and a judge of what clients were shown
-  bench           benchmarks and the load generator, next to Redis: a table of figures";
+  bench [PART…] [--dev]   tables of figures; parts: in-process, node (next to Redis), and of a grid: backups, failover, rebalance;
+                  \"grid\" is these three, with [--rounds N] [--keys N] [--backups N,…] [--rebalance-mb N]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -59,7 +61,7 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         }
         ["test"] => test::run_all(),
         ["demo", options @ ..] => demo::run_all(demo::Options::parse(options)?),
-        ["bench"] => bench::run_all(),
+        ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
         ["mutants", names @ ..] => mutants::run(names),
         ["simulate", arguments @ ..] => simulate::run_seeds(arguments),
         ["chaos", arguments @ ..] => chaos::run_faults(arguments),

@@ -1,8 +1,9 @@
 //! A node of its own for one run: started on a free port of the loopback interface with a data directory that is
 //! removed at the end, and stopped when this goes out of scope, however the run ends.
 
-use crate::command::{output, program, shown, works};
+use crate::command::{cargo, output, program, root, run, shown, works};
 use crate::failure::Failure;
+use crate::json::Json;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -37,6 +38,38 @@ impl Caller {
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
         output(&mut self.client(arguments))
     }
+
+    /// What a call prints: one value on each line.
+    pub(crate) fn values(&self, arguments: &[&str]) -> Result<Vec<Json>, Failure> {
+        let printed = self.ask(arguments)?;
+        let values = printed.lines().map(|line| Json::parse(line).ok());
+        let values = values.collect::<Option<Vec<Json>>>();
+        values.ok_or_else(|| Failure::Unexpected { command: typed(arguments), printed })
+    }
+
+    /// What a call prints that has one value.
+    pub(crate) fn value(&self, arguments: &[&str]) -> Result<Json, Failure> {
+        let mut values = self.values(arguments)?;
+        let last = values.pop();
+        last.ok_or_else(|| Failure::Unexpected { command: typed(arguments), printed: String::new() })
+    }
+}
+
+/// The command as the reader would type it.
+pub(crate) fn typed(arguments: &[&str]) -> String {
+    format!("wattle {}", arguments.join(" "))
+}
+
+/// Builds the program: the fast one, or the quickly built one that the tests have built already.
+pub(crate) fn build(dev: bool) -> Result<PathBuf, Failure> {
+    let (what, folder): (&[&str], _) = if dev {
+        // With the features that tests ask for, or all dependencies would be built once more.
+        (&["--workspace", "--tests"], "debug")
+    } else {
+        (&["--release"], "release")
+    };
+    run(cargo(&["build", "--locked", "--bin", "wattle"]).args(what))?;
+    Ok(root().join("target").join(folder).join("wattle"))
 }
 
 #[derive(Debug)]
@@ -71,7 +104,7 @@ impl Node {
         // What it holds ends with it.
         command.args(["--stop-policy", "leave-now"]);
         if let Some(other) = other {
-            command.arg("--join").arg(format!("127.0.0.1:{}", other.port));
+            command.arg("--join").arg(other.address());
         }
         command.stdout(log.try_clone().map_err(Failure::file(&log_path))?).stderr(log);
         let start = Instant::now();
@@ -105,8 +138,13 @@ impl Node {
         &self.binary
     }
 
+    /// As other nodes know it.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address())
     }
 
     pub(crate) fn pid(&self) -> u32 {

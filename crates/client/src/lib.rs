@@ -50,6 +50,7 @@ pub use operation::{
 };
 pub use options::Options;
 pub use pipeline::{Batch, BatchAnswers, Pending, Pipeline, PipelineOptions};
+pub use placement::partition_of;
 pub use retry::RetryPolicy;
 pub use scan::{Scan, ScanOptions, ScannedEntry};
 pub use watch::{Change, ChangeKind, Changes, Watch, WatchFrom};

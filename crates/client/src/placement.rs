@@ -2,8 +2,9 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// `None` if there are no partitions.
-pub(crate) fn partition_of(key: &[u8], partitions: usize) -> Option<usize> {
+/// The number of the partition that a key lies in, of so many that a class of the grid has; `None` if it has none.
+#[must_use]
+pub fn partition_of(key: &[u8], partitions: usize) -> Option<usize> {
     let index = xxh3_64(placed_part(key)).checked_rem(u64::try_from(partitions).ok()?)?;
     usize::try_from(index).ok()
 }

@@ -1,6 +1,9 @@
-//! [`Counters`]: what all links of a node have done so far.
+//! [`Counters`]: what all links of a node have done so far. Bytes are those of the messages that travel, without what gRPC, HTTP/2
+//! and TCP add.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::identity::Purpose;
 
 /// Only ever rises.
 #[derive(Debug, Default)]
@@ -42,13 +45,15 @@ counters! {
     sent_batches,
     /// Messages in them.
     sent_messages,
-    /// What they weigh, in bytes: payloads, and a little for each message and record.
+    /// Bytes of these batches.
     sent_bytes,
+    /// Of these bytes, those that bring other copies in sync.
+    sent_chunk_bytes,
     /// Batches that have come.
     received_batches,
     /// Messages in them.
     received_messages,
-    /// What they weigh, in bytes, as above.
+    /// Bytes of these batches.
     received_bytes,
     /// Messages of a kind that is not known here, of newer nodes.
     skipped,
@@ -60,6 +65,12 @@ counters! {
     calls,
     /// Requests that have come.
     answers,
+    /// Bytes of requests and answers, beside heartbeats and the control group's.
+    sent_call_bytes,
+    /// Bytes of heartbeats and their answers.
+    sent_heartbeat_bytes,
+    /// Bytes of the control group's requests and answers.
+    sent_control_bytes,
     /// Links that were opened from here.
     opened,
     /// Attempts to open one that failed.
@@ -70,4 +81,17 @@ counters! {
     strangers,
     /// Links of others that were refused or ended here.
     denied,
+}
+
+impl Counters {
+    /// A request or an answer has been said on a link of this purpose.
+    pub(crate) fn say(&self, purpose: Purpose, bytes: usize) {
+        match purpose {
+            Purpose::Calls => self.sent_call_bytes.add(bytes),
+            Purpose::Heartbeats => self.sent_heartbeat_bytes.add(bytes),
+            Purpose::Control => self.sent_control_bytes.add(bytes),
+            // Batches are counted when they are made, and strangers have few words.
+            Purpose::Replication | Purpose::Stranger => {}
+        }
+    }
 }

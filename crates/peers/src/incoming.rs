@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,7 +25,6 @@ use crate::gate::Gate;
 use crate::handler::{Event, Handler};
 use crate::hello::{Side, Transcript, answer_hello, draw_nonce};
 use crate::identity::{NOBODY, Purpose};
-use crate::message::PeerMessage;
 use crate::refusal::Refusal;
 use crate::shared::{Session, Shared};
 
@@ -149,6 +149,8 @@ impl<H: Handler> Link<H> {
             let Heard::Batch(batch) = hear(&mut self.heard).await? else {
                 return Err(malformed(&"no batch"));
             };
+            counters.received_batches.add(1);
+            counters.received_bytes.add(batch.encoded_len());
             let mut messages = Vec::with_capacity(batch.messages.len());
             for message in batch.messages {
                 match decode(message).map_err(|error| malformed(&error))? {
@@ -156,9 +158,7 @@ impl<H: Handler> Link<H> {
                     None => counters.skipped.add(1),
                 }
             }
-            counters.received_batches.add(1);
             counters.received_messages.add(messages.len());
-            counters.received_bytes.add(messages.iter().map(PeerMessage::weight).sum());
             if !messages.is_empty() {
                 self.shared.handler.receive(from, messages).await;
             }
@@ -178,10 +178,11 @@ impl<H: Handler> Link<H> {
                 Some(()) = answers.next() => continue,
             };
             let (id, call) = call_in(heard, purpose)?;
-            self.shared.counters.answers.add(1);
-            let handler = &self.shared.handler;
+            let (counters, handler) = (&self.shared.counters, &self.shared.handler);
+            counters.answers.add(1);
             answers.push(async move {
                 let answer = encode_answer(id, answer(handler, from, call).await);
+                counters.say(purpose, answer.encoded_len());
                 place.send(Ok(wire::LinkResponse { body: Some(Said::Answer(answer)) }));
             });
         }

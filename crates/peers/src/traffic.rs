@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::sync::oneshot;
 use wattle_core::limits::{PEER_BATCH_BYTES, PEER_CALL_BYTES, PEER_MESSAGE_BYTES};
 use wattle_proto::internal as wire;
@@ -76,11 +77,13 @@ impl Traffic for Replication {
 
     async fn next(&self) -> Body {
         let messages = self.queue.take(PEER_BATCH_BYTES).await;
-        let weight: usize = messages.iter().map(PeerMessage::weight).sum();
+        let batch = wire::Batch { messages: messages.into_iter().map(encode).collect() };
+        let chunks = batch.messages.iter().filter(|message| is_chunk(message));
         self.counters.sent_batches.add(1);
-        self.counters.sent_messages.add(messages.len());
-        self.counters.sent_bytes.add(weight);
-        Body::Batch(wire::Batch { messages: messages.into_iter().map(encode).collect() })
+        self.counters.sent_messages.add(batch.messages.len());
+        self.counters.sent_bytes.add(batch.encoded_len());
+        self.counters.sent_chunk_bytes.add(chunks.map(wire::PeerMessage::encoded_len).sum());
+        Body::Batch(batch)
     }
 
     fn receive(&self, _: wire::Answer) -> Result<(), LinkError> {
@@ -94,6 +97,12 @@ impl Traffic for Replication {
     fn close(&self) {
         self.counters.dropped.add(self.queue.close());
     }
+}
+
+fn is_chunk(message: &wire::PeerMessage) -> bool {
+    use wire::partition_message::Body as Kind;
+    let Some(wire::peer_message::Body::Partition(message)) = &message.body else { return false };
+    matches!(message.body, Some(Kind::Chunk(_)))
 }
 
 #[derive(Debug)]
@@ -158,8 +167,10 @@ impl Traffic for Calls {
             // One at a time: whatever it weighs, the first is taken.
             for (id, call) in self.queue.take(0).await {
                 if self.waiting.lock().contains_key(&id) {
+                    let call = encode_call(id, call);
                     self.counters.calls.add(1);
-                    return Body::Call(encode_call(id, call));
+                    self.counters.say(self.purpose, call.encoded_len());
+                    return Body::Call(call);
                 }
             }
         }

@@ -9,6 +9,7 @@ use wattle_client::packed::OperationResult;
 use wattle_client::{BatchAnswers, Client, Pending, Pipeline, PipelineOptions};
 
 use super::operations::{Operations, Random};
+use super::progress::Progress;
 
 /// Latencies up to a minute, in microseconds, to three digits.
 const LONGEST_US: u64 = 60_000_000;
@@ -20,27 +21,30 @@ pub(super) struct Measured {
     pub(super) operations: u64,
     pub(super) elapsed: Duration,
     pub(super) latency: Histogram<u64>,
+    /// The longest time without any answer.
+    pub(super) longest_gap: Duration,
 }
 
 impl Measured {
     fn begin() -> anyhow::Result<Self> {
         let latency = Histogram::new_with_bounds(1, LONGEST_US, 3)?;
-        Ok(Self { operations: 0, elapsed: Duration::ZERO, latency })
+        Ok(Self { operations: 0, elapsed: Duration::ZERO, latency, longest_gap: Duration::ZERO })
     }
 
-    fn count(&mut self, operations: usize, sent: Instant) {
+    fn count(&mut self, operations: usize, sent: Instant, progress: &Progress) {
         self.operations += operations as u64;
-        let microseconds = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let latency = progress.answered().saturating_duration_since(sent);
+        let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency.saturating_record(microseconds.max(1));
     }
 
-    fn sum(workers: Vec<Self>, elapsed: Duration) -> anyhow::Result<Self> {
+    fn sum(workers: Vec<Self>, progress: &Progress) -> anyhow::Result<Self> {
         let mut sum = Self::begin()?;
         for worker in workers {
             sum.operations += worker.operations;
             sum.latency.add(worker.latency)?;
         }
-        Ok(Self { elapsed, ..sum })
+        Ok(Self { elapsed: progress.elapsed(), longest_gap: progress.longest_gap(), ..sum })
     }
 }
 
@@ -58,49 +62,47 @@ pub(super) async fn unary(
     client: &Client,
     operations: &Operations,
     in_flight: usize,
-    duration: Duration,
+    progress: &Progress,
 ) -> anyhow::Result<Measured> {
     let map = client.raw_map(&operations.map);
     let map = &map;
-    let started = Instant::now();
     let workers = (0..in_flight).map(|worker| async move {
         let (mut measured, mut random) = (Measured::begin()?, Random::new(worker));
-        while started.elapsed() < duration {
+        while progress.goes_on() {
             let sent = Instant::now();
             operations.call(map, &mut random).await?;
-            measured.count(1, sent);
+            measured.count(1, sent, progress);
         }
         anyhow::Ok(measured)
     });
     let workers = try_join_all(workers).await?;
-    Measured::sum(workers, started.elapsed())
+    Measured::sum(workers, progress)
 }
 
 pub(super) async fn pipelined(
     client: &Client,
     operations: &Operations,
     shape: PipelineShape,
-    duration: Duration,
+    progress: &Progress,
 ) -> anyhow::Result<Measured> {
     let options = PipelineOptions::new().window(shape.in_flight);
     let pipelines = (0..shape.pipelines.min(shape.in_flight)).map(|_| client.pipeline(options));
     let pipelines = pipelines.collect::<Vec<_>>();
     let pipelines = &pipelines;
-    let started = Instant::now();
     let workers = (0..shape.in_flight).map(|worker| async move {
         let (mut measured, mut random) = (Measured::begin()?, Random::new(worker));
         let pipeline = &pipelines[worker % pipelines.len()];
-        while started.elapsed() < duration {
+        while progress.goes_on() {
             let batch = operations.batch(shape.batch, &mut random)?;
             let sent = Instant::now();
             let answers = pipeline.submit(batch).await?.await?;
-            measured.count(answers.len(), sent);
+            measured.count(answers.len(), sent, progress);
             check(&answers)?;
         }
         anyhow::Ok(measured)
     });
     let workers = try_join_all(workers).await?;
-    Measured::sum(workers, started.elapsed())
+    Measured::sum(workers, progress)
 }
 
 /// A failed operation would count as a fast one.
@@ -113,16 +115,16 @@ fn check(answers: &BatchAnswers) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes every key once.
-pub(super) async fn fill(client: &Client, operations: &Operations) -> anyhow::Result<()> {
+/// Writes each of so many keys once.
+pub(super) async fn fill(client: &Client, operations: &Operations, keys: u64) -> anyhow::Result<()> {
     let pipeline: Pipeline = client.pipeline(PipelineOptions::new().window(FILL_WINDOW));
     let mut in_flight = VecDeque::new();
     let mut next = 0;
-    while next < operations.keys {
+    while next < keys {
         if in_flight.len() == FILL_WINDOW {
             settle_fill(in_flight.pop_front()).await?;
         }
-        let end = operations.keys.min(next + FILL_BATCH);
+        let end = keys.min(next + FILL_BATCH);
         in_flight.push_back(pipeline.submit(operations.fill(next..end)?).await?);
         next = end;
     }

@@ -12,8 +12,26 @@ pub(super) struct Operations {
     pub(super) map: String,
     pub(super) function: String,
     pub(super) argument: Bytes,
-    pub(super) keys: u64,
+    pub(super) keys: Keys,
     pub(super) value: Bytes,
+}
+
+/// What keys are drawn from.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// The numbers below this one.
+    Below(u64),
+    /// These numbers: there is one.
+    These(Vec<u64>),
+}
+
+impl Keys {
+    fn draw(&self, random: &mut Random) -> [u8; 16] {
+        key(match self {
+            Self::Below(bound) => random.below(*bound),
+            Self::These(numbers) => numbers[random.below(numbers.len() as u64) as usize],
+        })
+    }
 }
 
 const MAP: NameIndex = NameIndex(0);
@@ -53,7 +71,7 @@ pub(super) fn key(number: u64) -> [u8; 16] {
 impl Operations {
     /// One operation as a call of its own.
     pub(super) async fn call(&self, map: &RawMap, random: &mut Random) -> Result<(), Error> {
-        let key = Bytes::copy_from_slice(&key(random.below(self.keys)));
+        let key = Bytes::copy_from_slice(&self.keys.draw(random));
         match self.kind {
             Kind::Get => map.get(key).await.map(drop),
             Kind::Put => map.put(key, self.value.clone()).await.map(drop),
@@ -64,7 +82,7 @@ impl Operations {
     /// Many operations as one message of a pipeline.
     pub(super) fn batch(&self, count: usize, random: &mut Random) -> Result<Batch, Error> {
         Batch::packed(&[&self.map, &self.function], count, |frame| {
-            (0..count).try_for_each(|_| frame.push(&self.operation(&key(random.below(self.keys)))))
+            (0..count).try_for_each(|_| frame.push(&self.operation(&self.keys.draw(random))))
         })
     }
 
@@ -98,12 +116,21 @@ fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Operation<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn keys_are_16_bytes_and_in_order() {
         assert_eq!(&key(0), b"key:000000000000");
         assert_eq!(&key(1_234_567), b"key:000001234567");
+    }
+
+    #[test]
+    fn only_keys_that_are_named_are_drawn() {
+        let (keys, mut random) = (Keys::These(vec![7, 9]), Random::new(0));
+        let drawn: BTreeSet<_> = (0..100).map(|_| keys.draw(&mut random)).collect();
+        assert_eq!(drawn, BTreeSet::from([key(7), key(9)]));
     }
 
     #[test]

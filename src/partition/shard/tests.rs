@@ -159,6 +159,14 @@ impl Pair {
         served.map_err(|_| ()).unwrap().unwrap().0
     }
 
+    /// A node is charged for what its copy takes.
+    fn check_charged(&self) {
+        for node in &self.nodes {
+            let taken = node.strand(0).try_run(|shard| shard.copy.bytes());
+            assert_eq!(node.memory().held(), taken.map_err(drop).unwrap());
+        }
+    }
+
     /// What a copy holds, whoever decides.
     fn held(&self, node: usize) -> u64 {
         self.nodes[node].look(ID, Partition::entries).now_or_never().unwrap().unwrap()
@@ -171,8 +179,10 @@ async fn a_write_is_answered_when_the_other_copy_has_it() {
     let mut put = Box::pin(pair.put(0, b"v"));
     assert!(put.as_mut().now_or_never().is_none());
     assert_eq!((pair.held(0), pair.held(1)), (1, 0));
+    pair.check_charged();
     pair.deliver();
     let version = put.await.unwrap();
+    pair.check_charged();
     // The other shows it as soon as it hears that all have it: with the next record.
     let mut put = Box::pin(pair.put(0, b"w"));
     assert!(put.as_mut().now_or_never().is_none());

@@ -1,23 +1,29 @@
-//! `cargo xtask bench`: the benchmarks inside one process, then the load generator against a node, next to
-//! redis-benchmark against Debian's redis-server, in turns, five rounds, the median of each figure.
+//! `cargo xtask bench`, in three parts: the benchmarks inside one process; the load generator against a node, next to redis-benchmark
+//! against Debian's redis-server, in turns, five rounds, the median of each figure; and a grid of several nodes.
 //!
 //! Figures are for reading, not for passing: nothing here fails because it is slow. Both servers get the same number
 //! of operations in flight, the same keys and values, and share this machine's cores with their load generator.
 
 mod cpu;
+mod grid;
 mod in_process;
+mod options;
 mod redis;
 mod report;
 mod wattle;
 
-use crate::command::{cargo, output, program, root, run};
+use crate::command::{output, program};
 use crate::failure::Failure;
 use crate::guests;
-use crate::node::Node;
+use crate::node::{self, Node};
 use crate::prerequisites;
+pub(crate) use options::Options;
+use options::Part;
 use redis::Redis;
 use report::{Report, Row};
+use std::path::Path;
 use std::time::Duration;
+use wattle::Load;
 
 /// The rounds of which the median is taken.
 const ROUNDS: usize = 5;
@@ -65,6 +71,13 @@ const fn work(operation: Operation, depth: u32, in_flight: u32, redis_operations
     Work { operation, depth, in_flight, redis_operations }
 }
 
+impl Work {
+    /// As much of it as one figure takes.
+    fn load(self, keys: u64) -> Load {
+        Load { work: self, keys, value_bytes: VALUE_BYTES, duration: LOAD, more: Vec::new() }
+    }
+}
+
 const WORKS: [Work; 8] = [
     work(Operation::Get, 1, 64, 250_000),
     work(Operation::Put, 1, 64, 250_000),
@@ -76,22 +89,35 @@ const WORKS: [Work; 8] = [
     work(Operation::Put, 128, 50, 2_600_000),
 ];
 
-pub(crate) fn run_all() -> Result<(), Failure> {
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     prerequisites::guest_target()?;
     let mut report = Report::default();
-    let measured = measure(&mut report);
+    let measured = measure(options, &mut report);
     // What was measured before a failure is worth keeping.
     report.save()?;
     measured
 }
 
-fn measure(report: &mut Report) -> Result<(), Failure> {
+fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
     describe_machine(report)?;
+    if options.dev {
+        report.line("a quickly built node: its figures say nothing about the fast one");
+    }
     guests::build_rust(&[wattle::FUNCTION_CRATE.to_owned(), IN_PROCESS_GUEST.to_owned()])?;
-    run(&mut cargo(&["build", "--locked", "--release", "--bin", "wattle"]))?;
-    in_process::run(report)?;
-    empty_node(report)?;
-    under_load(report)
+    let binary = node::build(options.dev)?;
+    for part in &options.parts {
+        match part {
+            Part::InProcess => in_process::run(report)?,
+            Part::Node => {
+                empty_node(&binary, report)?;
+                under_load(&binary, report)?;
+            }
+            Part::Backups => grid::backups(&binary, options, report)?,
+            Part::Failover => grid::failover(&binary, options, report)?,
+            Part::Rebalance => grid::rebalance(&binary, options, report)?,
+        }
+    }
+    Ok(())
 }
 
 fn describe_machine(report: &mut Report) -> Result<(), Failure> {
@@ -106,11 +132,11 @@ fn describe_machine(report: &mut Report) -> Result<(), Failure> {
 }
 
 /// How soon an empty node listens, and what it holds then.
-fn empty_node(report: &mut Report) -> Result<(), Failure> {
+fn empty_node(binary: &Path, report: &mut Report) -> Result<(), Failure> {
     let mut starts = Vec::new();
     let mut bytes = Vec::new();
     for _ in 0..ROUNDS {
-        let node = Node::start(&wattle_binary())?;
+        let node = Node::start(binary)?;
         starts.push(node.started_in.as_secs_f64() * 1000.0);
         bytes.push(cpu::resident_bytes(node.pid())? as f64 / f64::from(1 << 20));
     }
@@ -119,8 +145,8 @@ fn empty_node(report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-fn under_load(report: &mut Report) -> Result<(), Failure> {
-    let node = Node::start(&wattle_binary())?;
+fn under_load(binary: &Path, report: &mut Report) -> Result<(), Failure> {
+    let node = Node::start(binary)?;
     let redis = start_redis()?;
     wattle::prepare(&node)?;
     if let Some(redis) = &redis {
@@ -131,7 +157,8 @@ fn under_load(report: &mut Report) -> Result<(), Failure> {
     for round in 1..=ROUNDS {
         println!("round {round} of {ROUNDS}");
         for row in &mut rows {
-            row.wattle.push(wattle::run(&node, row.work)?);
+            let load = row.work.load(KEYS).with("--server-pid", &node.pid());
+            row.wattle.push(load.run(&node)?.sample);
             if let Some(redis) = &redis {
                 row.redis.push(run_redis(redis, row.work)?);
             }
@@ -183,10 +210,6 @@ fn run_redis(redis: &Redis, work: Work) -> Result<Sample, Failure> {
     };
     let operations = work.redis_operations;
     redis.run(redis::Load { command, connections: work.in_flight, depth: work.depth, operations, keys: KEYS })
-}
-
-fn wattle_binary() -> std::path::PathBuf {
-    root().join("target/release/wattle")
 }
 
 /// The middle of an odd number of values.

@@ -21,14 +21,16 @@ impl Row {
     pub(crate) fn new(work: Work) -> Self {
         Self { work, wattle: Vec::new(), redis: Vec::new() }
     }
+}
 
-    fn name(&self) -> String {
-        let operation = match self.work.operation {
+impl Work {
+    pub(crate) fn name(&self) -> String {
+        let operation = match self.operation {
             Operation::Get => "get",
             Operation::Put => "put",
             Operation::Invoke => "invoke",
         };
-        match self.work.depth {
+        match self.depth {
             1 => format!("{operation}, unary"),
             depth => format!("{operation}, pipelined {depth}"),
         }
@@ -40,6 +42,11 @@ impl Report {
         println!("{}", line.as_ref());
         self.text.push_str(line.as_ref());
         self.text.push('\n');
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines()
     }
 
     pub(crate) fn title(&mut self, title: &str) {
@@ -65,7 +72,7 @@ impl Report {
             let ratio =
                 redis.map(|redis| wattle.map_or(f64::NAN, |wattle| wattle.per_second / redis.per_second));
             for (server, sample, ratio) in [("wattle", wattle, ratio), ("redis", redis, None)] {
-                self.lines_of(&row.name(), server, sample, ratio);
+                self.lines_of(&row.work.name(), server, sample, ratio);
             }
         }
     }
@@ -99,7 +106,7 @@ impl Report {
 }
 
 /// The median of each figure by itself.
-fn middle(samples: &[Sample]) -> Option<Sample> {
+pub(crate) fn middle(samples: &[Sample]) -> Option<Sample> {
     if samples.is_empty() {
         return None;
     }

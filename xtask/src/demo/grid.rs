@@ -2,7 +2,7 @@
 
 use crate::demo::Demo;
 use crate::failure::Failure;
-use crate::json::Json;
+use crate::grid::settle;
 use crate::node::Node;
 use crate::steps::seconds;
 use std::sync::Arc;
@@ -12,10 +12,6 @@ use std::time::{Duration, Instant};
 
 /// The map that is written to while a node dies.
 const MAP: &str = "load";
-/// How long a grid of this size takes to settle, and much more.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// How often to look.
-const LOOK: Duration = Duration::from_millis(500);
 /// Writes before and after the node dies.
 const LOAD: Duration = Duration::from_secs(2);
 
@@ -59,35 +55,9 @@ impl Load {
 }
 
 impl Demo {
-    /// Waits until so many nodes have all copies between them, and says now and then how far they are.
-    pub(super) fn settle(&self, nodes: usize) -> Result<(), Failure> {
-        let start = Instant::now();
-        let mut told = String::new();
-        loop {
-            let status = self.ask(&["grid", "status"])?;
-            let status = status.first().ok_or_else(|| Failure::NotSettled { state: String::new() })?;
-            let number = |name: &str| status.get(name).and_then(Json::number).unwrap_or_default();
-            let partitions = |state: &str| {
-                status.get("partitions").and_then(|all| all.get(state)?.number()).unwrap_or_default()
-            };
-            let (ok, lacking) = (partitions("ok"), partitions("under_replicated"));
-            let state = format!(
-                "{} nodes answer, {ok} partitions have their copies, {lacking} wait",
-                number("nodes_answering")
-            );
-            if state != told {
-                println!("   {:>6}  {state}", seconds(start.elapsed()));
-                told = state;
-            }
-            let others = partitions("lost") + partitions("not_begun");
-            if lacking + others == 0.0 && number("nodes_answering") >= nodes as f64 {
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                return Err(Failure::NotSettled { state: told });
-            }
-            std::thread::sleep(LOOK);
-        }
+    /// Waits until the three nodes share all copies between them, and says now and then how far they are.
+    pub(super) fn settle(&self) -> Result<(), Failure> {
+        settle(&self.node.caller(), 3, |time, state| println!("   {:>6}  {state}", seconds(time)))
     }
 
     /// Kills the node that leads, while entries are written.
@@ -125,7 +95,7 @@ impl Demo {
         self.story.command("wattle serve --join HOST:PORT");
         let binary = self.node.binary().to_owned();
         self.others.push_back(Node::join(&binary, &self.node)?);
-        self.settle(3)?;
+        self.settle()?;
         self.tell(&["grid", "members"])?;
         let classes = self.expected.versions[0].classes.clone();
         let stored = super::tally(self.stored()?.iter());

@@ -6,11 +6,10 @@ mod expected;
 mod grid;
 mod story;
 
-use crate::command::{cargo, root, run};
 use crate::failure::Failure;
 use crate::guests;
 use crate::json::Json;
-use crate::node::Node;
+use crate::node::{self, Node, typed};
 use crate::prerequisites;
 use expected::{Expected, Summary, in_one_line};
 use std::collections::{BTreeMap, VecDeque};
@@ -72,7 +71,7 @@ pub(crate) fn run_all(options: Options) -> Result<(), Failure> {
     let (node, third) = (Node::join(&binary, &first)?, Node::join(&binary, &first)?);
     let others = VecDeque::from([first, third]);
     let mut demo = Demo { node, others, story, expected: Expected::read()? };
-    demo.settle(3)?;
+    demo.settle()?;
     demo.import()?;
     demo.upload(
         VERSION_1,
@@ -108,15 +107,9 @@ fn build(options: Options, story: &mut Story) -> Result<PathBuf, Failure> {
     let start = Instant::now();
     prerequisites::guest_target()?;
     guests::build_rust(&[VERSION_1.to_owned(), VERSION_2.to_owned()])?;
-    let (what, folder): (&[&str], _) = if options.dev {
-        // With the features that tests ask for, or all dependencies would be built once more.
-        (&["--workspace", "--tests"], "debug")
-    } else {
-        (&["--release"], "release")
-    };
-    run(cargo(&["build", "--locked", "--bin", "wattle"]).args(what))?;
+    let binary = node::build(options.dev)?;
     story.took("built in", start.elapsed());
-    Ok(root().join("target").join(folder).join("wattle"))
+    Ok(binary)
 }
 
 impl Demo {
@@ -131,10 +124,7 @@ impl Demo {
 
     /// What a command prints: one value on each line.
     fn ask(&self, arguments: &[&str]) -> Result<Vec<Json>, Failure> {
-        let printed = self.node.ask(arguments)?;
-        let values = printed.lines().map(|line| Json::parse(line).ok());
-        let values = values.collect::<Option<Vec<Json>>>();
-        values.ok_or_else(|| Failure::Unexpected { command: typed(arguments), printed })
+        self.node.caller().values(arguments)
     }
 
     fn import(&mut self) -> Result<(), Failure> {
@@ -240,11 +230,6 @@ fn tally<'a>(objects: impl Iterator<Item = &'a Json>) -> String {
         *counts.entry(class.to_owned()).or_insert(0.0) += 1.0;
     }
     in_one_line(counts)
-}
-
-/// The command as the reader would type it.
-fn typed(arguments: &[&str]) -> String {
-    format!("wattle {}", arguments.join(" "))
 }
 
 fn first_line(text: &str) -> String {

@@ -36,6 +36,11 @@ async fn a_call_may_be_as_large_as_the_limit_and_no_larger() {
     let (a, b) = pair().await;
     let largest = Bytes::from(vec![7; PEER_CALL_BYTES]);
     assert_eq!(in_time(a.peers.control(b.member.node, largest.clone())).await, Ok(largest));
+    for figures in [a.peers.figures(), b.peers.figures()] {
+        let counted = figures.sent_control_bytes - PEER_CALL_BYTES as u64;
+        assert!(counted < 100, "the call and its answer: {figures:?}");
+        assert_eq!((figures.sent_call_bytes, figures.sent_heartbeat_bytes), (0, 0));
+    }
     let bytes = PEER_CALL_BYTES + 1;
     let refused = in_time(a.peers.control(b.member.node, vec![7; bytes].into())).await;
     assert_eq!(refused, Err(CallError::NotSent(SendError::TooLarge { bytes })));

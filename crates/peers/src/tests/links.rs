@@ -52,6 +52,21 @@ async fn messages_arrive_in_order_and_in_both_directions() {
 }
 
 #[tokio::test]
+async fn bytes_that_bring_copies_in_sync_are_counted_apart() {
+    let (a, mut b) = pair().await;
+    a.peers.send(b.member, append(1, 1, 5000)).unwrap();
+    let body = Body::Chunk { attempt: 1, number: 0, at: Version(10), content: mutations(70_000), last: true };
+    let message = Message { epoch: Epoch { generation: 1, number: 2 }, body };
+    let partition = PartitionId { class: ReplicationClass(0), index: 2 };
+    a.peers.send(b.member, PeerMessage::Partition(partition, message)).unwrap();
+    b.messages(2).await;
+    let figures = a.peers.figures();
+    assert!((70_000..70_100).contains(&figures.sent_chunk_bytes), "{figures:?}");
+    assert!((75_000..75_200).contains(&figures.sent_bytes), "{figures:?}");
+    assert_eq!(b.peers.figures().received_bytes, figures.sent_bytes);
+}
+
+#[tokio::test]
 async fn messages_of_two_hundred_partitions_share_a_batch() {
     let (a, mut b) = pair().await;
     let messages: Vec<_> = (0..200).map(|index| append(index, 1, 100)).collect();
