@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wattle_core::control::grid::Role;
-use wattle_core::limits::{NODES, PARTITIONS, PARTITIONS_MAX, VALUE_BYTES, VALUE_BYTES_MAX};
+use wattle_core::limits::{
+    COPY_BYTES_PER_SECOND, COPY_BYTES_PER_SECOND_MIN, NODES, PARTITIONS, PARTITIONS_MAX, VALUE_BYTES,
+    VALUE_BYTES_MAX,
+};
 use wattle_core::name::{InvalidName, Name};
 use wattle_discovery::{ServiceError, ServiceName};
 use wattle_wasm::compile::CompileLimits;
@@ -51,6 +54,8 @@ pub struct Config {
     pub(crate) memory_bytes: u64,
     pub(crate) value_bytes: usize,
     pub(crate) partitions: u16,
+    /// What is sent in a second to bring other copies in sync, in bytes.
+    pub(crate) copy_rate: u64,
     pub(crate) compile: CompileLimits,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -154,6 +159,8 @@ impl Config {
         in_range("bootstrap_expect", raw.bootstrap_expect.map_or(1, |nodes| nodes as u64), 1, NODES as u64)?;
         let stop_seconds = raw.stop_seconds.unwrap_or(STOP_SECONDS);
         in_range("stop_seconds", stop_seconds, 1, STOP_SECONDS_MAX)?;
+        let copy_rate = raw.copy_bytes_per_second.unwrap_or(COPY_BYTES_PER_SECOND);
+        in_range("copy_bytes_per_second", copy_rate, COPY_BYTES_PER_SECOND_MIN, u64::MAX)?;
         let compile = compile_limits(raw.compile_seconds, raw.compile_memory_bytes)?;
         Ok(Self {
             listen,
@@ -175,6 +182,7 @@ impl Config {
             memory_bytes,
             value_bytes,
             partitions,
+            copy_rate,
             compile,
             log_format: raw.log_format.unwrap_or_default(),
             log_filter: raw.log_filter.unwrap_or_else(|| "info".to_owned()),

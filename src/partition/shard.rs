@@ -1,5 +1,6 @@
 //! [`Shard`]: what a strand guards: this node's copy of a partition, and the answers that wait for other copies.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -7,7 +8,7 @@ use wattle_core::ids::{Epoch, MemberId, RequestId, Version};
 use wattle_core::limits::FENCED_TIME;
 use wattle_core::partition::Partition;
 use wattle_core::replication::{
-    Assignment, Deed, LocalTime, Now, PartitionMessage, ReplicatedPartition, Unavailable,
+    Assignment, ChunkWanted, Deed, LocalTime, Now, PartitionMessage, ReplicatedPartition, Unavailable,
 };
 
 use super::gate::{Confirmed, Gate, WaitingAnswers};
@@ -43,6 +44,8 @@ pub(crate) struct Shard {
     wake_at: Option<LocalTime>,
     /// When another copy has last said something.
     heard: Option<LocalTime>,
+    /// Parts that other copies lack, and that wait until this node may send more.
+    wanted: VecDeque<ChunkWanted>,
     /// Requests between two turns of their slow work here: what one of them may have changed is recorded with each.
     taking_turns: SmallVec<[RequestId; 2]>,
     /// Of the piece of work that is being done: the answer waits for the other copies also if it has changed nothing.
@@ -64,8 +67,19 @@ pub(crate) struct Standing {
 impl Shard {
     /// Of a class of so many backups.
     pub(super) fn new(copy: ReplicatedPartition, backups: u8, of_node: OfNode) -> Self {
-        let (fenced_until, waiting, wake_at, heard, taking_turns, confirms, deeds) = Default::default();
-        Self { copy, of_node, backups, fenced_until, waiting, wake_at, heard, taking_turns, confirms, deeds }
+        Self {
+            copy,
+            of_node,
+            backups,
+            fenced_until: None,
+            waiting: WaitingAnswers::default(),
+            wake_at: None,
+            heard: None,
+            wanted: VecDeque::new(),
+            taking_turns: SmallVec::new(),
+            confirms: false,
+            deeds: Vec::new(),
+        }
     }
 
     /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
@@ -306,6 +320,20 @@ impl Shard {
         if self.wake_at.take_if(|at| *at <= now.local).is_some() {
             self.step_at(now, |copy, now, deeds| copy.wake(now, deeds));
         }
+        self.copy_more(now);
+    }
+
+    /// Sends what other copies lack, as far as this node may.
+    fn copy_more(&mut self, now: Now) {
+        while let Some(wanted) = self.wanted.pop_front() {
+            let replication = Arc::clone(&self.of_node.replication);
+            if !replication.may_copy(now.local) {
+                self.wanted.push_front(wanted);
+                return;
+            }
+            let bytes = self.step_at(now, |copy, now, deeds| copy.copy_chunk(now, wanted, deeds));
+            replication.copied(now.local, bytes);
+        }
     }
 
     fn step<R>(&mut self, step: impl FnOnce(&mut ReplicatedPartition, Now, &mut Vec<Deed>) -> R) -> R {
@@ -325,6 +353,7 @@ impl Shard {
         self.settle(&moment);
         self.count_in_flight(before);
         self.carry_out();
+        self.copy_more(now);
         result
     }
 
@@ -349,6 +378,7 @@ impl Shard {
                     self.taking_turns.clear();
                 }
                 Deed::Propose(proposal) => replication.propose(id, proposal),
+                Deed::Copy(wanted) => self.wanted.push_back(wanted),
                 Deed::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at))),
             }
         }

@@ -2,6 +2,7 @@
 //! other nodes and to the control group.
 
 mod outside;
+mod pace;
 mod table;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use crate::partition::NoReply;
 #[cfg(test)]
 pub(crate) use outside::Nobody;
 pub(crate) use outside::Outside;
+use pace::Pace;
 pub(crate) use table::Table;
 
 /// What the copies on this node share.
@@ -34,11 +36,13 @@ pub(crate) struct Replication {
     in_flight: AtomicI64,
     /// When this member last said that it lives, and the control group's leader heard it.
     proven: AtomicU64,
+    /// Held to ask it or to tell it something.
+    pace: Mutex<Pace>,
 }
 
 impl Replication {
-    /// Of a member that has seen no table yet.
-    pub(crate) fn new(me: MemberId, outside: Box<dyn Outside>) -> Self {
+    /// Of a member that has seen no table yet, and that sends so many bytes in a second of what other copies lack.
+    pub(crate) fn new(me: MemberId, outside: Box<dyn Outside>, copy_rate: u64) -> Self {
         Self {
             me,
             table: RwLock::default(),
@@ -47,6 +51,7 @@ impl Replication {
             outside,
             in_flight: AtomicI64::new(0),
             proven: AtomicU64::new(0),
+            pace: Mutex::new(Pace::new(copy_rate)),
         }
     }
 
@@ -79,6 +84,16 @@ impl Replication {
     pub(crate) fn check_room(&self) -> Result<(), NoReply> {
         let held = usize::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0);
         if held < REPLICATION_BYTES { Ok(()) } else { Err(NoReply::Behind { bytes: held }) }
+    }
+
+    /// Whether this node may send more of what other copies lack.
+    pub(crate) fn may_copy(&self, now: LocalTime) -> bool {
+        self.pace.lock().allows(now)
+    }
+
+    /// It has sent so many bytes more.
+    pub(crate) fn copied(&self, now: LocalTime, bytes: u64) {
+        self.pace.lock().spend(now, bytes);
     }
 
     /// Until when an answer may leave that was just read from a copy; `None` is for ever, and a time that is over says that the other

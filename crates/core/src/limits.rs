@@ -252,6 +252,10 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unanswered messages of one pipeline.
 pub const PIPELINE_MESSAGES: usize = 256;
 
+/// How much of what other copies lack a node sends in a second, by default: copies are made while others are served.
+pub const COPY_BYTES_PER_SECOND: u64 = 64 * MIB as u64;
+/// How little may be configured.
+pub const COPY_BYTES_PER_SECOND_MIN: u64 = MIB as u64;
 /// How long a lease counts for who holds it, from when it asked.
 pub const LEASE_HELD: Duration = Duration::from_millis(1900);
 /// How long a lease counts for who granted it, from when it heard: clocks may differ in speed by a twentieth.

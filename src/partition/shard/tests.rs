@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use wattle_core::control::grid::ClassOptions;
 use wattle_core::ids::{ClientId, GridTime, MapId, NodeId, PartitionId, ReplicationClass};
-use wattle_core::limits::{LEASE_HELD, REPLICATION_BYTES, SCAN_ENTRIES};
+use wattle_core::limits::{COPY_BYTES_PER_SECOND, LEASE_HELD, REPLICATION_BYTES, SCAN_ENTRIES};
 use wattle_core::map::{MapDescriptor, MapOptions};
 use wattle_core::name::Name;
 use wattle_core::partition::{Answer, Condition, Previous, Put, Refusal, TtlChoice};
@@ -64,7 +64,7 @@ impl Pair {
         let node = |me| {
             let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
             let way = Way { me, network: Arc::clone(&network) };
-            let replication = Arc::new(Replication::new(me, Box::new(way)));
+            let replication = Arc::new(Replication::new(me, Box::new(way), COPY_BYTES_PER_SECOND));
             let memory = Arc::new(Memory::new(1 << 30));
             let partitions = Partitions::new(catalog, (memory, replication), 7).unwrap();
             partitions.add_class(ID.class, &ClassOptions::standard(1));

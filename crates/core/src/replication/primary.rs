@@ -333,6 +333,15 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         probes.min().unwrap_or(primary.probe)
     }
 
+    /// Whether this is the chunk that is to be read next.
+    #[must_use]
+    pub fn wants_chunk(&self, to: MemberId, number: u32, attempt: u32) -> bool {
+        let Role::Primary(primary) = &self.role else { return false };
+        let peer = primary.peers.get(&to).filter(|peer| peer.attempt == attempt);
+        let expansion = peer.and_then(|peer| peer.expansion.as_ref());
+        expansion.is_some_and(|expansion| expansion.reading && expansion.chunks == number)
+    }
+
     /// A chunk was read: the entries as they are now.
     pub fn chunk_read(
         &mut self,

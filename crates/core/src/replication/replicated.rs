@@ -42,6 +42,16 @@ pub enum Deed {
     Propose(Proposal),
     /// Call [`ReplicatedPartition::wake`] then, or earlier.
     WakeAt(LocalTime),
+    /// Call [`ReplicatedPartition::copy_chunk`], at once or when there is room for it.
+    Copy(ChunkWanted),
+}
+
+/// The next part of what a copy lacks that is brought in sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkWanted {
+    to: MemberId,
+    number: u32,
+    attempt: u32,
 }
 
 /// A copy of a partition.
@@ -227,8 +237,7 @@ impl ReplicatedPartition {
         let mut effects = Vec::new();
         let result = step(&mut self.replica, &mut effects);
         for effect in effects {
-            let deed = self.carry_out(now, effect, deeds);
-            deeds.extend(deed);
+            deeds.extend(self.carry_out(now, effect));
         }
         let reign = self.replica.reign();
         if reign.is_some() && reign != before {
@@ -243,12 +252,7 @@ impl ReplicatedPartition {
         result
     }
 
-    fn carry_out(
-        &mut self,
-        now: Now,
-        effect: Effect<Mutations, Mutations>,
-        deeds: &mut Vec<Deed>,
-    ) -> Option<Deed> {
+    fn carry_out(&mut self, now: Now, effect: Effect<Mutations, Mutations>) -> Option<Deed> {
         match effect {
             Effect::Send { to, message } => return Some(Deed::Send { to, message }),
             Effect::Answer(position) => return Some(Deed::Answer(position)),
@@ -278,16 +282,26 @@ impl ReplicatedPartition {
                 }
             }
             Effect::ReadChunk { to, number, attempt } => {
-                let chunk = self.read_chunk(to, number, attempt);
-                self.step(now, deeds, |replica, out| {
-                    replica.chunk_read(now.local, (to, attempt), chunk, out);
-                });
+                return Some(Deed::Copy(ChunkWanted { to, number, attempt }));
             }
         }
         None
     }
 
-    fn read_chunk(&mut self, to: MemberId, number: u32, attempt: u32) -> (Mutations, bool) {
+    /// Reads a chunk and sends it; how long it is, in bytes. Nothing if it is not wanted any more.
+    pub fn copy_chunk(&mut self, now: Now, wanted: ChunkWanted, deeds: &mut Vec<Deed>) -> u64 {
+        if !self.replica.wants_chunk(wanted.to, wanted.number, wanted.attempt) {
+            return 0;
+        }
+        let chunk = self.read_chunk(wanted);
+        let bytes = chunk.0.as_bytes().len() as u64;
+        self.step(now, deeds, |replica, out| {
+            replica.chunk_read(now.local, (wanted.to, wanted.attempt), chunk, out);
+        });
+        bytes
+    }
+
+    fn read_chunk(&mut self, ChunkWanted { to, number, attempt }: ChunkWanted) -> (Mutations, bool) {
         if number == 0 {
             self.cursors.insert(to, (attempt, self.partition.copy_cursor()));
         }

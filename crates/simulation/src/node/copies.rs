@@ -1,6 +1,6 @@
 //! A node's copies: what the table and other copies say to them, and what they say is to be done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use wattle_core::control::grid::{Duty, GridCommand, Row};
 use wattle_core::ids::{Epoch, MemberId, PartitionId, Version};
@@ -24,8 +24,17 @@ impl Node {
         let mut deeds = Vec::new();
         let result = step(&mut copy.replicated, now, &mut deeds);
         copy.replicated.check_invariants();
-        for deed in deeds {
+        let mut deeds: VecDeque<Deed> = deeds.into();
+        while let Some(deed) = deeds.pop_front() {
             match deed {
+                Deed::Copy(wanted) => {
+                    let mut more = Vec::new();
+                    if let Some(copy) = self.copies.get_mut(&partition) {
+                        copy.replicated.copy_chunk(now, wanted, &mut more);
+                        copy.replicated.check_invariants();
+                    }
+                    deeds.extend(more);
+                }
                 Deed::Send { to, message } => {
                     if let Some(machine) = self.table.machine(to) {
                         let letter = Letter::Replica { from: me, to, partition, message };

@@ -66,6 +66,8 @@ struct Node {
     copy: ReplicatedPartition,
     /// Requests that wait to be answered: where they were done.
     waiting: Vec<(u64, Version)>,
+    /// What it is to copy, now or later.
+    wanted: Vec<ChunkWanted>,
 }
 
 struct Grid {
@@ -87,7 +89,8 @@ fn newcomer(me: MemberId, control: &Assignment) -> Node {
     let unheard = Assignment { version: 0, epoch: Epoch::default(), primary: None, ..control.clone() };
     let id = PartitionId { class: ReplicationClass(0), index: 1 };
     let partition = Partition::new(id, 1, 7 + me.node.0, Version::NONE);
-    Node { me, copy: ReplicatedPartition::new(me, 1, unheard, partition), waiting: Vec::new() }
+    let copy = ReplicatedPartition::new(me, 1, unheard, partition);
+    Node { me, copy, waiting: Vec::new(), wanted: Vec::new() }
 }
 
 impl Grid {
@@ -129,6 +132,7 @@ impl Grid {
         for deed in deeds {
             match deed {
                 Deed::Send { to, message } => self.network.push_back((me, to, message)),
+                Deed::Copy(wanted) => self.nodes[node].wanted.push(wanted),
                 Deed::Answer(_) | Deed::WakeAt(_) => {}
                 Deed::Deposed => self.nodes[node].waiting.clear(),
                 Deed::Propose(proposal) => proposals.push(proposal),
@@ -220,6 +224,16 @@ impl Grid {
         }
         if let Some(node) = self.nodes.iter().position(|node| node.me == to) {
             self.step(node, |copy, now, deeds| copy.receive(now, from, message, deeds));
+            // At times something else comes between.
+            if place.is_multiple_of(2) {
+                self.copy_more(node);
+            }
+        }
+    }
+
+    fn copy_more(&mut self, node: usize) {
+        for wanted in std::mem::take(&mut self.nodes[node].wanted) {
+            self.step(node, |copy, now, deeds| copy.copy_chunk(now, wanted, deeds));
         }
     }
 
@@ -228,6 +242,7 @@ impl Grid {
         self.now.grid = GridTime(self.now.grid.0 + milliseconds);
         for node in 0..self.nodes.len() {
             self.step(node, |copy, now, deeds| copy.wake(now, deeds));
+            self.copy_more(node);
         }
     }
 
