@@ -162,7 +162,7 @@ impl Pair {
     /// A node is charged for what its copy takes.
     fn check_charged(&self) {
         for node in &self.nodes {
-            let taken = node.strand(0).try_run(|shard| shard.copy.bytes());
+            let taken = node.strand(ID).try_run(|shard| shard.copy.bytes());
             assert_eq!(node.memory().held(), taken.map_err(drop).unwrap());
         }
     }

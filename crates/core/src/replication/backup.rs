@@ -20,6 +20,8 @@ pub(super) struct Backup {
     probe: u64,
     /// What has come last did not follow.
     missing: bool,
+    /// Its primary reads no more in this reign, whatever else comes of it.
+    released: bool,
 }
 
 impl Backup {
@@ -39,13 +41,24 @@ impl<P: Clone, C: Clone> Replica<P, C> {
     ) {
         let Role::Backup(backup) = &mut self.role else { return };
         if attempt > backup.attempt {
-            *backup = Backup { attempt, matched: Some(start.position), expanding: true, ..Backup::default() };
+            let (matched, released) = (Some(start.position), backup.released);
+            *backup = Backup { attempt, matched, expanding: true, released, ..Backup::default() };
             self.log = Log::new(start);
             self.commit = start.position;
             out.push(Effect::Begin);
         }
-        self.followed.insert(from);
+        if !backup.released {
+            self.followed.insert(from);
+        }
         self.acknowledge((from, attempt), out);
+    }
+
+    /// The primary reads no more in this reign: nobody waits for leases that it was granted.
+    pub(super) fn release(&mut self, from: MemberId) {
+        self.followed.remove(&from);
+        if let Role::Backup(backup) = &mut self.role {
+            backup.released = true;
+        }
     }
 
     /// Records have come.
@@ -60,7 +73,9 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         if attempt != backup.attempt {
             return;
         }
-        self.followed.insert(from);
+        if !backup.released {
+            self.followed.insert(from);
+        }
         // What is committed is the same everywhere.
         let known = previous.position <= self.commit || self.log.mark_at(previous.position) == Some(previous);
         backup.missing = !known && !cfg!(mutant = "rule-11-order");
@@ -146,5 +161,42 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         let commit = self.commit;
         let body = Body::Acknowledge { attempt, position, commit, chunks, probe, missing };
         out.push(Effect::Send { to, message: self.message(body) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assignment::Assignment;
+    use super::super::lease::LocalTime;
+    use super::super::message::Message;
+    use super::*;
+    use crate::ids::{Epoch, NodeId};
+
+    #[test]
+    fn what_a_primary_sends_that_reads_no_more_makes_nobody_wait_for_its_leases() {
+        let member = |node| MemberId { node: NodeId(node), incarnation: 1 };
+        let (first, me) = (member(1), member(2));
+        let mut replica: Replica<(), ()> = Replica::new(me, 1, Assignment::default());
+        let mut receive = |replica: &mut Replica<(), ()>, number, body| {
+            let epoch = Epoch { generation: 1, number };
+            replica.receive(LocalTime(7), first, Message { epoch, body }, &mut Vec::new());
+        };
+        let notice = || Body::Append {
+            attempt: 0,
+            previous: Mark::default(),
+            records: Vec::new(),
+            commit: Version::NONE,
+            probe: 0,
+        };
+        receive(&mut replica, 1, notice());
+        assert!(replica.followed.contains(&first));
+        receive(&mut replica, 1, Body::Released);
+        // The last notice of what is committed leaves behind it.
+        receive(&mut replica, 1, notice());
+        receive(&mut replica, 1, Body::Begin { attempt: 1, start: Mark::default() });
+        assert!(replica.followed.is_empty());
+        // In its next reign it reads again.
+        receive(&mut replica, 2, notice());
+        assert!(replica.followed.contains(&first));
     }
 }

@@ -158,9 +158,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
                 let progress = Progress { position, commit, chunks, probe, missing };
                 self.acknowledged(now, (from, attempt), progress, out);
             }
-            Body::Released => {
-                self.followed.remove(&from);
-            }
+            Body::Released => self.release(from),
             Body::Deposed => {}
         }
     }
