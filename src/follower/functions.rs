@@ -85,11 +85,13 @@ impl Follower {
         }
     }
 
-    /// Gets a module from whoever has it.
+    /// Gets a module from whoever has it, and makes it ready.
     fn fetch(&self, module: &ModuleHash, version: u64) -> Result<(), PrepareError> {
         let uploaded = Handle::current().block_on(fetch(&self.routing, module, version));
         let uploaded = uploaded.ok_or(PrepareError::Missing { hash: *module })?;
         self.loader.store(&uploaded)?;
+        // Compiled before the name stands for it: then calls need not wait for that.
+        self.loader.ready(module)?;
         info!(%module, bytes = uploaded.bytes.len(), "module fetched");
         Ok(())
     }

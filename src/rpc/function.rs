@@ -205,9 +205,17 @@ fn add_version(
     let uploaded_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
     let uploaded_ms = u64::try_from(uploaded_ms).unwrap_or(u64::MAX);
     let version = Box::new(version_of(uploaded, &module, Wanted { export, options, uploaded_ms })?);
-    // The module is held until a function refers to it: so it cannot be removed as unused before.
-    let command = Command::AddVersion { name, version, promote };
-    let applied = tokio::runtime::Handle::current().block_on(grid.propose(command));
+    let add = |promote| {
+        let command = Command::AddVersion { name: name.clone(), version: version.clone(), promote };
+        tokio::runtime::Handle::current().block_on(grid.propose(command))
+    };
+    // First other nodes fetch and compile it, while calls go on with what the name stands for; then the name moves on.
+    let state = grid.control.decided();
+    if promote == Promote::AtOnce && state.grid().is_some_and(|table| table.nodes().len() > 1) {
+        add(Promote::Later)?;
+    }
+    let applied = add(promote);
+    // It is held until a function refers to it: so it cannot be removed as unused before.
     drop(module);
     applied
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use tonic::Code;
 use tonic_types::StatusExt;
+use wattle::config::RawConfig;
 use wattle_client::{Client, Operation, Options, PutOptions, Responses, ScanOptions, UploadOptions};
 use wattle_proto::v1;
 use wattle_proto::v1::map_service_client::MapServiceClient;
 
+use crate::harness::TestNode;
 use crate::harness::examples::example;
-use crate::harness::grid::{joined_to, three};
+use crate::harness::grid::{address, joined_to, three};
 use crate::harness::wire::{Wire, facts, refusal};
 
 fn keys() -> impl Iterator<Item = String> {
@@ -35,7 +37,7 @@ async fn what_was_written_through_one_node_is_read_through_each() {
         while let Some(entry) = scan.next().await.unwrap() {
             assert!(seen.insert(entry.key), "once");
         }
-        assert_eq!(seen, keys().map(bytes::Bytes::from).collect());
+        assert_eq!(seen, keys().map(Bytes::from).collect());
     }
     assert_eq!(nodes[2].client().await.maps().describe("m").await.unwrap().1.entries, 200);
     assert_eq!(nodes[1].client().await.raw_map("m").clear().await.unwrap(), 200);
@@ -93,6 +95,23 @@ fn sent_on<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("wattle-forwarded", "1".parse().unwrap());
     request
+}
+
+#[tokio::test]
+async fn a_module_is_compiled_on_all_nodes_before_its_name_moves_on() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let first = TestNode::with_data(directories[0].path());
+    let join = Some(vec![address(&first)]);
+    let data_dir = Some(directories[1].path().to_owned());
+    let second = TestNode::with(RawConfig { join, data_dir, ..RawConfig::default() });
+    let client = second.client().await;
+    let staged = UploadOptions::new().export("add").stage();
+    client.functions().upload("add", example("counter"), &staged).await.unwrap();
+    let compiled = directories.each_ref().map(|directory| {
+        let artifacts = directory.path().join("artifacts");
+        std::fs::read_dir(artifacts).unwrap().count()
+    });
+    assert_eq!(compiled, [1, 1]);
 }
 
 #[tokio::test]

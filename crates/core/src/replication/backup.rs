@@ -177,7 +177,7 @@ mod tests {
         let member = |node| MemberId { node: NodeId(node), incarnation: 1 };
         let (first, me) = (member(1), member(2));
         let mut replica: Replica<(), ()> = Replica::new(me, 1, Assignment::default());
-        let mut receive = |replica: &mut Replica<(), ()>, number, body| {
+        let receive = |replica: &mut Replica<(), ()>, number, body| {
             let epoch = Epoch { generation: 1, number };
             replica.receive(LocalTime(7), first, Message { epoch, body }, &mut Vec::new());
         };
