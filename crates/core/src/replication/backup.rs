@@ -40,9 +40,10 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         let Role::Backup(backup) = &mut self.role else { return };
         if attempt > backup.attempt {
             *backup = Backup { attempt, matched: Some(start.position), expanding: true, ..Backup::default() };
-            self.log = Log::new(start);
+            let before = std::mem::replace(&mut self.log, Log::new(start));
+            let unapplied = before.after(self.commit).cloned().collect();
             self.commit = start.position;
-            out.push(Effect::Begin);
+            out.push(Effect::Begin { last: before.last(), unapplied });
         }
         self.followed.insert(from);
         self.acknowledge((from, attempt), out);
