@@ -88,6 +88,10 @@ pub(crate) enum Failure {
     NotCreated(Waiting),
     #[error("partition {partition} is not lost")]
     NotLost { partition: PartitionId },
+    #[error(
+        "node {node} does not have that copy of partition {partition} any more, or does not answer: look again"
+    )]
+    CopyGone { partition: PartitionId, node: u64 },
     #[error("no node that holds data answers")]
     NoHolder,
     #[error("this node has no module {module}")]
@@ -269,6 +273,7 @@ impl Failure {
             Self::CreatesGrid => Facts::new(Code::Aborted, "GRID_IS_CREATED"),
             Self::NotCreated(why) => not_created_facts(why),
             Self::NotLost { .. } => unfit("NOT_LOST"),
+            Self::CopyGone { .. } => unfit("COPY_GONE"),
             Self::NoHolder => unfit("NO_HOLDER"),
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)

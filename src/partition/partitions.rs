@@ -12,7 +12,7 @@ use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty};
 use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
-use wattle_core::replication::{Assignment, LocalTime, PartitionMessage, ReplicatedPartition};
+use wattle_core::replication::{Assignment, LocalTime, Offer, PartitionMessage, ReplicatedPartition};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 
 use super::gate::Gate;
@@ -304,7 +304,20 @@ impl Partitions {
         index: u16,
         look: impl FnOnce(&Partition) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        match self.strand(index).try_run(|shard| look(shard.partition())) {
+        self.look_at_shard(index, |shard| look(shard.partition())).await
+    }
+
+    /// What is here of a partition that it could go on with if it was lost.
+    pub(crate) async fn offer(&self, index: u16) -> Result<Option<Offer>, NoReply> {
+        self.look_at_shard(index, |shard| shard.offer()).await
+    }
+
+    async fn look_at_shard<T: Send + 'static>(
+        &self,
+        index: u16,
+        look: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, NoReply> {
+        match self.strand(index).try_run(look) {
             Ok(seen) => Ok(seen),
             Err(look) => self.submit(index, Cost { operations: 1, bytes: 0 }, look).await,
         }

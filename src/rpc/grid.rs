@@ -16,6 +16,7 @@ use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
+use super::copies;
 use super::recover::recover_lost;
 use super::reports::reports_of;
 use super::table::{Tables, tables};
@@ -137,12 +138,25 @@ impl GridService for GridInfo {
         Err(Failure::InGrid.into())
     }
 
+    async fn list_copies(
+        &self,
+        call: Call<v1::ListCopiesRequest>,
+    ) -> Result<Response<v1::ListCopiesResponse>, Status> {
+        let v1::ListCopiesRequest { partitions, local } = call.into_inner();
+        let listed = if local {
+            copies::list_here(&self.grid, &partitions).await?
+        } else {
+            copies::list(&self.grid, &partitions).await?
+        };
+        Ok(Response::new(listed))
+    }
+
     async fn recover_lost(
         &self,
         call: Call<v1::RecoverLostRequest>,
     ) -> Result<Response<v1::RecoverLostResponse>, Status> {
-        let named = call.into_inner().partitions;
-        recover_lost(&self.grid, &named).await?;
+        let recoveries = call.into_inner().partitions;
+        recover_lost(&self.grid, &recoveries).await?;
         Ok(Response::new(v1::RecoverLostResponse {}))
     }
 

@@ -64,6 +64,13 @@ impl GridService for Lobby {
         Err(Failure::NoMember.into())
     }
 
+    async fn list_copies(
+        &self,
+        _: Call<v1::ListCopiesRequest>,
+    ) -> Result<Response<v1::ListCopiesResponse>, Status> {
+        Err(Failure::NoMember.into())
+    }
+
     async fn recover_lost(
         &self,
         _: Call<v1::RecoverLostRequest>,

@@ -3,6 +3,7 @@
 
 mod compute;
 mod convert;
+mod copies;
 mod counted;
 mod elsewhere;
 mod explain;

@@ -144,11 +144,23 @@ impl Client {
         self.caller.define(create).await
     }
 
-    /// Lets lost partitions go on, empty.
+    /// What members that answer still hold of lost partitions: of these, or of all if none is named.
     ///
     /// # Errors
-    /// [`Error::Refused`] when one of them is not lost, or there is none of that name.
-    pub async fn recover_lost(&self, partitions: Vec<v1::PartitionName>) -> Result<(), Error> {
+    /// [`Error::Refused`] when one of them is not lost, or there is none of that name; [`Error::Unavailable`] when no node answers in time.
+    pub async fn copies(&self, partitions: Vec<v1::PartitionName>) -> Result<v1::ListCopiesResponse, Error> {
+        let list = |attempt: Attempt| {
+            let asked = v1::ListCopiesRequest { partitions: partitions.clone(), local: false };
+            async move { attempt.grid().list_copies(attempt.request(asked)).await }
+        };
+        self.caller.read(list).await
+    }
+
+    /// Lets lost partitions go on, each with a copy that [`Self::copies`] has shown, or empty. What was written beside that is gone.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when one of them is not lost, there is none of that name, or a copy is not there any more.
+    pub async fn recover_lost(&self, partitions: Vec<v1::Recovery>) -> Result<(), Error> {
         let recover = |attempt: Attempt| {
             let partitions = partitions.clone();
             async move {

@@ -138,6 +138,7 @@ impl GridService for Services {
         drain_node: DrainNodeRequest -> DrainNodeResponse;
         forget_node: ForgetNodeRequest -> ForgetNodeResponse;
         create_grid: CreateGridRequest -> CreateGridResponse;
+        list_copies: ListCopiesRequest -> ListCopiesResponse;
         recover_lost: RecoverLostRequest -> RecoverLostResponse;
     }
 

@@ -33,7 +33,7 @@ enum GridAction {
     Drain(drain::Drain),
     /// Take a node out for good whose process is dead; what it alone held is lost
     Forget(forget::Forget),
-    /// Let lost partitions go on, empty: what was in them is gone for good
+    /// Let lost partitions go on with the best copy that is left, or empty: what was written since is gone for good
     RecoverLost(recover_lost::RecoverLost),
 }
 
