@@ -17,7 +17,7 @@ use wattle_frame::FrameError;
 use wattle_proto::v1;
 use wattle_strand::Refused;
 
-use crate::control::NotDecided;
+use crate::control::{NotDecided, NotRebuilt};
 use crate::functions::{NotCallable, UploadError};
 use crate::partition::NoReply;
 
@@ -94,6 +94,12 @@ pub(crate) enum Failure {
     CopyGone { partition: PartitionId, node: u64 },
     #[error("no node that holds data answers")]
     NoHolder,
+    #[error("{there} of {voters} voters are there: the control group is not lost")]
+    ControlLives { there: usize, voters: usize },
+    #[error("the nodes that answer, or what they know, are not what was shown: look again")]
+    SurvivorsChanged,
+    #[error(transparent)]
+    NotRebuilt(#[from] NotRebuilt),
     #[error("this node has no module {module}")]
     ModuleNotFound { module: String },
     #[error("the cursor is not one of a scan of this map")]
@@ -275,6 +281,10 @@ impl Failure {
             Self::NotLost { .. } => unfit("NOT_LOST"),
             Self::CopyGone { .. } => unfit("COPY_GONE"),
             Self::NoHolder => unfit("NO_HOLDER"),
+            Self::ControlLives { .. } => unfit("CONTROL_LIVES"),
+            Self::SurvivorsChanged | Self::NotRebuilt(NotRebuilt::Succeeded) => unfit("SURVIVORS_CHANGED"),
+            Self::NotRebuilt(NotRebuilt::Refused(_)) => unfit("TOO_MANY_GENERATIONS"),
+            Self::NotRebuilt(NotRebuilt::Build(_)) => Facts::new(Code::Internal, "DATA_DIRECTORY"),
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }

@@ -19,6 +19,7 @@ use super::convert::wire_duration;
 use super::copies;
 use super::recover::recover_lost;
 use super::reports::reports_of;
+use super::survivors;
 use super::table::{Tables, tables};
 use crate::failure::Failure;
 use crate::grid::Grid;
@@ -158,6 +159,25 @@ impl GridService for GridInfo {
         let recoveries = call.into_inner().partitions;
         recover_lost(&self.grid, &recoveries).await?;
         Ok(Response::new(v1::RecoverLostResponse {}))
+    }
+
+    async fn survey_control(
+        &self,
+        call: Call<v1::SurveyControlRequest>,
+    ) -> Result<Response<v1::SurveyControlResponse>, Status> {
+        let listed = match call.into_inner().local {
+            true => survivors::survey_here(&self.grid)?,
+            false => survivors::survey(&self.grid).await?,
+        };
+        Ok(Response::new(listed))
+    }
+
+    async fn recover_control(
+        &self,
+        call: Call<v1::RecoverControlRequest>,
+    ) -> Result<Response<v1::RecoverControlResponse>, Status> {
+        let generation = survivors::recover_control(&self.grid, call.into_inner()).await?;
+        Ok(Response::new(v1::RecoverControlResponse { generation }))
     }
 
     async fn issue_client_id(

@@ -78,6 +78,20 @@ impl GridService for Lobby {
         Err(Failure::NoMember.into())
     }
 
+    async fn survey_control(
+        &self,
+        _: Call<v1::SurveyControlRequest>,
+    ) -> Result<Response<v1::SurveyControlResponse>, Status> {
+        Err(Failure::NoMember.into())
+    }
+
+    async fn recover_control(
+        &self,
+        _: Call<v1::RecoverControlRequest>,
+    ) -> Result<Response<v1::RecoverControlResponse>, Status> {
+        Err(Failure::NoMember.into())
+    }
+
     async fn issue_client_id(
         &self,
         _: Call<v1::IssueClientIdRequest>,

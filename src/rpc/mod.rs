@@ -17,6 +17,7 @@ mod recover;
 mod reports;
 mod scan;
 mod status;
+mod survivors;
 mod table;
 mod watch;
 

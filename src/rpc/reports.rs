@@ -15,7 +15,7 @@ use wattle_proto::v1::grid_service_client::GridServiceClient;
 
 /// Why a member does not tell.
 #[derive(Debug, thiserror::Error)]
-enum NoReport {
+pub(super) enum NoReport {
     #[error("nobody is there")]
     Nobody(#[from] tonic::transport::Error),
     #[error("no answer in time")]
@@ -48,6 +48,18 @@ pub(super) async fn copies_of(
     told_by(members.map(|node| (node, copies(node)))).await
 }
 
+/// What members of a grid know of its control group, all of which are asked at once.
+pub(super) async fn surveys_of(
+    grid: GridId,
+    members: impl Iterator<Item = &Node>,
+) -> BTreeMap<MemberId, v1::SurveyControlResponse> {
+    let survey = |node| async move {
+        let (mut client, _) = reached(grid, node).await?;
+        Ok(client.survey_control(v1::SurveyControlRequest { local: true }).await?.into_inner())
+    };
+    told_by(members.map(|node| (node, survey(node)))).await
+}
+
 /// What members say in time.
 async fn told_by<'a, T>(
     asked: impl Iterator<Item = (&'a Node, impl Future<Output = Result<T, NoReport>>)>,
@@ -67,7 +79,7 @@ async fn told_by<'a, T>(
 }
 
 /// A way to a member, and its report. An address may be another's by now: who answers must be who is meant.
-async fn reached(
+pub(super) async fn reached(
     grid: GridId,
     node: &Node,
 ) -> Result<(GridServiceClient<Channel>, v1::MemberReport), NoReport> {

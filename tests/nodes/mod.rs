@@ -11,5 +11,6 @@ mod full_disk;
 mod leaving;
 mod ports;
 mod recover;
+mod recover_control;
 mod watches;
 mod wrong_directories;

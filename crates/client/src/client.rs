@@ -144,6 +144,29 @@ impl Client {
         self.caller.define(create).await
     }
 
+    /// What is left of the grid's control group, as the members say that answer.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers in time.
+    pub async fn survey_control(&self) -> Result<v1::SurveyControlResponse, Error> {
+        let survey = |attempt: Attempt| async move {
+            attempt.grid().survey_control(attempt.request(v1::SurveyControlRequest::default())).await
+        };
+        self.caller.read(survey).await
+    }
+
+    /// Builds the control group anew from what the node knows that knows most, as [`Self::survey_control`] has shown it; returns the new
+    /// group's generation. What was decided beyond that is gone.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a majority of the voters is there, or the survey would be another by now.
+    pub async fn recover_control(&self, newest: u64, position: v1::ControlPosition) -> Result<u32, Error> {
+        let asked = v1::RecoverControlRequest { newest, position: Some(position), local: false };
+        let recover =
+            |attempt: Attempt| async move { attempt.grid().recover_control(attempt.request(asked)).await };
+        Ok(self.caller.define(recover).await?.generation)
+    }
+
     /// What members that answer still hold of lost partitions: of these, or of all if none is named.
     ///
     /// # Errors

@@ -139,6 +139,8 @@ impl GridService for Services {
         forget_node: ForgetNodeRequest -> ForgetNodeResponse;
         create_grid: CreateGridRequest -> CreateGridResponse;
         list_copies: ListCopiesRequest -> ListCopiesResponse;
+        survey_control: SurveyControlRequest -> SurveyControlResponse;
+        recover_control: RecoverControlRequest -> RecoverControlResponse;
         recover_lost: RecoverLostRequest -> RecoverLostResponse;
     }
 
