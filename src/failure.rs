@@ -94,10 +94,6 @@ pub(crate) enum Failure {
     CopyGone { partition: PartitionId, node: u64 },
     #[error("no node that holds data answers")]
     NoHolder,
-    #[error("{there} of {voters} voters are there: the control group is not lost")]
-    ControlLives { there: usize, voters: usize },
-    #[error("the nodes that answer, or what they know, are not what was shown: look again")]
-    SurvivorsChanged,
     #[error(transparent)]
     NotRebuilt(#[from] NotRebuilt),
     #[error("this node has no module {module}")]
@@ -281,10 +277,7 @@ impl Failure {
             Self::NotLost { .. } => unfit("NOT_LOST"),
             Self::CopyGone { .. } => unfit("COPY_GONE"),
             Self::NoHolder => unfit("NO_HOLDER"),
-            Self::ControlLives { .. } => unfit("CONTROL_LIVES"),
-            Self::SurvivorsChanged | Self::NotRebuilt(NotRebuilt::Succeeded) => unfit("SURVIVORS_CHANGED"),
-            Self::NotRebuilt(NotRebuilt::Refused(_)) => unfit("TOO_MANY_GENERATIONS"),
-            Self::NotRebuilt(NotRebuilt::Build(_)) => Facts::new(Code::Internal, "DATA_DIRECTORY"),
+            Self::NotRebuilt(why) => not_rebuilt_facts(why),
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }
@@ -337,6 +330,15 @@ fn not_read_facts(code: Code) -> Facts<'static> {
 
 /// Compiling a module takes about as long.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+fn not_rebuilt_facts(why: &NotRebuilt) -> Facts<'_> {
+    match why {
+        NotRebuilt::Lives { .. } => unfit("CONTROL_LIVES"),
+        NotRebuilt::Changed | NotRebuilt::Succeeded => unfit("SURVIVORS_CHANGED"),
+        NotRebuilt::Refused(_) => unfit("TOO_MANY_GENERATIONS"),
+        NotRebuilt::Build(_) => Facts::new(Code::Internal, "DATA_DIRECTORY"),
+    }
+}
 
 /// The grid is not in a state for it.
 fn unfit(reason: &str) -> Facts<'_> {

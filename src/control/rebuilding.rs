@@ -14,6 +14,17 @@ use super::voter::BuildError;
 /// Why the control group is not built anew.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRebuilt {
+    /// It is not lost.
+    #[error("{there} of {voters} voters are there: the control group is not lost")]
+    Lives {
+        /// Voters whose processes are there.
+        there: usize,
+        /// All of them.
+        voters: usize,
+    },
+    /// What is left of it is not what people were shown.
+    #[error("the nodes that answer, or what they know, are not what was shown: look again")]
+    Changed,
     /// There is none to be built anew, or it was too often.
     #[error(transparent)]
     Refused(#[from] GroupRefusal),

@@ -62,6 +62,12 @@ pub(super) struct Voter {
     runtime: Handle,
 }
 
+/// Whether there is a voter to be kept.
+enum Kept {
+    GoesOn,
+    Ended,
+}
+
 /// The voter that counts.
 struct Current {
     identity: Identity,
@@ -156,7 +162,7 @@ impl Voter {
     pub(super) async fn build(&self, group: GroupId, state: GroupState) -> Result<bool, BuildError> {
         let _turn = self.beginning.lock().await;
         let Some((identity, path)) = self.successor(group) else { return Ok(false) };
-        let storage = open_new(path.as_deref()).await.map_err(VoterError::from)?;
+        let storage = open_new(path.as_deref()).await?;
         let voter = self.begin_another(identity, storage).await.map_err(VoterError::from)?;
         if let Err(error) = voter.create(state).await {
             voter.shutdown().await;
@@ -217,29 +223,31 @@ impl Voter {
     /// Lets it begin again whenever its disk has failed, and another take its place if its group was built anew, until this is dropped.
     pub(super) async fn keep(&self) {
         loop {
-            match self.group().await {
-                Ok(group) => {
-                    let has_failed = group.until(|status| status.role == Role::Failed);
-                    let successor = tokio::select! {
-                        _ = has_failed => None,
-                        successor = group.until_succeeded() => Some(successor),
-                    };
-                    if let Some(successor) = successor {
-                        if let Err(error) = self.succeed(successor).await {
-                            error!(%error, "this node cannot take part in the new control group");
-                            tokio::time::sleep(PAUSE).await;
-                        }
-                    } else if group.status().role != Role::Failed && self.is_current(&group) {
-                        // It was shut down.
-                        return;
-                    }
-                }
+            let kept = match self.group().await {
+                Ok(group) => self.keep_one(&group).await,
+                Err(error) => Err(error),
+            };
+            match kept {
+                Ok(Kept::Ended) => return,
+                Ok(Kept::GoesOn) => {}
                 Err(error) => {
                     error!(%error, "the control log cannot be used");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    async fn keep_one(&self, group: &Arc<ControlGroup>) -> Result<Kept, VoterError> {
+        tokio::select! {
+            _ = group.until(|status| status.role == Role::Failed) => {}
+            successor = group.until_succeeded() => {
+                self.succeed(successor).await?;
+                return Ok(Kept::GoesOn);
+            }
+        }
+        let was_shut_down = group.status().role != Role::Failed && self.is_current(group);
+        Ok(if was_shut_down { Kept::Ended } else { Kept::GoesOn })
     }
 
     fn is_current(&self, group: &Arc<ControlGroup>) -> bool {

@@ -10,6 +10,7 @@ use wattle_peers::ControlPosition;
 use wattle_proto::v1;
 
 use super::reports::{reached, surveys_of};
+use crate::control::NotRebuilt;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::routing::not_answered;
@@ -69,11 +70,11 @@ pub(super) async fn recover_control(grid: &Grid, asked: v1::RecoverControlReques
     let there = |member: &&v1::ControlMember| member.votes && member.answers;
     let there = survey.members.iter().filter(there).count();
     if 2 * there > survey.voters.len() {
-        return Err(Failure::ControlLives { there, voters: survey.voters.len() });
+        return Err(NotRebuilt::Lives { there, voters: survey.voters.len() }.into());
     }
     let newest = survey.members.iter().find(|member| member.node == survey.newest);
     if survey.newest != asked.newest || newest.and_then(|newest| newest.position) != asked.position {
-        return Err(Failure::SurvivorsChanged);
+        return Err(NotRebuilt::Changed.into());
     }
     if survey.newest == grid.partitions.replication().me().node.0 {
         let generation = grid.control.rebuild().await?;
@@ -81,7 +82,7 @@ pub(super) async fn recover_control(grid: &Grid, asked: v1::RecoverControlReques
         return Ok(generation);
     }
     if asked.local {
-        return Err(Failure::SurvivorsChanged);
+        return Err(NotRebuilt::Changed.into());
     }
     let decided = grid.control.decided();
     let table = decided.grid().ok_or(Failure::NoMember)?;
@@ -89,8 +90,8 @@ pub(super) async fn recover_control(grid: &Grid, asked: v1::RecoverControlReques
 }
 
 async fn recovered_by(table: &Table, node: NodeId, asked: v1::RecoverControlRequest) -> Result<u32, Failure> {
-    let node = table.node(node).ok_or(Failure::SurvivorsChanged)?;
-    let (mut client, _) = reached(table.id(), node).await.map_err(|_| Failure::SurvivorsChanged)?;
+    let node = table.node(node).ok_or(NotRebuilt::Changed)?;
+    let (mut client, _) = reached(table.id(), node).await.map_err(|_| NotRebuilt::Changed)?;
     let recovered = client.recover_control(v1::RecoverControlRequest { local: true, ..asked }).await;
     Ok(recovered.map_err(|status| not_answered(&status))?.into_inner().generation)
 }

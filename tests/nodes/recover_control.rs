@@ -107,7 +107,9 @@ async fn the_last_of_three_nodes_goes_on_with_what_it_has() {
     assert_eq!(members, [(3, 1), (1_000_000_001, 1), (1_000_000_002, 1)]);
     all_have_copies(&client).await;
     third.kill().await;
-    assert_eq!(kept(&fifth.client().await).await, KEYS);
+    let client = fifth.client().await;
+    assert_eq!(kept(&client).await, KEYS);
+    all_have_copies(&client).await;
     fourth.stop().await;
     fifth.stop().await;
 }
