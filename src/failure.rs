@@ -17,7 +17,7 @@ use wattle_frame::FrameError;
 use wattle_proto::v1;
 use wattle_strand::Refused;
 
-use crate::control::NotDecided;
+use crate::control::{NotDecided, NotRebuilt};
 use crate::functions::{NotCallable, UploadError};
 use crate::partition::NoReply;
 
@@ -88,8 +88,14 @@ pub(crate) enum Failure {
     NotCreated(Waiting),
     #[error("partition {partition} is not lost")]
     NotLost { partition: PartitionId },
+    #[error(
+        "node {node} does not have that copy of partition {partition} any more, or does not answer: look again"
+    )]
+    CopyGone { partition: PartitionId, node: u64 },
     #[error("no node that holds data answers")]
     NoHolder,
+    #[error(transparent)]
+    NotRebuilt(#[from] NotRebuilt),
     #[error("this node has no module {module}")]
     ModuleNotFound { module: String },
     #[error("the cursor is not one of a scan of this map")]
@@ -269,7 +275,9 @@ impl Failure {
             Self::CreatesGrid => Facts::new(Code::Aborted, "GRID_IS_CREATED"),
             Self::NotCreated(why) => not_created_facts(why),
             Self::NotLost { .. } => unfit("NOT_LOST"),
+            Self::CopyGone { .. } => unfit("COPY_GONE"),
             Self::NoHolder => unfit("NO_HOLDER"),
+            Self::NotRebuilt(why) => not_rebuilt_facts(why),
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }
@@ -322,6 +330,15 @@ fn not_read_facts(code: Code) -> Facts<'static> {
 
 /// Compiling a module takes about as long.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+fn not_rebuilt_facts(why: &NotRebuilt) -> Facts<'_> {
+    match why {
+        NotRebuilt::Lives { .. } => unfit("CONTROL_LIVES"),
+        NotRebuilt::Changed | NotRebuilt::Succeeded => unfit("SURVIVORS_CHANGED"),
+        NotRebuilt::Refused(_) => unfit("TOO_MANY_GENERATIONS"),
+        NotRebuilt::Build(_) => Facts::new(Code::Internal, "DATA_DIRECTORY"),
+    }
+}
 
 /// The grid is not in a state for it.
 fn unfit(reason: &str) -> Facts<'_> {

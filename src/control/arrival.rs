@@ -1,6 +1,7 @@
 //! How a node comes to its grid: it goes on with the one of its data directory, joins the one of others, or founds one.
 
-use std::collections::BTreeSet;
+mod coming_back;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,11 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
-use wattle_control::{CreateError, GroupId, Identity, Role, Storage};
+use wattle_control::{CreateError, GroupId, Identity, Storage};
 use wattle_core::control::grid::{
-    Found, GridApplied, GridCommand, GridId, GridRefusal, JoinNonce, Joining, NewGrid, NodeDescription,
-    OnFullLoss, Step,
+    Found, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Step,
 };
-use wattle_core::control::{GroupApplied, GroupCommand, GroupRefusal, GroupState};
+use wattle_core::control::{GroupCommand, GroupRefusal, GroupState};
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::name::Name;
 use wattle_discovery::Discovery;
@@ -87,6 +87,9 @@ pub(crate) enum ArrivalError {
     /// The data directory cannot be completed.
     #[error("cannot write the format of the data directory")]
     Format(#[source] std::io::Error),
+    /// The data directory cannot be looked into.
+    #[error("cannot look for control logs in the data directory")]
+    Unreadable(#[source] std::io::Error),
     /// The system draws no random number.
     #[error("no random number can be drawn")]
     NoRandomness(#[source] getrandom::Error),
@@ -98,8 +101,10 @@ pub(crate) async fn arrive(
     arrival: Arrival,
     (links, inside): (&Arc<Links>, &Inside),
 ) -> Result<(Arc<Control>, MemberId), ArrivalError> {
-    let path = directory.map(DataDirectory::control_log);
-    let storage = open(path.as_deref()).await.map_err(VoterError::from)?;
+    let (path, storage) = match directory {
+        Some(directory) => newest_log(directory).await?,
+        None => (None, Storage::Memory),
+    };
     let identity = match &storage {
         Storage::Disk(disk) => disk.identity(),
         Storage::Memory => None,
@@ -121,6 +126,20 @@ pub(crate) async fn arrive(
     let seen = decided.wait_for(|decided| is_there(&decided.state) == Some(member)).await;
     seen.map_err(|_| VoterError::from(wattle_control::ConfirmError::Ended))?;
     Ok((control, member))
+}
+
+/// The log of the newest generation that this node has got anything of.
+async fn newest_log(directory: &DataDirectory) -> Result<Store, ArrivalError> {
+    let logs = directory.control_logs().map_err(ArrivalError::Unreadable)?;
+    let (first, later) = logs.split_last().expect("there is always a first one");
+    for path in later {
+        let storage = open(Some(path)).await.map_err(VoterError::from)?;
+        if matches!(&storage, Storage::Disk(disk) if disk.has_begun()) {
+            return Ok((Some(path.clone()), storage));
+        }
+    }
+    let storage = open(Some(first)).await.map_err(VoterError::from)?;
+    Ok((Some(first.clone()), storage))
 }
 
 /// Who this node is, and all members with their places.
@@ -157,7 +176,7 @@ impl Arriving<'_> {
     async fn found(self, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
         let id = u128::from_be_bytes(random()?);
         let state = self.founded(id)?;
-        let group = GroupId { grid: id, generation: 1 };
+        let group = GroupId::first(id);
         let control = self.begin(Identity { group, voter: voter_of(FOUNDER) }, store).await?;
         let name = create(&control, state).await?;
         let member = MemberId { node: FOUNDER, incarnation: 1 };
@@ -281,7 +300,8 @@ impl Arriving<'_> {
         (member, members): Admitted,
         store: Store,
     ) -> Result<(Arc<Control>, MemberId), ArrivalError> {
-        let group = GroupId { grid: grid.id, generation: 1 };
+        // If the grid has a later one by now, who leads that says so.
+        let group = GroupId::first(grid.id);
         let control = self.begin(Identity { group, voter: voter_of(member.node) }, store).await?;
         self.become_member(grid, member);
         self.links.set_members(members);
@@ -304,137 +324,6 @@ impl Arriving<'_> {
                 Ok(None)
             }
         }
-    }
-
-    /// Goes on as the node that the data directory is of, in a new life: what it held in memory is gone.
-    async fn come_back(
-        self,
-        identity: Identity,
-        store: Store,
-    ) -> Result<(Arc<Control>, MemberId), ArrivalError> {
-        let (id, node) = (identity.group.grid, identity.voter.node);
-        let control = self.begin(identity, store).await?;
-        if node == FOUNDER && control.decided().grid().is_none() {
-            // It may be that an earlier start was interrupted.
-            match create(&control, self.founded(id)?).await {
-                Ok(_) | Err(ArrivalError::NotFounded(CreateError::Exists)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let name = |state: &GroupState| state.grid().map_or_else(String::new, |grid| grid.name().to_string());
-        let grid = Grid { id, name: name(&control.decided()) };
-        self.links.set_standing(Standing::Returning { grid, node });
-        self.looks_for(&control.decided())?;
-        let mut known = None;
-        let mut waits = false;
-        let member = loop {
-            let state = control.decided();
-            let places: Vec<(MemberId, String)> = state
-                .grid()
-                .into_iter()
-                .flat_map(|grid| grid.nodes())
-                .map(|node| (node.member, node.description.peer_address.clone()))
-                .collect();
-            self.links.set_members(places.iter().cloned());
-            let before = known.or_else(|| state.grid()?.node(node).map(|node| node.member));
-            let joining = self.joining(id, before);
-            let joined = match self.come_back_by(&control, &joining, &places).await {
-                Err(ArrivalError::Refused(GroupRefusal::Grid(GridRefusal::OtherIncarnation {
-                    current,
-                    ..
-                }))) => {
-                    known = Some(current);
-                    continue;
-                }
-                joined => joined?,
-            };
-            if let Some(member) = joined {
-                break member;
-            }
-            if !waits {
-                info!(node = node.0, "waiting for the others of this node's grid");
-                waits = true;
-            }
-            sleep(PAUSE).await;
-        };
-        if member.node != node {
-            return Err(ArrivalError::Forgotten { node });
-        }
-        self.become_member(Grid { id, name: name(&control.decided()) }, member);
-        Ok((control, member))
-    }
-
-    /// Checks that the grid of the data directory is the one that the node is to be in.
-    fn looks_for(&self, decided: &GroupState) -> Result<(), ArrivalError> {
-        match (&self.arrival.grid, decided.grid()) {
-            (Some(meant), Some(grid)) if meant != grid.name() => {
-                Err(ArrivalError::OtherGrid { found: grid.name().to_string(), meant: meant.clone() })
-            }
-            (_, _) => Ok(()),
-        }
-    }
-
-    async fn come_back_by(
-        &self,
-        control: &Arc<Control>,
-        joining: &Joining,
-        places: &[(MemberId, String)],
-    ) -> Result<Option<MemberId>, ArrivalError> {
-        let group = control.voter.group().await?;
-        if group.status().voters == BTreeSet::from([group.identity().voter]) {
-            // It elects itself.
-            group.until(|status| status.role == Role::Leader).await;
-        }
-        let status = group.status();
-        if status.role == Role::Leader {
-            let join = GroupCommand::Grid(GridCommand::Join(Box::new(joining.clone())));
-            return match group.propose(group.proposal(join)).await {
-                Ok(GroupApplied::Grid(GridApplied::Joined { member, .. })) => Ok(Some(member)),
-                Ok(other) => unreachable!("a join is answered with {other:?}"),
-                Err(wattle_control::ProposeError::Refused(refusal)) => Err(refusal.into()),
-                Err(error) => {
-                    debug!(%error, "not joined yet");
-                    Ok(None)
-                }
-            };
-        }
-        let leader = status.leader.map(|leader| leader.node);
-        let (first, others): (Vec<_>, Vec<_>) = places
-            .iter()
-            .filter(|(member, _)| member.node != group.identity().voter.node)
-            .partition(|(member, _)| Some(member.node) == leader);
-        let known = first.into_iter().chain(others).map(|(_, address)| address.clone()).collect();
-        tokio::select! {
-            asked = self.admitted_by_any(known, joining) => asked,
-            // Nobody else can say so then: they would ask this node, until they give up.
-            _ = group.until(|status| status.role == Role::Leader) => Ok(None),
-        }
-    }
-
-    /// Asks those whom it knows; if none of them answers, others may have come.
-    async fn admitted_by_any(
-        &self,
-        known: Vec<String>,
-        joining: &Joining,
-    ) -> Result<Option<MemberId>, ArrivalError> {
-        for address in known {
-            if let Some((member, _)) = self.admitted_by(&address, joining).await? {
-                return Ok(Some(member));
-            }
-        }
-        let others = match self.arrival.others.addresses().await {
-            Ok(others) => others,
-            Err(error) => {
-                debug!(%error, "other nodes are not found");
-                return Ok(None);
-            }
-        };
-        for address in &others {
-            if let Some((member, _)) = self.admitted_by(address, joining).await? {
-                return Ok(Some(member));
-            }
-        }
-        Ok(None)
     }
 }
 

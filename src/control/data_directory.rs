@@ -1,6 +1,7 @@
 //! [`DataDirectory`]: the one place on disk that a node owns. It makes the directory, keeps other nodes out of it, refuses what
 //! a newer version wrote, and knows the names in it; what the files hold is known to those who write them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -116,9 +117,23 @@ impl DataDirectory {
         write_durably(&self.format(), format!("{FORMAT}\n").as_bytes())
     }
 
-    /// What the control group has decided.
+    /// What the control group has decided: the log of its first generation.
     pub(crate) fn control_log(&self) -> PathBuf {
         self.path.join("control.redb")
+    }
+
+    /// The logs of all generations that this node has taken part in, or has begun to, the newest first.
+    pub(super) fn control_logs(&self) -> io::Result<Vec<PathBuf>> {
+        let mut generations = BTreeSet::from([1]);
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("control-")?.strip_suffix(".redb")?.parse::<u32>().ok());
+            generations.extend(number);
+        }
+        let first = self.control_log();
+        Ok(generations.into_iter().rev().map(|generation| control_log_of(&first, generation)).collect())
     }
 
     /// The directory of modules as they were uploaded.
@@ -153,6 +168,14 @@ impl DataDirectory {
         remove_unfinished(&self.path)?;
         if self.is_new { Ok(()) } else { self.complete() }
     }
+}
+
+/// The log of a generation, beside that of another.
+pub(super) fn control_log_of(other: &Path, generation: u32) -> PathBuf {
+    other.with_file_name(match generation {
+        1 => "control.redb".to_owned(),
+        later => format!("control-{later}.redb"),
+    })
 }
 
 /// Replaces a file by `bytes`, so that after a crash it holds either all of them or what it held before; durable when this

@@ -4,6 +4,7 @@
 mod arrival;
 mod data_directory;
 mod decide;
+mod rebuilding;
 mod voter;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use wattle_peers::ControlPosition;
 
 pub(crate) use arrival::{Arrival, ArrivalError, FORMAT, arrive};
 pub(crate) use data_directory::{DataDirectory, DataDirectoryError, write_durably};
+pub(crate) use rebuilding::NotRebuilt;
 use voter::Voter;
 pub(crate) use voter::VoterError;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 use wattle_control::{ChangeError, ControlGroup, Role, VoterId};
@@ -111,13 +112,14 @@ impl Reign<'_> {
 }
 
 /// As long as this node leads: gives every member the control log, and votes to those who should have them.
-pub(crate) async fn settle_voters(control: Arc<Control>, sessions: Arc<Sessions>) {
+pub(crate) async fn settle_voters(control: Arc<Control>, (sessions, links): (Arc<Sessions>, Arc<Links>)) {
     let mut decided = control.watch();
     loop {
         let group = control.leading().await;
         let state = Arc::clone(&decided.borrow_and_update().state);
         if let Some(grid) = state.grid()
-            && let Some(change) = next_change(grid, &group, &sessions)
+            && let Some(change) =
+                next_change((grid, &group), &sessions, &newcomers(grid, &group, &links).await)
         {
             match apply(&group, &change).await {
                 Ok(()) => {
@@ -142,7 +144,27 @@ enum Change {
     Voters(BTreeSet<VoterId>),
 }
 
-fn next_change(grid: &Grid, group: &ControlGroup, sessions: &Sessions) -> Option<Change> {
+/// Who has no log yet, and answers. A leader that has just begun grants everybody a session: in a group that was built anew many may be
+/// dead, and to wait for each of them would take long.
+async fn newcomers(grid: &Grid, group: &ControlGroup, links: &Links) -> BTreeSet<NodeId> {
+    let status = group.status();
+    let has_log = |node: NodeId| {
+        let voter = voter_of(node);
+        status.voters.contains(&voter) || status.learners.contains(&voter)
+    };
+    let others = grid.nodes().map(|node| node.member).filter(|member| !has_log(member.node));
+    let answers = others.map(|member| async move {
+        let told = tokio::time::timeout(HEARTBEAT_TIME, links.ask_heartbeat(member)).await;
+        matches!(told, Ok(Ok(_))).then_some(member.node)
+    });
+    join_all(answers).await.into_iter().flatten().collect()
+}
+
+fn next_change(
+    (grid, group): (&Grid, &ControlGroup),
+    sessions: &Sessions,
+    newcomers: &BTreeSet<NodeId>,
+) -> Option<Change> {
     let status = group.status();
     let (proven, presences) = (sessions.proven()?, sessions.presences()?);
     // Who has given its own vote away leads for a moment yet.
@@ -152,17 +174,18 @@ fn next_change(grid: &Grid, group: &ControlGroup, sessions: &Sessions) -> Option
     }
     let votes: BTreeSet<NodeId> = status.voters.iter().map(|voter| voter.node).collect();
     let desired = desired_voters(grid, &votes, &proven);
+    let known = |voter: &VoterId| status.voters.contains(voter) || status.learners.contains(voter);
     let is_alive = |node: &NodeId, presences: &BTreeMap<MemberId, Presence>| {
         let member = grid.node(*node).map(|node| node.member);
         member.is_some_and(|member| presences.get(&member) == Some(&Presence::Alive))
     };
     // Who does not answer gets no vote, and who is silent no log: one that has just joined says nothing before it has that.
     let new_live = desired.difference(&votes).all(|node| is_alive(node, &proven));
-    let lives = |node: &NodeId| is_alive(node, &presences);
+    let has_log_or_answers = |node: &NodeId| known(&voter_of(*node)) || newcomers.contains(node);
+    let lives = |node: &NodeId| is_alive(node, &presences) && has_log_or_answers(node);
     if desired != votes && new_live {
         return Some(Change::Voters(desired.into_iter().map(voter_of).collect()));
     }
-    let known = |voter: &VoterId| status.voters.contains(voter) || status.learners.contains(voter);
     let is_gone = |voter: &&VoterId| grid.node(voter.node).is_none();
     if let Some(gone) = status.learners.iter().find(is_gone) {
         return Some(Change::Gone(*gone));

@@ -185,7 +185,7 @@ impl Becoming {
         let (settled, has_settled) = oneshot::channel();
         let leading = (Arc::clone(&sessions), Arc::clone(links));
         tasks.spawn(lead(Arc::clone(control), me, leading, settled));
-        tasks.spawn(settle_voters(Arc::clone(control), sessions));
+        tasks.spawn(settle_voters(Arc::clone(control), (sessions, Arc::clone(links))));
         if control.decided().grid().is_some_and(|grid| grid.nodes().len() == 1) {
             // Who is alone leads, and all partitions are soon its own.
             has_settled.await.ok();

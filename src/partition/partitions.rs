@@ -12,7 +12,7 @@ use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty, Row};
 use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{CLASSES, INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
-use wattle_core::replication::{Assignment, LocalTime, PartitionMessage, ReplicatedPartition};
+use wattle_core::replication::{Assignment, LocalTime, Offer, PartitionMessage, ReplicatedPartition};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 
 use super::gate::Gate;
@@ -367,7 +367,23 @@ impl Partitions {
         partition: PartitionId,
         look: impl FnOnce(&Partition) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
-        match self.strand(partition).try_run(|shard| look(shard.partition())) {
+        self.look_at_shard(partition, |shard| look(shard.partition())).await
+    }
+
+    /// What is here of a partition, if there is one, that it could go on with if it was lost.
+    pub(crate) async fn offer(&self, partition: PartitionId) -> Result<Option<Offer>, NoReply> {
+        match self.find(partition) {
+            Some(_) => self.look_at_shard(partition, |shard| shard.offer()).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn look_at_shard<T: Send + 'static>(
+        &self,
+        partition: PartitionId,
+        look: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Result<T, NoReply> {
+        match self.strand(partition).try_run(look) {
             Ok(seen) => Ok(seen),
             Err(look) => self.submit(partition, Cost { operations: 1, bytes: 0 }, look).await,
         }

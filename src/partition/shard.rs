@@ -8,7 +8,7 @@ use wattle_core::ids::{Epoch, MemberId, RequestId, Version};
 use wattle_core::limits::FENCED_TIME;
 use wattle_core::partition::Partition;
 use wattle_core::replication::{
-    Assignment, ChunkWanted, Deed, LocalTime, Now, PartitionMessage, ReplicatedPartition, Unavailable,
+    Assignment, ChunkWanted, Deed, LocalTime, Now, Offer, PartitionMessage, ReplicatedPartition, Unavailable,
 };
 
 use super::gate::{Confirmed, Gate, WaitingAnswers};
@@ -233,8 +233,13 @@ impl Shard {
 /// What comes from the protocol, not from callers.
 impl Shard {
     /// Works on the copy whatever it is, primary or not: on what is of this node alone.
-    pub(crate) fn maintain<R>(&mut self, work: impl FnOnce(&mut Partition) -> R) -> R {
-        self.step(|copy, _, _| work(copy.partition_mut()))
+    pub(crate) fn maintain(&mut self, work: impl Fn(&mut Partition)) {
+        self.step(|copy, _, _| copy.maintain(work));
+    }
+
+    /// What the copy could go on with if the partition was lost.
+    pub(super) fn offer(&self) -> Option<Offer> {
+        self.copy.offer()
     }
 
     /// The control group has decided who holds the partition.

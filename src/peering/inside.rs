@@ -12,7 +12,7 @@ use wattle_core::control::grid::{Found, JoinNonce, Newcomer, Step, Told};
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::limits::MAJORITY_TIME;
 use wattle_peers::{
-    Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Handler, Heartbeat,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Generation, Handler, Heartbeat,
     HeartbeatAnswer, LinkError, PeerMessage, Refusal, Situation,
 };
 
@@ -145,7 +145,12 @@ impl Handler for Inside {
     }
 
     async fn control(&self, from: NodeId, request: Bytes) -> Result<Bytes, CallRefusal> {
-        let group = self.control()?.running().ok_or(CallRefusal::NoPart)?;
+        let control = self.control()?;
+        let group = control.running().ok_or(CallRefusal::NoPart)?;
+        let answer = group.handle(from, &request).await;
+        let Some(successor) = group.successor() else { return Ok(answer) };
+        control.succeed(successor).await;
+        let group = control.running().ok_or(CallRefusal::NoPart)?;
         Ok(group.handle(from, &request).await)
     }
 
@@ -181,11 +186,16 @@ impl Handler for Inside {
     }
 
     async fn ask(&self, ask: Ask) -> Result<Situation, CallRefusal> {
-        let (leader, voters) = self.control().map(|control| control.voters()).unwrap_or_default();
+        let control = self.control().ok();
+        let (leader, voters) = control.as_ref().map(|control| control.voters()).unwrap_or_default();
+        let generation = control.map(|control| {
+            let group = control.group_id();
+            Generation { number: group.generation, founder: group.founder }
+        });
         let asks = JoinNonce(ask.process.to_be_bytes());
         let promised = self.0.newcomer.lock().answer(asks, ask.founds);
         let promised = promised.map(|JoinNonce(process)| u128::from_be_bytes(process));
-        Ok(Situation { process: self.0.process, promised, leader, voters })
+        Ok(Situation { process: self.0.process, promised, leader, voters, generation })
     }
 
     async fn join(&self, joining: Bytes) -> Result<Admission, CallRefusal> {

@@ -16,8 +16,10 @@ use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
+use super::copies;
 use super::recover::recover_lost;
 use super::reports::reports_of;
+use super::survivors;
 use super::table::{Tables, tables};
 use crate::failure::Failure;
 use crate::grid::Grid;
@@ -137,13 +139,45 @@ impl GridService for GridInfo {
         Err(Failure::InGrid.into())
     }
 
+    async fn list_copies(
+        &self,
+        call: Call<v1::ListCopiesRequest>,
+    ) -> Result<Response<v1::ListCopiesResponse>, Status> {
+        let v1::ListCopiesRequest { partitions, local } = call.into_inner();
+        let listed = if local {
+            copies::list_here(&self.grid, &partitions).await?
+        } else {
+            copies::list(&self.grid, &partitions).await?
+        };
+        Ok(Response::new(listed))
+    }
+
     async fn recover_lost(
         &self,
         call: Call<v1::RecoverLostRequest>,
     ) -> Result<Response<v1::RecoverLostResponse>, Status> {
-        let named = call.into_inner().partitions;
-        recover_lost(&self.grid, &named).await?;
+        let recoveries = call.into_inner().partitions;
+        recover_lost(&self.grid, &recoveries).await?;
         Ok(Response::new(v1::RecoverLostResponse {}))
+    }
+
+    async fn survey_control(
+        &self,
+        call: Call<v1::SurveyControlRequest>,
+    ) -> Result<Response<v1::SurveyControlResponse>, Status> {
+        let listed = match call.into_inner().local {
+            true => survivors::survey_here(&self.grid)?,
+            false => survivors::survey(&self.grid).await?,
+        };
+        Ok(Response::new(listed))
+    }
+
+    async fn recover_control(
+        &self,
+        call: Call<v1::RecoverControlRequest>,
+    ) -> Result<Response<v1::RecoverControlResponse>, Status> {
+        let generation = survivors::recover_control(&self.grid, call.into_inner()).await?;
+        Ok(Response::new(v1::RecoverControlResponse { generation }))
     }
 
     async fn issue_client_id(

@@ -64,10 +64,31 @@ impl GridService for Lobby {
         Err(Failure::NoMember.into())
     }
 
+    async fn list_copies(
+        &self,
+        _: Call<v1::ListCopiesRequest>,
+    ) -> Result<Response<v1::ListCopiesResponse>, Status> {
+        Err(Failure::NoMember.into())
+    }
+
     async fn recover_lost(
         &self,
         _: Call<v1::RecoverLostRequest>,
     ) -> Result<Response<v1::RecoverLostResponse>, Status> {
+        Err(Failure::NoMember.into())
+    }
+
+    async fn survey_control(
+        &self,
+        _: Call<v1::SurveyControlRequest>,
+    ) -> Result<Response<v1::SurveyControlResponse>, Status> {
+        Err(Failure::NoMember.into())
+    }
+
+    async fn recover_control(
+        &self,
+        _: Call<v1::RecoverControlRequest>,
+    ) -> Result<Response<v1::RecoverControlResponse>, Status> {
         Err(Failure::NoMember.into())
     }
 

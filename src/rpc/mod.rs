@@ -3,6 +3,7 @@
 
 mod compute;
 mod convert;
+mod copies;
 mod counted;
 mod elsewhere;
 mod explain;
@@ -16,6 +17,7 @@ mod recover;
 mod reports;
 mod scan;
 mod status;
+mod survivors;
 mod table;
 mod watch;
 

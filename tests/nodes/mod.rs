@@ -13,6 +13,7 @@ mod leaving;
 mod load;
 mod ports;
 mod recover;
+mod recover_control;
 mod sent_bytes;
 mod watches;
 mod wrong_directories;

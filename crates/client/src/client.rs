@@ -144,11 +144,46 @@ impl Client {
         self.caller.define(create).await
     }
 
-    /// Lets lost partitions go on, empty.
+    /// What is left of the grid's control group, as the members say that answer.
     ///
     /// # Errors
-    /// [`Error::Refused`] when one of them is not lost, or there is none of that name.
-    pub async fn recover_lost(&self, partitions: Vec<v1::PartitionName>) -> Result<(), Error> {
+    /// [`Error::Unavailable`] when no node answers in time.
+    pub async fn survey_control(&self) -> Result<v1::SurveyControlResponse, Error> {
+        let survey = |attempt: Attempt| async move {
+            attempt.grid().survey_control(attempt.request(v1::SurveyControlRequest::default())).await
+        };
+        self.caller.read(survey).await
+    }
+
+    /// Builds the control group anew from what the node knows that knows most, as [`Self::survey_control`] has shown it; returns the new
+    /// group's generation. What was decided beyond that is gone.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a majority of the voters is there, or the survey would be another by now.
+    pub async fn recover_control(&self, newest: u64, position: v1::ControlPosition) -> Result<u32, Error> {
+        let asked = v1::RecoverControlRequest { newest, position: Some(position), local: false };
+        let recover =
+            |attempt: Attempt| async move { attempt.grid().recover_control(attempt.request(asked)).await };
+        Ok(self.caller.define(recover).await?.generation)
+    }
+
+    /// What members that answer still hold of lost partitions: of these, or of all if none is named.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when one of them is not lost, or there is none of that name; [`Error::Unavailable`] when no node answers in time.
+    pub async fn copies(&self, partitions: Vec<v1::PartitionName>) -> Result<v1::ListCopiesResponse, Error> {
+        let list = |attempt: Attempt| {
+            let asked = v1::ListCopiesRequest { partitions: partitions.clone(), local: false };
+            async move { attempt.grid().list_copies(attempt.request(asked)).await }
+        };
+        self.caller.read(list).await
+    }
+
+    /// Lets lost partitions go on, each with a copy that [`Self::copies`] has shown, or empty. What was written beside that is gone.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when one of them is not lost, there is none of that name, or a copy is not there any more.
+    pub async fn recover_lost(&self, partitions: Vec<v1::Recovery>) -> Result<(), Error> {
         let recover = |attempt: Attempt| {
             let partitions = partitions.clone();
             async move {

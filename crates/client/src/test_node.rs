@@ -138,6 +138,9 @@ impl GridService for Services {
         drain_node: DrainNodeRequest -> DrainNodeResponse;
         forget_node: ForgetNodeRequest -> ForgetNodeResponse;
         create_grid: CreateGridRequest -> CreateGridResponse;
+        list_copies: ListCopiesRequest -> ListCopiesResponse;
+        survey_control: SurveyControlRequest -> SurveyControlResponse;
+        recover_control: RecoverControlRequest -> RecoverControlResponse;
         recover_lost: RecoverLostRequest -> RecoverLostResponse;
     }
 

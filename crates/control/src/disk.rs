@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use openraft::EntryPayload;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use wattle_core::limits::CONTROL_LOG_CACHE_BYTES;
 
 use crate::identity::{GroupId, Identity, VoterId};
-use crate::raft::{Entry, LogId, SnapshotMeta, Vote};
+use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Vote};
 use crate::replicated::SnapshotError;
 
 /// The format that is written here.
@@ -187,6 +188,13 @@ impl Disk {
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         self.contents.identity
+    }
+
+    /// Whether the first state of the group has come: before that nothing is lost with this log.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        let begins = |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Payload::Begin(_)));
+        self.contents.snapshot.is_some() || self.contents.entries.iter().any(|(entry, _)| begins(entry))
     }
 
     pub(crate) fn read(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, DiskError> {

@@ -21,7 +21,7 @@ use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_LOG_ENTRIES, CONTROL_LO
 
 use crate::check_quorum::Silence;
 use crate::disk::{Contents, Disk, DiskError, json};
-use crate::identity::{Identity, VoterId};
+use crate::identity::{GroupId, Identity, VoterId};
 use crate::incoming::Incoming;
 use crate::log_store::LogStore;
 use crate::machine::{Machine, Snapshots};
@@ -32,6 +32,7 @@ use crate::proposer::{self, Waiting};
 use crate::raft::{Fatal, Metrics, Payload, Raft};
 use crate::replicated::{Decided, Observer};
 use crate::status::{Role, Status};
+use crate::successor::Successor;
 use crate::writer::Writer;
 use crate::{Applied, Command, State};
 
@@ -133,6 +134,7 @@ pub struct ControlGroup {
     timing: Timing,
     raft: Raft,
     incoming: Incoming,
+    successor: Successor,
     queue: mpsc::Sender<Waiting>,
     published: watch::Receiver<Decided>,
     nonces: AtomicU64,
@@ -161,8 +163,10 @@ impl ControlGroup {
         let heavy = Arc::new(Notify::new());
         let log = LogStore::new(contents, writer, Arc::clone(&heavy));
         let silence = Silence::default();
+        let successor = Successor::of(identity.group);
         let network = Network {
             own: identity,
+            successor: successor.clone(),
             transport,
             pause: timing.heartbeat,
             piece_time: timing.patience,
@@ -177,7 +181,8 @@ impl ControlGroup {
         helpers.spawn(lighten(raft.clone(), heavy));
         helpers.spawn(silence.keep(raft.clone(), timing.clone()));
         Ok(Self {
-            incoming: Incoming::new(identity, raft.clone()),
+            incoming: Incoming::new(identity, raft.clone(), successor.clone()),
+            successor,
             identity,
             timing,
             raft,
@@ -223,6 +228,17 @@ impl ControlGroup {
     /// Answers a request of another voter. `peer` is the node at the other end of the connection.
     pub async fn handle(&self, peer: NodeId, request: &Bytes) -> Bytes {
         self.incoming.handle(peer, request).await
+    }
+
+    /// The group that has taken the place of this one, if a voter of it was heard. This one decides nothing that counts any more.
+    #[must_use]
+    pub fn successor(&self) -> Option<GroupId> {
+        self.successor.get()
+    }
+
+    /// Waits until there is one.
+    pub async fn until_succeeded(&self) -> GroupId {
+        self.successor.wait().await
     }
 
     /// Makes a proposal of a command. It is decided once, however often and wherever it is proposed.

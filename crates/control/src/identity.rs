@@ -14,6 +14,34 @@ pub struct GroupId {
     pub grid: u128,
     /// Rises when a group is built anew from what survived of the one before.
     pub generation: u32,
+    /// Who has built it: the first node its first generation. Two that were built on both sides of a cut are not the same.
+    #[serde(default = "first_node", skip_serializing_if = "is_first_node")]
+    pub founder: NodeId,
+}
+
+/// The first node of every grid, which founds it.
+const FIRST_NODE: NodeId = NodeId(1);
+
+fn first_node() -> NodeId {
+    FIRST_NODE
+}
+
+fn is_first_node(node: &NodeId) -> bool {
+    *node == FIRST_NODE
+}
+
+impl GroupId {
+    /// That of a grid before it was ever built anew.
+    #[must_use]
+    pub const fn first(grid: u128) -> Self {
+        Self { grid, generation: 1, founder: FIRST_NODE }
+    }
+
+    /// Whether it has taken the place of the other.
+    #[must_use]
+    pub fn succeeds(&self, other: &Self) -> bool {
+        self.grid == other.grid && self.generation > other.generation
+    }
 }
 
 /// A voter, as Raft counts it: a node and the incarnation of it that began the log.
@@ -47,7 +75,8 @@ impl Default for VoterId {
 
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x} in generation {}", self.grid, self.generation)
+        write!(f, "{:032x} in generation {}", self.grid, self.generation)?;
+        if is_first_node(&self.founder) { Ok(()) } else { write!(f, " of node {}", self.founder.0) }
     }
 }
 

@@ -10,6 +10,7 @@ use wattle_core::limits::CONTROL_SNAPSHOT_BYTES;
 use crate::identity::Identity;
 use crate::raft::{AppendRequest, Raft, SnapshotMeta, Vote};
 use crate::replicated::Replicated;
+use crate::successor::Successor;
 use crate::wire::{
     Answer, Envelope, PeerRefusal, Piece, PieceAnswer, Request, decode_request, encode_answer,
 };
@@ -18,6 +19,7 @@ use crate::wire::{
 pub(crate) struct Incoming {
     own: Identity,
     raft: Raft,
+    successor: Successor,
     /// A leader sends one snapshot at a time. Held while a piece is copied.
     snapshot: Mutex<Option<Unfinished>>,
 }
@@ -29,8 +31,8 @@ struct Unfinished {
 }
 
 impl Incoming {
-    pub(crate) fn new(own: Identity, raft: Raft) -> Self {
-        Self { own, raft, snapshot: Mutex::new(None) }
+    pub(crate) fn new(own: Identity, raft: Raft, successor: Successor) -> Self {
+        Self { own, raft, successor, snapshot: Mutex::new(None) }
     }
 
     pub(crate) async fn handle(&self, peer: NodeId, request: &Bytes) -> Bytes {
@@ -52,6 +54,9 @@ impl Incoming {
 
     fn refusal(&self, peer: NodeId, envelope: Envelope, request: &Request) -> Option<PeerRefusal> {
         if envelope.group != self.own.group {
+            if envelope.from.node == peer {
+                self.successor.note(envelope.group);
+            }
             return Some(PeerRefusal::OtherGroup { here: self.own.group });
         }
         if envelope.to != self.own.voter {

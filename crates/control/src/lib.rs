@@ -20,6 +20,7 @@ mod proposer;
 mod raft;
 mod replicated;
 mod status;
+mod successor;
 mod wire;
 mod writer;
 

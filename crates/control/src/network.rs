@@ -18,6 +18,7 @@ use crate::identity::{Identity, VoterId};
 use crate::raft::{
     AppendRequest, AppendResponse, Fatal, LogId, SnapshotMeta, Types, Vote, VoteRequest, VoteResponse,
 };
+use crate::successor::Successor;
 use crate::wire::{
     Answer, Envelope, PeerRefusal, Piece, PieceAnswer, Request, WireError, decode_answer, encode_request,
 };
@@ -50,11 +51,14 @@ pub(crate) struct Network<T> {
     pub(crate) piece_time: Duration,
     /// In which nothing is appended anywhere.
     pub(crate) silence: Silence,
+    /// Is told of groups of others.
+    pub(crate) successor: Successor,
 }
 
 /// One voter, from here.
 pub(crate) struct Peer<T> {
     envelope: Envelope,
+    successor: Successor,
     transport: T,
     pause: Duration,
     piece_time: Duration,
@@ -101,6 +105,7 @@ impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
     async fn new_client(&mut self, target: VoterId, _: &EmptyNode) -> Peer<T> {
         Peer {
             envelope: Envelope::new(self.own, target),
+            successor: self.successor.clone(),
             transport: self.transport.clone(),
             pause: self.pause,
             piece_time: self.piece_time,
@@ -112,7 +117,12 @@ impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
 
 impl<T: Transport> Peer<T> {
     async fn call(&self, request: &Request) -> Result<Answer, CallError> {
-        call(&self.transport, self.envelope.to.node, encode_request(self.envelope, request)).await
+        let answer =
+            call(&self.transport, self.envelope.to.node, encode_request(self.envelope, request)).await;
+        if let Err(CallError::Refused(PeerRefusal::OtherGroup { here })) = &answer {
+            self.successor.note(*here);
+        }
+        answer
     }
 
     async fn append(&mut self, request: AppendRequest) -> Result<AppendResponse, CallError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wattle_core::limits::{CONTROL_DECIDED_PARTITIONS, CONTROL_DECISIONS};
+use wattle_core::limits::{CONTROL_DECIDED_PARTITIONS, CONTROL_DECISIONS, GENERATION_VERSIONS};
 
 use crate::proposal::{ControlVersion, Outcome, Proposal, ProposalId};
 use crate::{Applied, State};
@@ -43,8 +43,11 @@ pub(crate) struct Replicated {
 }
 
 impl Replicated {
+    /// Versions go on beyond those that the group can have come to which was before.
     pub(crate) fn new(state: State) -> Self {
-        Self { begun: true, version: ControlVersion(0), state: Arc::new(state), decisions: VecDeque::new() }
+        let earlier = state.grid().map_or(0, |grid| u64::from(grid.generation().saturating_sub(1)));
+        let version = ControlVersion(earlier * GENERATION_VERSIONS);
+        Self { begun: true, version, state: Arc::new(state), decisions: VecDeque::new() }
     }
 
     /// Gives the group its first state, and says so, if it has none.

@@ -108,6 +108,17 @@ pub struct Situation {
     /// Who votes in it and where, as far as is known; at most [`VOTERS`](wattle_core::limits::VOTERS), or twice as many while they
     /// change.
     pub voters: Vec<(MemberId, String)>,
+    /// Which control group it is, if there is one yet.
+    pub generation: Option<Generation>,
+}
+
+/// Which of the control groups of a grid: one that was lost is built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation {
+    /// From 1.
+    pub number: u32,
+    /// The node that has built it.
+    pub founder: NodeId,
 }
 
 /// What became of the wish to join.

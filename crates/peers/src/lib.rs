@@ -28,8 +28,8 @@ mod stranger;
 mod traffic;
 
 pub use call::{
-    Admission, Ask, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, Situation,
-    SnapshotPiece, SnapshotRest,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Follow, Generation, Heartbeat, HeartbeatAnswer,
+    Situation, SnapshotPiece, SnapshotRest,
 };
 pub use codec::CodecError;
 pub use counters::Figures;

@@ -6,6 +6,7 @@ mod drain;
 mod forget;
 mod members;
 mod partitions;
+mod recover_control;
 mod recover_lost;
 mod status;
 
@@ -33,8 +34,10 @@ enum GridAction {
     Drain(drain::Drain),
     /// Take a node out for good whose process is dead; what it alone held is lost
     Forget(forget::Forget),
-    /// Let lost partitions go on, empty: what was in them is gone for good
+    /// Let lost partitions go on with the best copy that is left, or empty: what was written since is gone for good
     RecoverLost(recover_lost::RecoverLost),
+    /// Build a lost control group anew from what the nodes know that are left: what it had decided beyond that is gone
+    RecoverControl(recover_control::RecoverControl),
 }
 
 impl GridCommand {
@@ -47,6 +50,7 @@ impl GridCommand {
             GridAction::Drain(drain) => remote.block_on(drain.run(remote)),
             GridAction::Forget(forget) => remote.block_on(forget.run(remote)),
             GridAction::RecoverLost(recover) => remote.block_on(recover.run(remote)),
+            GridAction::RecoverControl(recover) => remote.block_on(recover.run(remote)),
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::*;
 use faulty_disk::FaultyDisk;
 use network::TestNetwork;
 
-pub(crate) const GROUP: GroupId = GroupId { grid: 0xfeed, generation: 1 };
+pub(crate) const GROUP: GroupId = GroupId::first(0xfeed);
 
 pub(crate) fn voter(node: u64) -> VoterId {
     VoterId { node: NodeId(node), incarnation: 1 }

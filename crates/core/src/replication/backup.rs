@@ -43,9 +43,10 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         if attempt > backup.attempt {
             let (matched, released) = (Some(start.position), backup.released);
             *backup = Backup { attempt, matched, expanding: true, released, ..Backup::default() };
-            self.log = Log::new(start);
+            let before = std::mem::replace(&mut self.log, Log::new(start));
+            let unapplied = before.after(self.commit).cloned().collect();
             self.commit = start.position;
-            out.push(Effect::Begin);
+            out.push(Effect::Begin { last: before.last(), unapplied });
         }
         if !backup.released {
             self.followed.insert(from);

@@ -27,4 +27,4 @@ pub use log::{Mark, Record};
 pub use message::{Body, Message};
 pub use primary::{ReadPermit, Unavailable};
 pub use replica::{Effect, Replica};
-pub use replicated::{ChunkWanted, Deed, Now, PartitionMessage, ReplicatedPartition};
+pub use replicated::{ChunkWanted, Deed, Now, Offer, PartitionMessage, ReplicatedPartition};

@@ -29,7 +29,12 @@ pub enum Effect<P, C> {
     /// Take back what was applied behind this position.
     Undo(Version),
     /// Begin with an empty store. The one before is to be kept until the last chunk has come.
-    Begin,
+    Begin {
+        /// Where the log of the one before ended.
+        last: Mark,
+        /// What it did not show of that log: nobody has said that it is committed.
+        unapplied: Vec<Record<P>>,
+    },
     /// Put the entries of a chunk in place of those in its range.
     Replace {
         /// The entries.
@@ -178,6 +183,14 @@ impl<P: Clone, C: Clone> Replica<P, C> {
                 out.push(Effect::Undo(self.commit));
             }
         }
+    }
+
+    /// Its store is one that was kept from before, up to this record: the log goes on behind that.
+    pub(super) fn go_back(&mut self, last: Mark) {
+        debug_assert!(self.reign().is_none(), "who decides has a complete store");
+        self.log = Log::new(last);
+        self.commit = last.position;
+        self.role = Role::Backup(Backup::default());
     }
 
     pub(super) fn message(&self, body: Body<P, C>) -> Message<P, C> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::assignment::{Assignment, Proposal};
 use super::lease::{GrantedLeases, HeldLeases, LocalTime};
-use super::log::Record;
+use super::log::{Mark, Record};
 use super::message::Message;
 use super::primary::{ReadPermit, Unavailable};
 use super::replica::{Effect, Replica};
@@ -54,13 +54,30 @@ pub struct ChunkWanted {
     attempt: u32,
 }
 
+/// What a copy could go on with if the partition was lost: of two offers the one whose log ends later is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// The last record of its log. What came behind that is missing.
+    pub last: Mark,
+    /// What it holds.
+    pub entries: u64,
+}
+
+/// What a copy was before it began to be brought in sync.
+#[derive(Debug)]
+struct Aside {
+    partition: Partition,
+    /// Where its log ended.
+    last: Mark,
+}
+
 /// A copy of a partition.
 #[derive(Debug)]
 pub struct ReplicatedPartition {
     replica: Replica<Mutations, Mutations>,
     partition: Partition,
-    /// What was here before this copy began to be brought in sync: until it is, that is the better one.
-    aside: Option<Box<Partition>>,
+    /// Until the copy is in sync, this is the better one.
+    aside: Option<Box<Aside>>,
     /// The records that some copy may still miss: where they end, and their bytes.
     in_flight: VecDeque<(Version, u64)>,
     in_flight_bytes: u64,
@@ -107,6 +124,22 @@ impl ReplicatedPartition {
         &mut self.partition
     }
 
+    /// Changes what is of this node alone, in all that it holds.
+    pub fn maintain(&mut self, work: impl Fn(&mut Partition)) {
+        let aside = self.aside.as_mut().map(|aside| &mut aside.partition);
+        std::iter::once(&mut self.partition).chain(aside).for_each(work);
+    }
+
+    /// What it could go on with if the partition was lost. Nothing if it was never given anything.
+    #[must_use]
+    pub fn offer(&self) -> Option<Offer> {
+        let (partition, last) = match &self.aside {
+            Some(aside) => (&aside.partition, aside.last),
+            None => (&self.partition, self.replica.last()),
+        };
+        (last.position > Version::NONE).then(|| Offer { last, entries: partition.entries() })
+    }
+
     /// Ends a step: what it has changed is one record, which leaves now. Returns the position that must be answerable before
     /// anything is told of what was found or done.
     pub fn seal(&mut self, now: impl FnOnce() -> Now, deeds: &mut Vec<Deed>) -> Version {
@@ -144,7 +177,7 @@ impl ReplicatedPartition {
     /// What all of it takes, in bytes: also what is kept until this copy is in sync.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let aside = self.aside.as_deref().map_or(0, Partition::bytes);
+        let aside = self.aside.as_ref().map_or(0, |aside| aside.partition.bytes());
         self.partition.bytes() + aside + self.in_flight_bytes
     }
 
@@ -184,7 +217,8 @@ impl ReplicatedPartition {
         self.replica.confirmed()
     }
 
-    /// The control group has decided. See [`Replica::assign`].
+    /// The control group has decided. See [`Replica::assign`]. Who is to decide while it is brought in sync is to recover the partition
+    /// from what it had before: nobody else is to do so as long as others hold everything.
     pub fn assign(
         &mut self,
         now: Now,
@@ -192,6 +226,14 @@ impl ReplicatedPartition {
         granted: &GrantedLeases,
         deeds: &mut Vec<Deed>,
     ) {
+        let is_newer = assignment.version > self.replica.assignment().version;
+        if is_newer
+            && assignment.primary == Some(self.replica.me)
+            && let Some(aside) = self.aside.take()
+        {
+            self.partition = aside.partition;
+            self.replica.go_back(aside.last);
+        }
         self.step(now, deeds, |replica, out| replica.assign(now.local, assignment, granted, out));
     }
 
@@ -267,13 +309,10 @@ impl ReplicatedPartition {
                 self.cursors.clear();
                 return Some(Deed::Deposed);
             }
-            Effect::Begin => {
-                if cfg!(mutant = "rule-7-replace") {
-                    return None;
+            Effect::Begin { last, unapplied } => {
+                if !cfg!(mutant = "rule-7-replace") {
+                    self.begin_anew(now, last, unapplied);
                 }
-                let empty = self.partition.emptied(self.replica.last().position);
-                let before = std::mem::replace(&mut self.partition, empty);
-                self.aside.get_or_insert_with(|| Box::new(before));
             }
             Effect::Replace { content, last } => {
                 self.partition.place_chunk(&content, now.grid);
@@ -286,6 +325,20 @@ impl ReplicatedPartition {
             }
         }
         None
+    }
+
+    fn begin_anew(&mut self, now: Now, last: Mark, unapplied: Vec<Record<Mutations>>) {
+        let empty = self.partition.emptied(self.replica.last().position);
+        let mut partition = std::mem::replace(&mut self.partition, empty);
+        if self.aside.is_some() {
+            return;
+        }
+        // All that it has may have been acknowledged.
+        for Record { mark, payload } in unapplied {
+            partition.apply_record(mark.position, &payload, now.grid);
+        }
+        partition.committed(last.position);
+        self.aside = Some(Box::new(Aside { partition, last }));
     }
 
     /// Reads a chunk and sends it; how long it is, in bytes. Nothing if it is not wanted any more.

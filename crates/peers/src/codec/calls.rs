@@ -14,8 +14,8 @@ use wire::decided::Content;
 
 use super::{CodecError, decode_member, encode_member, required};
 use crate::call::{
-    Admission, Answer, Ask, Call, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer,
-    Situation, SnapshotPiece, SnapshotRest,
+    Admission, Answer, Ask, Call, CallRefusal, ControlPosition, Decided, Follow, Generation, Heartbeat,
+    HeartbeatAnswer, Situation, SnapshotPiece, SnapshotRest,
 };
 
 pub(crate) fn encode_call(id: u64, call: Call) -> wire::Call {
@@ -143,23 +143,27 @@ fn decode_process(process: &[u8]) -> Result<u128, CodecError> {
 }
 
 fn encode_situation(situation: Situation) -> wire::Situation {
-    let Situation { process, promised, leader, voters } = situation;
+    let Situation { process, promised, leader, voters, generation } = situation;
     wire::Situation {
         process: encode_process(process),
         promised: promised.map(encode_process).unwrap_or_default(),
         leader: leader.map(|node| node.0),
         voters: encode_places(voters),
+        generation: generation
+            .map(|generation| wire::Generation { number: generation.number, founder: generation.founder.0 }),
     }
 }
 
 fn decode_situation(situation: wire::Situation) -> Result<Situation, CodecError> {
-    let wire::Situation { process, promised, leader, voters } = situation;
+    let wire::Situation { process, promised, leader, voters, generation } = situation;
     let promised = Some(promised).filter(|promised| !promised.is_empty());
     Ok(Situation {
         process: decode_process(&process)?,
         promised: promised.map(|promised| decode_process(&promised)).transpose()?,
         leader: leader.map(NodeId),
         voters: decode_places(voters)?,
+        generation: generation
+            .map(|wire::Generation { number, founder }| Generation { number, founder: NodeId(founder) }),
     })
 }
 

@@ -16,8 +16,8 @@ use super::codec::{hex, unhex};
 use crate::call::{Answer, Call};
 use crate::codec::{CodecError, decode_answer, decode_call, encode_answer, encode_call};
 use crate::{
-    Admission, Ask, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, Situation,
-    SnapshotPiece, SnapshotRest,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Follow, Generation, Heartbeat, HeartbeatAnswer,
+    Situation, SnapshotPiece, SnapshotRest,
 };
 
 fn position(version: u64) -> ControlPosition {
@@ -61,9 +61,13 @@ const CALLS: [&str; 9] = [
 fn answers() -> Vec<Answer> {
     let piece = SnapshotPiece { position: position(290), offset: 4096, total: 4099, content: bytes("end") };
     let place = |node, address: &str| (MemberId { node: NodeId(node), incarnation: 2 }, address.to_owned());
-    let alone = Situation { process: 0x1001, promised: Some(0x2002), leader: None, voters: vec![] };
+    let alone =
+        Situation { process: 0x1001, promised: Some(0x2002), leader: None, voters: vec![], generation: None };
     let voters = vec![place(3, "a:1"), place(4, "b:1")];
-    let grid = Situation { process: 0x1001, promised: None, leader: Some(NodeId(3)), voters };
+    let grid =
+        Situation { process: 0x1001, promised: None, leader: Some(NodeId(3)), voters, generation: None };
+    let generation = Some(Generation { number: 2, founder: NodeId(4) });
+    let rebuilt = Situation { process: 0x1001, promised: None, leader: None, voters: vec![], generation };
     let admitted = Admission::Admitted { member: place(5, "").0, members: vec![place(5, "c:1")] };
     vec![
         Answer::Control(bytes("yes")),
@@ -84,11 +88,12 @@ fn answers() -> Vec<Answer> {
         Answer::Join(Admission::Refused(bytes("no"))),
         Answer::Refused(CallRefusal::Late),
         Answer::Refused(CallRefusal::Unrecognised),
+        Answer::Ask(rebuilt),
     ]
 }
 
 /// As version 1 wrote them, with id 7.
-const ANSWERS: [&str; 18] = [
+const ANSWERS: [&str; 19] = [
     "08071203796573",
     "08071a04646f6e65",
     "0807220e0a05080210ad021080d095ffbc31",
@@ -107,6 +112,7 @@ const ANSWERS: [&str; 18] = [
     "0807420412026e6f",
     "08077a022a00",
     "08077a00",
+    "08073a180a10000000000000000000000000000010012a0408021004",
 ];
 
 fn read_call(bytes: &[u8]) -> Result<Option<Call>, CodecError> {
@@ -241,7 +247,8 @@ fn admitted(count: usize, bytes: usize) -> Result<Answer, CodecError> {
 
 fn situation(process: usize, promised: usize, voters: usize) -> Result<Answer, CodecError> {
     let (process, promised) = (vec![0; process].into(), vec![0; promised].into());
-    let situation = wire::Situation { process, promised, leader: None, voters: places(voters, 1) };
+    let situation =
+        wire::Situation { process, promised, leader: None, voters: places(voters, 1), generation: None };
     decode_answer(Some(WireAnswer::Ask(situation)))
 }
 

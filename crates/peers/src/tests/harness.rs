@@ -88,7 +88,7 @@ impl Handler for Recorder {
     async fn ask(&self, ask: Ask) -> Result<Situation, CallRefusal> {
         let promised = ask.founds.then_some(ask.process);
         let voters = vec![(member(9, 4), "127.0.0.1:9".to_owned())];
-        Ok(Situation { process: PROCESS, promised, leader: Some(NodeId(9)), voters })
+        Ok(Situation { process: PROCESS, promised, leader: Some(NodeId(9)), voters, generation: None })
     }
 
     /// Admits whoever says a number, as that node; "no" is refused, and "hang" is not answered.

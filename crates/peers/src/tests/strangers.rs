@@ -39,7 +39,7 @@ fn named(id: u128, name: &str) -> Grid {
 
 fn situation(promised: Option<u128>) -> Situation {
     let voters = vec![(member(9, 4), "127.0.0.1:9".to_owned())];
-    Situation { process: PROCESS, promised, leader: Some(NodeId(9)), voters }
+    Situation { process: PROCESS, promised, leader: Some(NodeId(9)), voters, generation: None }
 }
 
 /// Asks a node how things are.

@@ -103,7 +103,7 @@ impl Voter {
         let slot = Arc::clone(&handler.0);
         let peers = Arc::new(Peers::new(identified(standing), handler, Handle::current()));
         let (address, server) = serve(&peers).await;
-        let group = GroupId { grid: GRID, generation: 1 };
+        let group = GroupId::first(GRID);
         let options = Options {
             identity: VoterIdentity { group, voter: voter(node) },
             storage,

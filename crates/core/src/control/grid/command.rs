@@ -94,9 +94,9 @@ pub enum GridCommand {
 pub enum Recovery {
     /// The copy that the member has offered. What it lacks is lost.
     Copy {
-        /// The highest that the copy has seen.
+        /// Of the copy's last record.
         epoch: Epoch,
-        /// Where it ends.
+        /// Where that ends.
         last: Version,
     },
     /// Nothing.

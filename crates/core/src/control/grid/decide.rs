@@ -149,8 +149,8 @@ impl Grid {
         let mut row = row.clone();
         match from {
             Recovery::Copy { epoch, .. } => {
-                let (began, current) = (row.began, row.assignment.epoch);
-                if began.is_none_or(|began| epoch < began) || epoch > current {
+                if !row.is_copy_of(epoch) {
+                    let (began, current) = (row.began, row.assignment.epoch);
                     return Err(DecisionError::NoCopy { epoch, began, current });
                 }
                 row.take_up(member);

@@ -133,6 +133,12 @@ impl Row {
         self.began = Some(self.assignment.epoch);
     }
 
+    /// Whether a copy whose last record is of this reign is one of the partition, and not of what it was before it began empty.
+    #[must_use]
+    pub fn is_copy_of(&self, epoch: Epoch) -> bool {
+        self.began.is_some_and(|began| (began..=self.assignment.epoch).contains(&epoch))
+    }
+
     /// It goes on with what this member has.
     pub(super) fn take_up(&mut self, member: MemberId) {
         self.assignment.in_sync = BTreeSet::from([member]);

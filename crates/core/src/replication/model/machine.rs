@@ -116,7 +116,7 @@ impl Machine {
                 assert_eq!(state.position, position, "a store goes back to what is committed");
                 self.store = state.clone();
             }
-            Effect::Begin => {
+            Effect::Begin { .. } => {
                 self.store.begin(self.replica.last().position);
                 self.applied.clear();
                 self.states = BTreeMap::from([(self.store.position, self.store.clone())]);

@@ -12,6 +12,8 @@ use crate::name::Name;
 use crate::partition::{Access, Answer, Operation, Outcome, Refusal, Room, ScanEnd, Wanted};
 use crate::replication::message::Body;
 
+mod lost;
+
 const COPIES: u64 = 3;
 const START: GridTime = GridTime(1_700_000_000_000);
 const KEYS: u8 = 6;
@@ -299,6 +301,10 @@ impl Grid {
         let all = self.nodes.iter().map(|node| node.me).collect();
         self.control.want(all);
         self.publish();
+        self.come_to_rest();
+    }
+
+    fn come_to_rest(&mut self) {
         for _ in 0..200 {
             self.wait(100);
             for _ in 0..self.network.len() {
