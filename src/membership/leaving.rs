@@ -17,12 +17,13 @@ use wattle_core::partition::Partition;
 
 use crate::control::NotDecided;
 use crate::grid::Grid;
-use crate::peering::Links;
+use crate::peering::{Inside, Links};
 
 /// A member that may have to leave.
 pub(crate) struct Leaver {
     pub(crate) grid: Arc<Grid>,
     pub(crate) links: Arc<Links>,
+    pub(crate) inside: Inside,
     /// Its process is to end, and gives away what it holds first.
     pub(crate) asked: CancellationToken,
     /// How long that may take.
@@ -140,7 +141,12 @@ impl Leaver {
 
     /// Leaves the grid for good; whether it has, or may have: who has left hears of nothing any more, and nothing is needed from it.
     async fn go(&self) -> bool {
-        match self.grid.control.leave(self.me()).await {
+        let left = tokio::select! {
+            left = self.grid.control.leave(self.me()) => left,
+            // Who has decided it may have closed its links before it could answer.
+            () = self.inside.is_unknown() => Ok(()),
+        };
+        match left {
             Ok(()) => info!("this node has left the grid"),
             Err(NotDecided::InDoubt(error)) => {
                 warn!(%error, "this node stops without knowing whether the grid has let it go");

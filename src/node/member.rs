@@ -86,6 +86,7 @@ impl Becoming {
         let leaver = Leaver {
             grid: Arc::clone(&grid),
             links: Arc::clone(&self.links),
+            inside: self.inside.clone(),
             asked: self.leave.clone(),
             within: self.config.stop_within,
             may_return: self.directory.is_some(),

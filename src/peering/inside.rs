@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, warn};
 use wattle_control::Role;
 use wattle_core::control::grid::{Found, JoinNonce, Newcomer, Step, Told};
@@ -38,6 +38,8 @@ struct Known {
     links: OnceLock<Weak<Links>>,
     control: OnceLock<Weak<Control>>,
     member: OnceLock<Member>,
+    /// Another has said that this node is no member.
+    unknown: Notify,
 }
 
 /// People want a grid to be founded, and wait for the answer.
@@ -59,13 +61,18 @@ impl Inside {
     /// Of a process that may found a grid together with others, if it is one of so many.
     pub(crate) fn new(process: u128, expect: Option<usize>) -> Self {
         let newcomer = Mutex::new(Newcomer::new(JoinNonce(process.to_be_bytes()), expect));
-        let (creations, links, control, member) = Default::default();
-        Self(Arc::new(Known { process, newcomer, creations, links, control, member }))
+        let (creations, links, control, member, unknown) = Default::default();
+        Self(Arc::new(Known { process, newcomer, creations, links, control, member, unknown }))
     }
 
     /// What this process does next that is in no grid.
     pub(crate) fn decide(&self, found: &[Found]) -> Step {
         self.0.newcomer.lock().decide(found)
+    }
+
+    /// Waits until another says that this node is no member. What was said before does not count.
+    pub(crate) async fn is_unknown(&self) {
+        self.0.unknown.notified().await;
     }
 
     /// What people want of a node that waits for a grid, one after the other.
@@ -207,6 +214,9 @@ impl Handler for Inside {
             Event::Opened { to, purpose } => debug!(node = to.node.0, ?purpose, "link opened"),
             Event::Admitted { from, purpose } => debug!(node = from.node.0, ?purpose, "link admitted"),
             Event::Closed { to, purpose, error } => {
+                if matches!(error, LinkError::Refused(Refusal::UnknownMember { .. })) {
+                    self.0.unknown.notify_waiters();
+                }
                 info!(node = to.node.0, ?purpose, error = chain(&error), "link closed");
             }
             Event::Left { from, purpose, error } => {
