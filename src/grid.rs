@@ -145,7 +145,7 @@ fn log_change(command: &Command, state: &ControlState, applied: &Applied) {
     let (what, name) = match command {
         Command::CreateMap { name, .. } => ("map created", name),
         Command::UpdateMap { name, .. } => ("map updated", name),
-        Command::DeleteMap { name } => ("map deleted", name),
+        Command::DeleteMap { name, .. } => ("map deleted", name),
         Command::AddVersion { name, promote: Promote::AtOnce, .. } => {
             ("function uploaded and promoted", name)
         }
@@ -179,7 +179,7 @@ pub(crate) mod tests {
     use prometheus_client::registry::Registry;
     use tokio::sync::oneshot;
     use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion};
-    use wattle_core::ids::ModuleHash;
+    use wattle_core::ids::{GridTime, ModuleHash};
     use wattle_core::map::OptionsChange;
     use wattle_wasm::Runtime;
     use wattle_wasm::compile::{CompileLimits, Compiler};
@@ -286,7 +286,7 @@ pub(crate) mod tests {
         let commands = [
             create("m"),
             Command::UpdateMap { name: Name::new("m").unwrap(), change: OptionsChange::default() },
-            Command::DeleteMap { name: Name::new("m").unwrap() },
+            Command::DeleteMap { name: Name::new("m").unwrap(), at: GridTime::default() },
             add_version(&name, 1, Promote::AtOnce),
             add_version(&name, 2, Promote::Later),
             Command::Promote { name: name.clone(), version: None },

@@ -1,14 +1,10 @@
 //! The maps that this node knows, by name: what every call on a map looks up first.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 use wattle_core::ids::{MapId, ReplicationClass};
-use wattle_core::limits::{CLIENT_ID_LIFE, MAPS};
 use wattle_core::map::MapDescriptor;
 use wattle_core::name::Name;
 use wattle_core::partition::Operation;
@@ -99,17 +95,6 @@ impl Tally {
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
     by_name: DashMap<Name, Arc<Map>>,
-    /// In whose partitions maps were that are gone, and since when: what was done to them is recorded there. Held to read or to change it.
-    former: Mutex<HashMap<Name, (ReplicationClass, Instant)>>,
-}
-
-/// In whose partitions the records may be of what was asked of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recorded {
-    /// These.
-    In(ReplicationClass),
-    /// Of several classes, or nobody knows.
-    Anywhere,
 }
 
 impl Maps {
@@ -138,28 +123,9 @@ impl Maps {
             let deleted = map.descriptor.id == id;
             if deleted {
                 map.shared.deleted.store(true, Ordering::Release);
-                self.note_former(map);
             }
             !deleted
         });
-    }
-
-    fn note_former(&self, map: &Map) {
-        let mut former = self.former.lock();
-        former.retain(|_, (_, since)| since.elapsed() < CLIENT_ID_LIFE);
-        if former.len() < MAPS {
-            former.insert(map.descriptor.name.clone(), (map.class(), Instant::now()));
-        }
-    }
-
-    /// Where an earlier attempt at what is asked of a name can have left its record.
-    pub(crate) fn recorded(&self, name: &str) -> Recorded {
-        let former = self.former.lock().get(name).map(|(class, _)| *class);
-        match (self.get(name).map(|map| map.class()), former) {
-            (Some(now), Some(former)) if now != former => Recorded::Anywhere,
-            (Some(class), _) | (None, Some(class)) => Recorded::In(class),
-            (None, None) => Recorded::Anywhere,
-        }
     }
 }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
-use wattle_core::ids::{ReplicationClass, RequestId};
+use wattle_core::ids::{GridTime, ReplicationClass, RequestId};
 use wattle_core::limits::{
-    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, KEY_BYTES, OPERATION_BYTES, REQUEST_BYTES, TTL_MAX,
+    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, CLIENT_ID_AHEAD, CLIENT_ID_LIFE, KEY_BYTES,
+    OPERATION_BYTES, REQUEST_BYTES, TTL_MAX,
 };
 use wattle_core::partition::{Operation, Outcome, PartRefusal, TtlChange, TtlChoice};
 use wattle_strand::{Cost, Group};
@@ -20,7 +21,7 @@ use crate::content;
 use crate::failure::Failure;
 use crate::functions::ActiveFunction;
 use crate::grid::Grid;
-use crate::maps::{Map, Recorded, Tally};
+use crate::maps::{Map, Tally};
 use crate::partition::{
     Action, Message, NoReply, OwnedResults, Placed, ReadMode, Resolved, Shard, SlowPart, Source, View,
 };
@@ -198,13 +199,34 @@ impl Grid {
         match message.found_map(view) {
             // Nothing was asked before.
             Some(map) if message.id.is_none_or(|id| !id.repeated) => Some(map.class()),
-            Some(_) | None => match self.maps.recorded(name) {
-                Recorded::In(class) => Some(class),
-                Recorded::Anywhere if self.partitions.count_classes() == 1 => {
-                    Some(ReplicationClass::default())
-                }
-                Recorded::Anywhere => None,
-            },
+            Some(_) | None => self.class_of_attempts(name),
+        }
+    }
+
+    /// In whose partitions all is recorded that was asked of a name; `None` where that may be several classes, or nobody knows.
+    fn class_of_attempts(&self, name: &str) -> Option<ReplicationClass> {
+        if self.partitions.count_classes() == 1 {
+            return Some(ReplicationClass::default());
+        }
+        let life = CLIENT_ID_LIFE + CLIENT_ID_AHEAD;
+        let after = GridTime(self.partitions.clock().now().0.saturating_sub(life.as_millis() as u64));
+        let state = self.control.decided();
+        let mut classes = state.catalog().former(name, after).cloned().unwrap_or_default();
+        classes.extend(self.maps.get(name).map(|map| map.class()));
+        if classes.len() == 1 { classes.pop_first() } else { None }
+    }
+
+    /// Whether a map's partitions have all the records of a call that may have been attempted before.
+    ///
+    /// # Errors
+    /// An earlier attempt may have been at another map of that name.
+    pub(crate) fn check_attempts(&self, id: Option<RequestId>, map: &Map) -> Result<(), Failure> {
+        let name = map.descriptor.name.as_str();
+        match id {
+            Some(id) if id.repeated && self.class_of_attempts(name) != Some(map.class()) => {
+                Err(PartRefusal::InDoubt.into())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

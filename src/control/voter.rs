@@ -1,6 +1,7 @@
 //! [`Voter`]: this node's voter in the control group. It begins again after its disk had failed; and if the group was built anew without it,
 //! another takes its place.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,7 +137,7 @@ impl Voter {
         }
         let storage = open(path.as_deref()).await?;
         let group = self.begin_another(identity, storage).await?;
-        if group.status().voters.len() == 1
+        if group.status().voters == BTreeSet::from([identity.voter])
             && let Err(error) = group.confirm_leadership().await
         {
             group.shutdown().await;

@@ -10,6 +10,7 @@ use wattle_core::limits::{SCAN_BYTES, SCAN_ENTRIES, TURN_TIME, TURNS_TIME};
 use wattle_core::partition::{Admission, Completion, PartRefusal, ScanEnd, ScanRange};
 use wattle_strand::Turn;
 
+use super::message::ReadMode;
 use super::partitions::Worker;
 use super::processor::{BatchError, Call, Target, run_batch};
 use super::shard::Shard;
@@ -24,6 +25,7 @@ pub(crate) struct Sweep {
     pub(crate) map: Arc<Map>,
     pub(crate) argument: Bytes,
     pub(crate) id: Option<RequestId>,
+    pub(crate) reads: ReadMode,
     pub(crate) value_bytes: usize,
     /// Whether responses are wanted, or only counts.
     pub(crate) responses: bool,
@@ -87,6 +89,7 @@ impl SweepTurns {
     /// the reply is complete, turns are to be taken again.
     pub(crate) fn turn(&mut self, worker: &mut Worker, shard: &mut Shard) -> Turn<SweepProgress> {
         let start = Instant::now();
+        shard.confirm_reads(self.sweep.reads);
         if let Err(failure) = self.advance(worker, shard) {
             self.keep_refusal(shard, &failure);
             self.progress.failure = Some(failure);

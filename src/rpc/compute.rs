@@ -105,6 +105,7 @@ impl ComputeService for Compute {
 
     async fn invoke_keys(&self, call: Call<v1::InvokeKeysRequest>) -> Result<Response<Parts>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
+        let reads = read_mode(call.metadata())?;
         let mut request = call.into_inner();
         let id = self.id(request.request_id.clone())?;
         let count = request.keys.len();
@@ -129,11 +130,11 @@ impl ComputeService for Compute {
         if let Ok(function) = &function {
             request.export = Some(wire_export(function.export()));
         }
-        let there = self.grid.invoke_keys_elsewhere(&request, (class, elsewhere));
+        let there = self.grid.invoke_keys_elsewhere((&request, reads), (class, elsewhere));
         if request.keys.is_empty() && !there.is_empty() {
             return Ok(Response::new(involving(left.len(), stream::select_all(there)).boxed()));
         }
-        let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), request).await?;
+        let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), (request, reads)).await?;
         if let Err(failure) = function
             && begun == Begun::No
             && parts.iter().all(|part| is_refused_for(&failure, part))
@@ -150,6 +151,7 @@ impl ComputeService for Compute {
 
     async fn invoke_all(&self, call: Call<v1::InvokeAllRequest>) -> Result<Response<Parts>, Status> {
         let forwarded = self.grid.taken_over(call.metadata()).await?;
+        let reads = read_mode(call.metadata())?;
         let mut request = call.into_inner();
         let id = self.id(request.request_id.clone())?;
         if request.argument.len() > ARGUMENT_BYTES {
@@ -167,16 +169,18 @@ impl ComputeService for Compute {
             Err(failure) if begun != Begun::No => return Err(Failure::HalfWay(Box::new(failure)).into()),
             Err(failure) => return Err(self.grid.refuse(id, failure).await.into()),
         };
+        self.grid.check_attempts(id, &map)?;
         let mut partitions = self.grid.named_partitions(map.class(), ("partitions", &request.partitions))?;
         let involved = partitions.len();
         let elsewhere = self.grid.take_elsewhere(&mut partitions, forwarded, |partition| *partition);
         request.export = Some(wire_export(function.export()));
-        let there = self.grid.invoke_all_elsewhere(&request, elsewhere);
+        let there = self.grid.invoke_all_elsewhere((&request, reads), elsewhere);
         let sweep = Arc::new(Sweep {
             function,
             map,
             argument: request.argument,
             id,
+            reads,
             value_bytes: self.grid.value_bytes,
             responses: !request.discard_responses,
         });
@@ -206,7 +210,7 @@ fn processed(outcome: Outcome<'_>) -> Result<(Bytes, Arc<ModuleExport>), Failure
 async fn invoke_keys(
     grid: &Arc<Grid>,
     (id, function): (Option<RequestId>, Result<Arc<ActiveFunction>, Arc<Failure>>),
-    request: v1::InvokeKeysRequest,
+    (request, reads): (v1::InvokeKeysRequest, ReadMode),
 ) -> Result<(Vec<v1::InvokePart>, Arc<Message>), Failure> {
     let step = |key: &Bytes| Step {
         map: MAP,
@@ -220,7 +224,7 @@ async fn invoke_keys(
     let names = vec![request.map, request.function];
     // Where the function is gone, what is recorded says what has run.
     let mut export = function.as_ref().ok().map(|function| Arc::clone(function.export()));
-    let (forwarded, reads) = (Forwarded::No, ReadMode::Linearizable);
+    let forwarded = Forwarded::No;
     let request = Request { id, names, function: Some(function), source, forwarded, reads };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, ran)) => {

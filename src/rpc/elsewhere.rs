@@ -135,7 +135,7 @@ impl Grid {
     /// A function on all entries of partitions that others decide about.
     pub(super) fn invoke_all_elsewhere(
         self: &Arc<Self>,
-        request: &v1::InvokeAllRequest,
+        (request, reads): (&v1::InvokeAllRequest, ReadMode),
         elsewhere: ByOwner<Vec<PartitionId>>,
     ) -> Vec<Parts> {
         let one = |(owner, partitions): (Owner, Vec<PartitionId>)| {
@@ -144,7 +144,7 @@ impl Grid {
             let answers = async move {
                 let decided = grid.control.position().version;
                 let mut client = compute_client(&grid, &owner)?;
-                let answers = client.invoke_all(forward(request, decided)).await;
+                let answers = client.invoke_all(reading(forward(request, decided), reads)).await;
                 Ok(answers.map_err(|status| not_answered(&status))?.into_inner().boxed())
             };
             parts(answers, partitions)
@@ -155,7 +155,7 @@ impl Grid {
     /// A function on keys in partitions that others decide about.
     pub(super) fn invoke_keys_elsewhere(
         self: &Arc<Self>,
-        request: &v1::InvokeKeysRequest,
+        (request, reads): (&v1::InvokeKeysRequest, ReadMode),
         (class, elsewhere): (ReplicationClass, ByOwner<Vec<Bytes>>),
     ) -> Vec<Parts> {
         let one = |(owner, keys): (Owner, Vec<Bytes>)| {
@@ -165,7 +165,7 @@ impl Grid {
             let answers = async move {
                 let decided = grid.control.position().version;
                 let mut client = compute_client(&grid, &owner)?;
-                let answers = client.invoke_keys(forward(request, decided)).await;
+                let answers = client.invoke_keys(reading(forward(request, decided), reads)).await;
                 Ok(answers.map_err(|status| not_answered(&status))?.into_inner().boxed())
             };
             parts(answers, partitions)

@@ -212,7 +212,11 @@ fn add_version(
     // First other nodes fetch and compile it, while calls go on with what the name stands for; then the name moves on.
     let state = grid.control.decided();
     if promote == Promote::AtOnce && state.grid().is_some_and(|table| table.nodes().len() > 1) {
-        add(Promote::Later)?;
+        match add(Promote::Later) {
+            // What it is to replace may be what cannot be loaded.
+            Ok(_) | Err(Failure::NotLoaded { .. }) => {}
+            Err(failure) => return Err(failure),
+        }
     }
     let applied = add(promote);
     // It is held until a function refers to it: so it cannot be removed as unused before.

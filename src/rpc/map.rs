@@ -178,7 +178,8 @@ impl MapService for MapCalls {
         call: Call<v1::DeleteMapRequest>,
     ) -> Result<Response<v1::DeleteMapResponse>, Status> {
         let name = self.grid.map(&call.into_inner().name)?.descriptor.name.clone();
-        self.grid.propose(Command::DeleteMap { name }).await?;
+        let at = self.grid.partitions.clock().now();
+        self.grid.propose(Command::DeleteMap { name, at }).await?;
         Ok(Response::new(v1::DeleteMapResponse {}))
     }
 
@@ -280,6 +281,7 @@ impl MapService for MapCalls {
             Ok(map) => map,
             Err(gone) => return Err(self.grid.refuse(id, gone).await.into()),
         };
+        self.grid.check_attempts(id, &map)?;
         let mut here = self.grid.named_partitions(map.class(), ("partitions", &request.partitions))?;
         let elsewhere = self.grid.take_elsewhere(&mut here, forwarded, |partition| *partition);
         let here = scan::clear(&self.grid, &map, (id, here)).await?;

@@ -292,7 +292,7 @@ mod tests {
         let create = Command::CreateMap { name: name.clone(), options: MapOptions::default() };
         grid.propose(create).await.unwrap();
         let map = grid.map("m").unwrap();
-        grid.propose(Command::DeleteMap { name }).await.unwrap();
+        grid.propose(Command::DeleteMap { name, at: GridTime::default() }).await.unwrap();
         let refused = clear(&grid, &map, (None, grid.partitions.ids().collect())).await;
         assert!(matches!(&refused, Err(Failure::MapNotFound { name }) if name == "m"), "{refused:?}");
     }

@@ -209,12 +209,23 @@ async fn a_retry_is_not_run_in_a_map_that_was_made_anew_elsewhere() {
     client.maps().delete("m").await.unwrap();
     // It is gone, but where its entries were it is known what was done.
     assert_eq!(wire.maps.remove(remove(wire.again(2))).await.unwrap().into_inner(), removed);
-    client.maps().create("m", &MapOptions::new()).await.unwrap();
-    for again in [wire.again(1), wire.again(7)] {
-        let refused = wire.maps.put(put("m", "k", "v", again)).await.unwrap_err();
-        assert_eq!(facts(&refused), refusal(Code::Aborted, "IN_DOUBT", "IN_DOUBT"));
+    let in_doubt = refusal(Code::Aborted, "IN_DOUBT", "IN_DOUBT");
+    // Also when it is made and deleted once more.
+    for _ in 0..2 {
+        client.maps().create("m", &MapOptions::new()).await.unwrap();
+        for again in [wire.again(1), wire.again(7)] {
+            let refused = wire.maps.put(put("m", "k", "v", again)).await.unwrap_err();
+            assert_eq!(facts(&refused), in_doubt);
+        }
+        assert_eq!(wire.value("m", "k").await, None);
+        wire.put_by_another("m", "k", "w").await;
+        let request_id = wire.again(8);
+        let clear = v1::ClearRequest { map: "m".to_owned(), request_id, ..Default::default() };
+        assert_eq!(facts(&wire.maps.clear(clear).await.unwrap_err()), in_doubt);
+        assert_eq!(wire.value("m", "k").await.unwrap(), "w");
+        client.maps().delete("m").await.unwrap();
     }
-    assert_eq!(wire.value("m", "k").await, None);
+    client.maps().create("m", &MapOptions::new()).await.unwrap();
     // What is asked for the first time runs.
-    wire.maps.put(put("m", "k", "w", wire.id(8))).await.unwrap();
+    wire.maps.put(put("m", "k", "w", wire.id(9))).await.unwrap();
 }

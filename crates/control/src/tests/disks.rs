@@ -5,6 +5,7 @@ use crate::disk::{self, Write};
 use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Vote};
 use openraft::{CommittedLeaderId, EntryPayload};
 use wattle_core::control::grid::GridCommand;
+use wattle_core::ids::GridTime;
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_voter_goes_on_after_a_restart() {
@@ -293,7 +294,10 @@ fn the_format_on_disk_is_this() {
     let entry = |payload| serde_json::to_string(&Entry { log_id: id, payload }).unwrap();
     let proposal = Proposal {
         id: ProposalId { made_at: ControlVersion(4), nonce: 9 },
-        command: Command::Catalog(catalog::Command::DeleteMap { name: Name::new("m").unwrap() }),
+        command: Command::Catalog(catalog::Command::DeleteMap {
+            name: Name::new("m").unwrap(),
+            at: GridTime::default(),
+        }),
     };
     let drain = Command::Grid(GridCommand::Drain { node: NodeId(2) });
     let other = Proposal { command: drain, id: proposal.id };

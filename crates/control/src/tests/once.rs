@@ -4,7 +4,7 @@ use super::*;
 use crate::proposal::Outcome;
 use crate::replicated::Replicated;
 use wattle_core::control::grid::{Decision, GridCommand, Order};
-use wattle_core::ids::{MemberId, PartitionId, ReplicationClass};
+use wattle_core::ids::{GridTime, MemberId, PartitionId, ReplicationClass};
 use wattle_core::limits::{CONTROL_DECIDED_PARTITIONS, CONTROL_DECISIONS, DECISIONS};
 
 #[tokio::test(start_paused = true)]
@@ -18,9 +18,12 @@ async fn a_proposal_that_is_repeated_is_answered_the_same_and_decided_once() {
     let refusal = decide(&groups, &refused).await;
     assert!(is_taken(&refusal), "{refusal:?}");
     let name = Name::new("m").unwrap();
-    decide(&groups, &groups[0].proposal(Command::Catalog(catalog::Command::DeleteMap { name })))
-        .await
-        .unwrap();
+    decide(
+        &groups,
+        &groups[0].proposal(Command::Catalog(catalog::Command::DeleteMap { name, at: GridTime::default() })),
+    )
+    .await
+    .unwrap();
     assert_eq!(decide(&groups, &refused).await, refusal, "although it would be carried out now");
     assert_eq!(decide(&groups, &proposal).await, first);
     assert_same(&groups, 3).await;

@@ -1,5 +1,7 @@
 //! The bytes of a snapshot.
 
+use wattle_core::ids::GridTime;
+
 use super::*;
 use crate::proposal::Outcome;
 use crate::replicated::Replicated;
@@ -47,7 +49,10 @@ fn what_is_no_snapshot_is_refused() {
 fn a_snapshot_remembers_what_was_decided() {
     let mut replicated = Replicated::from_snapshot(&decided().to_snapshot()).unwrap();
     let id = ProposalId { made_at: ControlVersion(0), nonce: 8 };
-    let command = Command::Catalog(catalog::Command::DeleteMap { name: Name::new("m").unwrap() });
+    let command = Command::Catalog(catalog::Command::DeleteMap {
+        name: Name::new("m").unwrap(),
+        at: GridTime::default(),
+    });
     let again = replicated.decide(&Proposal { id, command });
     assert!(matches!(again, Outcome::Refused(Refusal::Catalog(_))), "{again:?}");
     assert_eq!(replicated, decided());

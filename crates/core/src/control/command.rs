@@ -3,10 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::function::FunctionVersion;
-use crate::ids::MapId;
+use crate::ids::{GridTime, MapId};
 use crate::limits::{FUNCTIONS, MAPS, SUSPENSION_REASON_BYTES};
 use crate::map::{InvalidOptions, MapDescriptor, MapOptions, OptionsChange};
 use crate::name::Name;
+
+/// An older node has not said it.
+fn is_unknown(at: &GridTime) -> bool {
+    *at == GridTime::default()
+}
 
 /// A change of the control state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ pub enum Command {
     DeleteMap {
         /// Which map.
         name: Name,
+        /// When, as far as the node knows that was asked.
+        #[serde(default, skip_serializing_if = "is_unknown")]
+        at: GridTime,
     },
     /// Adds a version to a function, which is made if it is not there. A version of the same module, export and options is found
     /// again instead, and stays suspended if it is.

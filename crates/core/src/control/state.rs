@@ -1,13 +1,13 @@
 //! [`ControlState`]: applies commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::command::{Applied, Command, Promote, Refusal};
 use super::function::{Function, FunctionState, FunctionVersion};
-use crate::ids::{MapId, ModuleHash};
+use crate::ids::{GridTime, MapId, ModuleHash, ReplicationClass};
 use crate::limits::{FUNCTIONS, MAPS, SUSPENSION_REASON_BYTES};
 use crate::map::{MapDescriptor, MapOptions, OptionsChange};
 use crate::name::Name;
@@ -19,6 +19,22 @@ pub struct ControlState {
     functions: Arc<BTreeMap<Name, Arc<Function>>>,
     /// Ids up to this one were given to maps.
     last_map: u64,
+    /// Names of maps that were deleted: no more than [`MAPS`], the last ones.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    former: Arc<BTreeMap<Name, Former>>,
+}
+
+/// What maps of a name were that is free again, or another map's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Former {
+    /// In whose partitions their entries were.
+    classes: BTreeSet<ReplicationClass>,
+    /// When the last of them was deleted.
+    until: GridTime,
+}
+
+fn is_empty(former: &BTreeMap<Name, Former>) -> bool {
+    former.is_empty()
 }
 
 impl ControlState {
@@ -79,9 +95,10 @@ impl ControlState {
         match command {
             Command::CreateMap { name, options } => self.create_map(name, options),
             Command::UpdateMap { name, change } => self.update_map(name, change),
-            Command::DeleteMap { name } => {
-                let map = self.map_named(name)?.id;
+            Command::DeleteMap { name, at } => {
+                let (map, class) = (self.map_named(name)?.id, self.map_named(name)?.options.class);
                 Arc::make_mut(&mut self.maps).remove(name);
+                self.note_former(name, class, *at);
                 Ok(Applied::MapDeleted(map))
             }
             Command::AddVersion { name, version, promote } => self.add_version(name, version, *promote),
@@ -99,6 +116,26 @@ impl ControlState {
                 Ok(Applied::FunctionDeleted(name.clone()))
             }
             Command::Suspend { name, version, because } => self.suspend(name, *version, because),
+        }
+    }
+
+    /// In whose partitions maps of a name were that were deleted after a time.
+    #[must_use]
+    pub fn former(&self, name: &str, after: GridTime) -> Option<&BTreeSet<ReplicationClass>> {
+        self.former.get(name).filter(|former| former.until > after).map(|former| &former.classes)
+    }
+
+    fn note_former(&mut self, name: &Name, class: ReplicationClass, at: GridTime) {
+        let all = Arc::make_mut(&mut self.former);
+        let none = Former { classes: BTreeSet::new(), until: at };
+        let former = all.entry(name.clone()).or_insert(none);
+        former.classes.insert(class);
+        former.until = former.until.max(at);
+        if all.len() > MAPS
+            && let Some(oldest) =
+                all.iter().min_by_key(|(_, former)| former.until).map(|(name, _)| name.clone())
+        {
+            all.remove(&oldest);
         }
     }
 
@@ -235,13 +272,40 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_name_remembers_in_whose_partitions_its_maps_were() {
+        let mut state = ControlState::default();
+        for (class, at) in [(0, 10), (1, 20), (1, 15)] {
+            let options = MapOptions { class: ReplicationClass(class), ..MapOptions::default() };
+            state.apply(&Command::CreateMap { name: name("m"), options }).unwrap();
+            assert!(state.former("n", GridTime(0)).is_none());
+            state.apply(&Command::DeleteMap { name: name("m"), at: GridTime(at) }).unwrap();
+        }
+        let classes: BTreeSet<_> = [0, 1].map(ReplicationClass).into();
+        assert_eq!(state.former("m", GridTime(19)), Some(&classes));
+        assert_eq!(state.former("m", GridTime(20)), None, "it is long ago");
+        for other in 0..MAPS {
+            let (name, options) = (Name::new(&format!("m{other}")).unwrap(), MapOptions::default());
+            state.apply(&Command::CreateMap { name: name.clone(), options }).unwrap();
+            state.apply(&Command::DeleteMap { name, at: GridTime(30) }).unwrap();
+        }
+        assert_eq!(
+            (state.former.len(), state.former("m", GridTime(0))),
+            (MAPS, None),
+            "the oldest is forgotten"
+        );
+    }
+
+    #[test]
     fn a_map_of_the_same_name_is_another_map() {
         let mut state = ControlState::default();
         assert!(matches!(create(&mut state, "m"), Ok(Applied::Map(map)) if map.id == MapId(1)));
         assert_eq!(create(&mut state, "m"), Err(Refusal::MapExists { name: name("m") }));
-        assert_eq!(state.apply(&Command::DeleteMap { name: name("m") }), Ok(Applied::MapDeleted(MapId(1))));
+        assert_eq!(
+            state.apply(&Command::DeleteMap { name: name("m"), at: GridTime::default() }),
+            Ok(Applied::MapDeleted(MapId(1)))
+        );
         let gone = Err(Refusal::MapNotFound { name: name("m") });
-        assert_eq!(state.apply(&Command::DeleteMap { name: name("m") }), gone);
+        assert_eq!(state.apply(&Command::DeleteMap { name: name("m"), at: GridTime::default() }), gone);
         assert!(matches!(create(&mut state, "m"), Ok(Applied::Map(map)) if map.id == MapId(2)));
     }
 
