@@ -1,18 +1,18 @@
 //! Why a call of the public API failed: one enum for all services, with the facts that its answer carries.
 
+mod decided;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use wattle_control::ProposeError;
-use wattle_core::control::GroupRefusal;
-use wattle_core::control::grid::{GridRefusal, Waiting};
+use wattle_core::control::grid::Waiting;
 use wattle_core::ids::PartitionId;
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
+use wattle_core::partition;
 use wattle_core::partition::Explanation;
 use wattle_core::replication::Unavailable;
-use wattle_core::{control, partition};
 use wattle_frame::FrameError;
 use wattle_proto::v1;
 use wattle_strand::Refused;
@@ -20,6 +20,7 @@ use wattle_strand::Refused;
 use crate::control::{NotDecided, NotRebuilt};
 use crate::functions::{NotCallable, UploadError};
 use crate::partition::NoReply;
+use decided::{control_facts, not_created_facts, not_rebuilt_facts};
 
 /// Codes from here on are the guest SDK's: their numbers mean nothing to people.
 const SDK_CODES: u32 = 0xffff_0000;
@@ -331,15 +332,6 @@ fn not_read_facts(code: Code) -> Facts<'static> {
 /// Compiling a module takes about as long.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-fn not_rebuilt_facts(why: &NotRebuilt) -> Facts<'_> {
-    match why {
-        NotRebuilt::Lives { .. } => unfit("CONTROL_LIVES"),
-        NotRebuilt::Changed | NotRebuilt::Succeeded => unfit("SURVIVORS_CHANGED"),
-        NotRebuilt::Refused(_) => unfit("TOO_MANY_GENERATIONS"),
-        NotRebuilt::Build(_) => Facts::new(Code::Internal, "DATA_DIRECTORY"),
-    }
-}
-
 /// The grid is not in a state for it.
 fn unfit(reason: &str) -> Facts<'_> {
     Facts::new(Code::FailedPrecondition, reason)
@@ -428,64 +420,6 @@ fn unavailable_facts(unavailable: &Unavailable) -> Facts<'static> {
         Unavailable::TooFewInSync { .. } => "TOO_FEW_IN_SYNC",
     };
     Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, reason) }
-}
-
-fn not_created_facts(why: &Waiting) -> Facts<'_> {
-    let reason = match why {
-        Waiting::Silent { .. } => "ADDRESSES_SILENT",
-        Waiting::NoAddress
-        | Waiting::NotAsked
-        | Waiting::TooFew { .. }
-        | Waiting::TooMany { .. }
-        | Waiting::Other { .. }
-        | Waiting::DifferentGrids { .. } => "GRID_NOT_CREATED",
-    };
-    Facts::new(Code::FailedPrecondition, reason)
-}
-
-fn control_facts(error: &NotDecided) -> Facts<'_> {
-    use control::Refusal as R;
-    let in_doubt = |reason| Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Unavailable, reason) };
-    let refusal = match error {
-        NotDecided::Refused(GroupRefusal::Catalog(refusal)) => refusal,
-        NotDecided::Refused(GroupRefusal::ExportTooLong { .. }) => {
-            return Facts::new(Code::InvalidArgument, "TOO_LARGE").field("export");
-        }
-        NotDecided::Refused(GroupRefusal::Grid(GridRefusal::Class(_))) => {
-            return Facts::new(Code::InvalidArgument, "INVALID_ARGUMENT").field("options.replication");
-        }
-        NotDecided::Refused(GroupRefusal::Grid(GridRefusal::TooManyClasses)) => {
-            return Facts::new(Code::ResourceExhausted, "TOO_MANY_CLASSES");
-        }
-        NotDecided::Refused(GroupRefusal::Grid(GridRefusal::NodeNotFound { node })) => {
-            return Facts::new(Code::NotFound, "NODE_NOT_FOUND").with("node", &node.0);
-        }
-        NotDecided::Refused(
-            GroupRefusal::NoGrid
-            | GroupRefusal::GridExists { .. }
-            | GroupRefusal::ClassNotFound { .. }
-            | GroupRefusal::Grid(_),
-        ) => return Facts::new(Code::FailedPrecondition, "REFUSED_BY_GRID"),
-        NotDecided::NotProposed(ProposeError::TooLarge { .. }) => {
-            return Facts::new(Code::InvalidArgument, "TOO_LARGE");
-        }
-        NotDecided::NotProposed(_) => return overloaded(),
-        NotDecided::Disk(_) => return Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
-        NotDecided::DiskFailed => return in_doubt("DATA_DIRECTORY"),
-        NotDecided::InDoubt(_) => return in_doubt("NOT_DECIDED"),
-    };
-    match refusal {
-        R::MapExists { name } => Facts::new(Code::AlreadyExists, "MAP_EXISTS").with("map", name),
-        R::MapNotFound { name } => Facts::new(Code::NotFound, "MAP_NOT_FOUND").with("map", name),
-        R::ReasonTooLong { .. } => Facts::new(Code::InvalidArgument, "TOO_LARGE").field("because"),
-        R::TooManyMaps | R::TooManyFunctions => Facts::new(Code::ResourceExhausted, "TOO_MANY"),
-        R::Options(_) => Facts::new(Code::InvalidArgument, "INVALID_ARGUMENT").field("options"),
-        R::FunctionNotFound { name } => {
-            Facts::new(Code::NotFound, "FUNCTION_NOT_FOUND").with("function", name)
-        }
-        R::VersionNotFound { .. } => Facts::new(Code::NotFound, "VERSION_NOT_FOUND").field("version"),
-        R::NothingToRollBack { .. } => Facts::new(Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK"),
-    }
 }
 
 fn elsewhere_facts(error: &v1::OperationError) -> Facts<'_> {
