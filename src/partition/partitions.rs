@@ -132,13 +132,8 @@ impl Partitions {
                 CopyDuty::Void(began) => strand.submit_urgent(move |shard| shard.void(began), drop),
                 CopyDuty::Assign(row) => {
                     let (assignment, anew) = (row.assignment.clone(), begins_anew(partition, row, before));
-                    let assign = move |shard: &mut Shard| {
-                        if anew {
-                            shard.fence();
-                        }
-                        shard.assign(assignment);
-                    };
-                    strand.submit_urgent(assign, drop);
+                    let assign = if anew { Shard::assign_anew } else { Shard::assign };
+                    strand.submit_urgent(move |shard| assign(shard, assignment), drop);
                 }
                 CopyDuty::Release => self.note_spare(strand, partition),
             }

@@ -170,11 +170,6 @@ impl Shard {
         }
     }
 
-    /// It begins anew here, while whoever held it before may not know that yet.
-    pub(super) fn fence(&mut self) {
-        self.fenced_until = Some(self.of_node.clock.local() + FENCED_TIME);
-    }
-
     /// What is being done has only read, perhaps: this is how to make sure of what it saw.
     pub(crate) fn confirm_reads(&mut self, mode: ReadMode) {
         self.confirms |= mode == ReadMode::Confirm;
@@ -246,6 +241,12 @@ impl Shard {
     pub(crate) fn assign(&mut self, assignment: Assignment) {
         let granted = self.of_node.replication.granted();
         self.step(|copy, now, deeds| copy.assign(now, assignment, &granted, deeds));
+    }
+
+    /// As [`Self::assign`], of a partition that begins anew, while whoever held it before may not know that yet.
+    pub(crate) fn assign_anew(&mut self, assignment: Assignment) {
+        self.fenced_until = Some(self.of_node.clock.local() + FENCED_TIME);
+        self.assign(assignment);
     }
 
     /// The partition began empty in a reign: a copy that has only seen earlier ones is worth nothing.
