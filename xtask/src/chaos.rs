@@ -11,7 +11,9 @@ const COUNTER: &str = "example-counter";
 pub(crate) fn run_faults(arguments: &[&str]) -> Result<(), Failure> {
     prerequisites::guest_target()?;
     guests::build_rust(&[COUNTER.to_owned()])?;
-    run(&mut cargo(&["build", "--locked", "--package", "wattle", "--package", "wattle-chaos"]))?;
+    // With the features that tests ask for, or all dependencies would be built once more.
+    let bins = ["--bin", "wattle", "--bin", "wattle-chaos"];
+    run(cargo(&["build", "--locked", "--workspace", "--tests"]).args(bins))?;
     let built = root().join("target/debug");
     let mut chaos = program(&built.join("wattle-chaos").to_string_lossy(), &["--node"]);
     chaos.arg(built.join("wattle")).arg("--counter").arg(root().join(guests::module(COUNTER)));
