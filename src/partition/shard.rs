@@ -170,6 +170,11 @@ impl Shard {
         }
     }
 
+    /// Whether the answer to work that was done here may have to wait, or not leave at all.
+    pub(crate) fn may_withhold(&self) -> bool {
+        self.copy.has_peers() || self.backups == 0
+    }
+
     /// What is being done has only read, perhaps: this is how to make sure of what it saw.
     pub(crate) fn confirm_reads(&mut self, mode: ReadMode) {
         self.confirms |= mode == ReadMode::Confirm;

@@ -166,7 +166,7 @@ impl<'o> Part<'o> {
         (message, views): (&Message, &[View<'_>]),
         set: &mut impl FnMut(usize, Result<Outcome<'_>, Failure>),
     ) -> Option<Gated> {
-        let served = if shard.has_peers() {
+        let served = if shard.may_withhold() {
             shard.serve(|shard| Some(run_owned(shard, moment, (message, views), self.operations)))
         } else {
             shard.serve(|shard| {

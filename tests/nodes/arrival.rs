@@ -1,7 +1,7 @@
 //! How nodes come to a grid, and who is not let in.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -170,6 +170,18 @@ async fn a_grid_is_created_beside_silent_addresses_if_that_is_meant() {
     assert_eq!(created, serde_json::json!({ "name": "wattle", "id": id }));
 }
 
+/// One of several nodes with a data directory each; all but the first join that one.
+fn start_with_data(root: &Path, addresses: &[String], index: usize) -> JoinHandle<TestNode> {
+    let raw = RawConfig {
+        listen: addresses[index].parse().ok(),
+        data_dir: Some(root.join(index.to_string())),
+        join: (index > 0).then(|| vec![addresses[0].clone()]),
+        partitions: Some(31),
+        ..RawConfig::default()
+    };
+    tokio::task::spawn_blocking(|| TestNode::with(raw))
+}
+
 fn port(address: &str) -> u16 {
     address.parse::<std::net::SocketAddr>().unwrap().port()
 }
@@ -178,16 +190,7 @@ fn port(address: &str) -> u16 {
 async fn a_grid_that_was_stopped_goes_on_with_its_maps_and_without_entries() {
     let root = tempfile::tempdir().unwrap();
     let addresses = free_addresses(3);
-    let start = |index: usize| {
-        let raw = RawConfig {
-            listen: addresses[index].parse().ok(),
-            data_dir: Some(root.path().join(index.to_string())),
-            join: (index > 0).then(|| vec![addresses[0].clone()]),
-            partitions: Some(31),
-            ..RawConfig::default()
-        };
-        tokio::task::spawn_blocking(|| TestNode::with(raw))
-    };
+    let start = |index| start_with_data(root.path(), &addresses, index);
     let mut nodes = Vec::new();
     for index in 0..3 {
         nodes.push(start(index).await.unwrap());
@@ -220,16 +223,7 @@ async fn a_grid_that_was_stopped_goes_on_with_its_maps_and_without_entries() {
 async fn a_leader_that_starts_again_before_others_elect_one_asks_nobody_who_would_ask_it() {
     let root = tempfile::tempdir().unwrap();
     let addresses = free_addresses(3);
-    let start = |index: usize| {
-        let raw = RawConfig {
-            listen: addresses[index].parse().ok(),
-            data_dir: Some(root.path().join(index.to_string())),
-            join: (index > 0).then(|| vec![addresses[0].clone()]),
-            partitions: Some(31),
-            ..RawConfig::default()
-        };
-        tokio::task::spawn_blocking(|| TestNode::with(raw))
-    };
+    let start = |index| start_with_data(root.path(), &addresses, index);
     let mut nodes = Vec::new();
     for index in 0..3 {
         nodes.push(start(index).await.unwrap());
