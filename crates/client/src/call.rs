@@ -238,6 +238,27 @@ impl Caller {
         self.run_again(&mut Doubt::new(repeat), (repeat, course), Bound::Whole(self.timeout), send).await
     }
 
+    fn attempt(
+        &self,
+        way: &Way,
+        (repeat, doubt): (&Repeat<'_>, &Doubt),
+        bound: Bound,
+        deadline: Instant,
+    ) -> Attempt {
+        Attempt {
+            channel: way.channel(),
+            remaining: match bound {
+                Bound::Whole(_) => Some(deadline.saturating_duration_since(Instant::now())),
+                Bound::Opening(_) => None,
+            },
+            request_id: match repeat {
+                Repeat::Identified(request) => Some(request.id(doubt.is_unsure())),
+                Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
+            },
+            confirm_reads: self.confirm_reads,
+        }
+    }
+
     /// With what earlier attempts have left in doubt.
     async fn run_again<T, F>(
         &self,
@@ -254,8 +275,7 @@ impl Caller {
         let mut backoff = self.retry.backoff();
         loop {
             let way = self.connections.next(&course);
-            let attempt = attempt(&way, (repeat, doubt), bound, deadline);
-            let attempt = Attempt { confirm_reads: self.confirm_reads, ..attempt };
+            let attempt = self.attempt(&way, (repeat, doubt), bound, deadline);
             let failure = match timeout_at(deadline, send(attempt)).await {
                 Ok(Ok(response)) => {
                     course.note(&way, None);
@@ -273,21 +293,6 @@ impl Caller {
             }
             return Err(doubt.settle(failure).into());
         }
-    }
-}
-
-fn attempt(way: &Way, (repeat, doubt): (&Repeat<'_>, &Doubt), bound: Bound, deadline: Instant) -> Attempt {
-    Attempt {
-        channel: way.channel(),
-        remaining: match bound {
-            Bound::Whole(_) => Some(deadline.saturating_duration_since(Instant::now())),
-            Bound::Opening(_) => None,
-        },
-        request_id: match repeat {
-            Repeat::Identified(request) => Some(request.id(doubt.is_unsure())),
-            Repeat::Read | Repeat::Idempotent | Repeat::Unidentified => None,
-        },
-        confirm_reads: false,
     }
 }
 
