@@ -3,7 +3,7 @@
 use super::log::{Log, Mark, Record};
 use super::message::Body;
 use super::replica::{Effect, Replica, Role};
-use crate::ids::{MemberId, Version};
+use crate::ids::{Epoch, MemberId, Version};
 
 /// How far a replica has followed the primary of its epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Backup {
     /// What has come last did not follow.
     missing: bool,
     /// Its primary reads no more in this reign, whatever else comes of it.
-    released: bool,
+    pub(super) released: bool,
 }
 
 impl Backup {
@@ -49,16 +49,20 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             out.push(Effect::Begin { last: before.last(), unapplied });
         }
         if !backup.released {
-            self.followed.insert(from);
+            self.followed.insert(from, self.epoch);
         }
         self.acknowledge((from, attempt), out);
     }
 
-    /// The primary reads no more in this reign: nobody waits for leases that it was granted.
-    pub(super) fn release(&mut self, from: MemberId) {
+    /// A primary reads no more in a reign: nobody waits for leases that it was granted, unless it has reigned again since.
+    pub(super) fn release(&mut self, from: MemberId, epoch: Epoch) {
+        let again = |last: &Epoch| *last > epoch && !cfg!(mutant = "rule-5-late-release");
+        if self.followed.get(&from).is_some_and(again) {
+            return;
+        }
         self.followed.remove(&from);
-        if let Role::Backup(backup) = &mut self.role {
-            backup.released = true;
+        if let Role::Primary(primary) = &mut self.role {
+            primary.fences.remove(&from);
         }
     }
 
@@ -75,7 +79,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             return;
         }
         if !backup.released {
-            self.followed.insert(from);
+            self.followed.insert(from, self.epoch);
         }
         // What is committed is the same everywhere.
         let known = previous.position <= self.commit || self.log.mark_at(previous.position) == Some(previous);
@@ -168,10 +172,10 @@ impl<P: Clone, C: Clone> Replica<P, C> {
 #[cfg(test)]
 mod tests {
     use super::super::assignment::Assignment;
-    use super::super::lease::LocalTime;
+    use super::super::lease::{GrantedLeases, LocalTime};
     use super::super::message::Message;
     use super::*;
-    use crate::ids::{Epoch, NodeId};
+    use crate::ids::NodeId;
 
     #[test]
     fn what_a_primary_sends_that_reads_no_more_makes_nobody_wait_for_its_leases() {
@@ -190,7 +194,7 @@ mod tests {
             probe: 0,
         };
         receive(&mut replica, 1, notice());
-        assert!(replica.followed.contains(&first));
+        assert!(replica.followed.contains_key(&first));
         receive(&mut replica, 1, Body::Released);
         // The last notice of what is committed leaves behind it.
         receive(&mut replica, 1, notice());
@@ -198,6 +202,42 @@ mod tests {
         assert!(replica.followed.is_empty());
         // In its next reign it reads again.
         receive(&mut replica, 2, notice());
-        assert!(replica.followed.contains(&first));
+        assert!(replica.followed.contains_key(&first));
+    }
+
+    #[test]
+    fn a_release_that_comes_late_counts_for_its_reign_and_for_no_later_one() {
+        let member = |node| MemberId { node: NodeId(node), incarnation: 1 };
+        let epoch = |number| Epoch { generation: 1, number };
+        let (first, me) = (member(1), member(2));
+        let body = || Body::Append {
+            attempt: 0,
+            previous: Mark::default(),
+            records: Vec::new(),
+            commit: Version::NONE,
+            probe: 0,
+        };
+        let succeeds = |reigns: &[u64], released| {
+            let mut replica: Replica<(), ()> = Replica::new(me, 1, Assignment::default());
+            for number in reigns.iter().copied() {
+                let message = Message { epoch: epoch(number), body: body() };
+                replica.receive(LocalTime(7), first, message, &mut Vec::new());
+            }
+            let mut granted = GrantedLeases::default();
+            granted.grant(first, LocalTime(7), LocalTime(7), 1);
+            let in_sync = [me].into();
+            let primary = Some(me);
+            let assignment =
+                Assignment { version: 9, epoch: epoch(9), primary, in_sync, ..Assignment::default() };
+            replica.assign(LocalTime(8), assignment, &granted, &mut Vec::new());
+            assert!(replica.may_write().is_err(), "it waits for the lease of the one before");
+            let message = Message { epoch: epoch(released), body: Body::Released };
+            replica.receive(LocalTime(9), first, message, &mut Vec::new());
+            replica.may_write().is_ok()
+        };
+        assert!(succeeds(&[3], 3));
+        assert!(!succeeds(&[3, 5], 3), "it may read in its second reign");
+        // Who has agreed to a reign later than the last that is known of here agreed to none in between.
+        assert!(succeeds(&[3], 5));
     }
 }

@@ -14,8 +14,8 @@ use crate::limits::{REPLICA_PATIENCE, RESEND_TIME};
 /// A reign.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Primary<C> {
-    /// Older primaries may read until then.
-    pub(super) fenced_until: LocalTime,
+    /// Older primaries, each of which may read until then.
+    pub(super) fences: BTreeMap<MemberId, LocalTime>,
     /// The last record that it began with: it may be known to a client, so nothing is served before it is committed.
     pub(super) inherited: Version,
     /// Writes up to here may be acknowledged.
@@ -199,12 +199,13 @@ impl<C> Peer<C> {
 
 impl<P: Clone, C: Clone> Replica<P, C> {
     /// The reign of this replica begins.
-    pub(super) fn take_over(&mut self, now: LocalTime, granted: &GrantedLeases, out: &mut Vec<Effect<P, C>>) {
-        let leases = self.followed.iter().filter_map(|member| granted.until(*member)).max();
-        let leases = leases.filter(|_| !cfg!(mutant = "rule-5-leases"));
+    pub(super) fn take_over(&mut self, granted: &GrantedLeases, out: &mut Vec<Effect<P, C>>) {
+        let fence = |member: &MemberId| Some((*member, granted.until(*member)?));
+        let fences = self.followed.keys().filter_map(fence);
+        let fences = fences.filter(|_| !cfg!(mutant = "rule-5-leases")).collect();
         out.extend(self.log.after(self.commit).cloned().map(Effect::Apply));
         self.role = Role::Primary(Primary {
-            fenced_until: leases.map_or(now, |until| until.max(now)),
+            fences,
             inherited: self.log.last().position,
             answered: Version::NONE,
             serving: false,

@@ -42,7 +42,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
 
     fn begin_serving(&mut self, now: LocalTime) {
         let Role::Primary(primary) = &mut self.role else { return };
-        if primary.serving || now < primary.fenced_until {
+        if primary.serving || primary.fences.values().any(|until| now < *until) {
             return;
         }
         // Also without records to agree on: who has not heard of this reign may still follow the one before.
@@ -150,7 +150,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
     fn plan_wake(&mut self, now: LocalTime, out: &mut Vec<Effect<P, C>>) {
         let commit = self.commit;
         let Role::Primary(primary) = &mut self.role else { return };
-        let fence = (!primary.serving && primary.fenced_until > now).then_some(primary.fenced_until);
+        let fence = primary.fences.values().copied().max().filter(|until| !primary.serving && *until > now);
         let proposal = primary.proposed.map(|(_, asked)| asked + RESEND_TIME);
         let peers = primary.peers.values().filter_map(|peer| {
             let late = peer.owes_since.map(|since| since + REPLICA_PATIENCE);

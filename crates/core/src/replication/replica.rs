@@ -1,6 +1,6 @@
 //! [`Replica`]: one copy of a partition.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::assignment::{Assignment, Proposal};
 use super::backup::Backup;
@@ -81,8 +81,8 @@ pub struct Replica<P, C> {
     pub(super) log: Log<P>,
     /// Everything up to here is committed and in the store.
     pub(super) commit: Version,
-    /// Primaries of this epoch or earlier ones to whose reign this replica has agreed.
-    pub(super) followed: BTreeSet<MemberId>,
+    /// Primaries of this epoch or earlier ones to whose reign this replica has agreed, each with its last such reign.
+    pub(super) followed: BTreeMap<MemberId, Epoch>,
     pub(super) role: Role<C>,
 }
 
@@ -96,7 +96,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             epoch: Epoch::default(),
             log: Log::new(Mark::default()),
             commit: Version::NONE,
-            followed: BTreeSet::new(),
+            followed: BTreeMap::new(),
             role: Role::Backup(Backup::default()),
             assignment,
         }
@@ -121,7 +121,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         let named = self.assignment.primary == Some(self.me) && self.assignment.epoch == self.epoch;
         match self.role {
             // It may have heard of its own reign already, from one who was told earlier.
-            Role::Backup(_) if named => self.take_over(now, granted, out),
+            Role::Backup(_) if named => self.take_over(granted, out),
             Role::Primary(_) if !named => self.step_down(out),
             Role::Backup(_) | Role::Primary(_) => {}
         }
@@ -140,7 +140,11 @@ impl<P: Clone, C: Clone> Replica<P, C> {
     ) {
         let Message { epoch, body } = message;
         if epoch < self.epoch && !cfg!(mutant = "rule-3-fencing") {
-            if !matches!(body, Body::Acknowledge { .. } | Body::Deposed) {
+            if matches!(body, Body::Released) {
+                // Its reign is over, and it says so late: whoever waits for its leases waits no more.
+                self.release(from, epoch);
+                self.go_on(now, out);
+            } else if !matches!(body, Body::Acknowledge { .. } | Body::Deposed) {
                 out.push(Effect::Send { to: from, message: self.message(Body::Deposed) });
             }
             return;
@@ -163,7 +167,12 @@ impl<P: Clone, C: Clone> Replica<P, C> {
                 let progress = Progress { position, commit, chunks, probe, missing };
                 self.acknowledged(now, (from, attempt), progress, out);
             }
-            Body::Released => self.release(from),
+            Body::Released => {
+                if let Role::Backup(backup) = &mut self.role {
+                    backup.released = true;
+                }
+                self.release(from, epoch);
+            }
             Body::Deposed => {}
         }
     }
