@@ -1,7 +1,7 @@
 //! [`Shard`]: what a strand guards: this node's copy of a partition, and the answers that wait for other copies.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 use wattle_core::ids::{Epoch, MemberId, RequestId, Version};
@@ -13,7 +13,7 @@ use wattle_core::replication::{
 
 use super::gate::{Confirmed, Gate, WaitingAnswers};
 use super::memory::{Memory, Moment};
-use super::message::ReadMode;
+use super::message::{Message, ReadMode};
 use super::positions::Positions;
 use super::ticket::NoReply;
 use crate::grid_clock::GridClock;
@@ -46,8 +46,9 @@ pub(crate) struct Shard {
     heard: Option<LocalTime>,
     /// Parts that other copies lack, and that wait until this node may send more.
     wanted: VecDeque<ChunkWanted>,
-    /// Requests between two turns of their slow work here: what one of them may have changed is recorded with each.
-    taking_turns: SmallVec<[RequestId; 2]>,
+    /// Requests between two turns of their slow work here: what one of them may have changed is recorded with each. Who is gone has
+    /// ended.
+    taking_turns: SmallVec<[Weak<Message>; 2]>,
     /// Of the piece of work that is being done: the answer waits for the other copies also if it has changed nothing.
     confirms: bool,
     /// What a step has asked for. Empty between two steps.
@@ -84,17 +85,20 @@ impl Shard {
 
     /// Whether a request with this id is between two turns of its slow work: who asks what is recorded of it asks too early.
     pub(super) fn is_taking_turns(&self, id: &RequestId) -> bool {
-        self.taking_turns.iter().any(|other| other.is_same(id))
+        let mut messages = self.taking_turns.iter().filter_map(Weak::upgrade);
+        messages.any(|message| message.id.is_some_and(|other| other.is_same(id)))
     }
 
     /// A request takes its first turn.
-    pub(super) fn begin_turns(&mut self, id: RequestId) {
-        self.taking_turns.push(id);
+    pub(super) fn begin_turns(&mut self, message: &Arc<Message>) {
+        // Some end without a last turn: at a full link, behind a fence.
+        self.taking_turns.retain(|other| other.strong_count() > 0);
+        self.taking_turns.push(Arc::downgrade(message));
     }
 
     /// It has taken its last.
-    pub(super) fn end_turns(&mut self, id: &RequestId) {
-        self.taking_turns.retain(|other| !other.is_same(id));
+    pub(super) fn end_turns(&mut self, message: &Arc<Message>) {
+        self.taking_turns.retain(|other| other.as_ptr() != Arc::as_ptr(message));
     }
 
     pub(crate) fn partition(&self) -> &Partition {

@@ -137,7 +137,7 @@ impl SlowPart {
         });
         let known = match known {
             Ok(None) => {
-                shard.begin_turns(id);
+                shard.begin_turns(&self.message);
                 return Ok(());
             }
             Ok(Some(known)) => known,
@@ -256,7 +256,7 @@ impl SlowPart {
             self.results.drain(..).map(|result| result.expect("every operation has its result at the end"));
         let results: Vec<(u32, OwnedResult)> = self.places.iter().copied().zip(results).collect();
         if let Some(id) = self.message.id {
-            shard.end_turns(&id);
+            shard.end_turns(&self.message);
             let recorded: SmallVec<[Recorded; 1]> =
                 results.iter().map(|(_, result)| record(result, &id)).collect();
             let any = recorded.iter().any(|recorded| matches!(recorded, Recorded::Applied(_)));

@@ -135,7 +135,8 @@ impl Grid {
             self.nodes.iter().position(|node| node.place() == member.address)
         };
         let voters = status.members.iter().filter(|member| member.votes);
-        let listed = self.askers[asked].partitions().await.ok()?;
+        let mut listed = self.askers[asked].partitions().await.ok()?.partitions;
+        listed.sort_by_key(|partition| (partition.class, partition.index));
         let copies = |partition: Partition| {
             let primary = partition.primary?;
             let backups = partition.in_sync.into_iter().filter(|node| *node != primary);
@@ -144,7 +145,7 @@ impl Grid {
         Some(Roles {
             leader: place(status.leader?)?,
             voters: voters.filter_map(|member| place(member.node)).collect(),
-            copies: listed.partitions.into_iter().map(copies).collect::<Option<_>>()?,
+            copies: listed.into_iter().map(copies).collect::<Option<_>>()?,
         })
     }
 }

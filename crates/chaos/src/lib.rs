@@ -25,14 +25,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use wattle_client::{MapOptions, RawMap};
 use wattle_simulation::Random;
 use wattle_simulation::linearizability::Action;
 
 use clock::Clock;
 use grid::{Grid, panicked};
 use links::Links;
-use load::Load;
+use load::{Load, Maps};
 use record::{Key, Records, Told};
 pub use schedule::Gap;
 use upload::Uploads;
@@ -109,7 +108,7 @@ async fn run_in(plan: &Plan, report: &mut Report) -> Result<(), Violation> {
     let mut grid = Grid::start(plan.nodes, (&plan.node, &report.folder), links).await?;
     let client = grid.client(0, PATIENCE);
     let refused = |error| Violation::NotPrepared(Box::new(error));
-    client.maps().create(load::MAP, &MapOptions::new()).await.map_err(refused)?;
+    Maps::create(&client).await.map_err(refused)?;
     let uploads = Uploads::start(client, plan.counter.clone(), clock).await.map_err(refused)?;
     let load = Load::start(&grid, clock, &mut random);
     let faults = schedule::run(&mut grid, &load, (clock, plan.time), &mut random).await;
@@ -156,7 +155,7 @@ async fn read_all(grid: &Grid, records: &mut Records, clock: Clock) -> Vec<Viola
     let keys: Vec<Key> = records.operations.keys().copied().collect();
     let mut readers = JoinSet::new();
     for (number, keys) in keys.chunks(keys.len().div_ceil(READERS).max(1)).enumerate() {
-        readers.spawn(read(grid.client(number, PATIENCE).raw_map(load::MAP), keys.to_vec(), clock));
+        readers.spawn(read(Maps::new(&grid.client(number, PATIENCE)), keys.to_vec(), clock));
     }
     let mut violations = Vec::new();
     while let Some(read) = readers.join_next().await {
@@ -167,11 +166,11 @@ async fn read_all(grid: &Grid, records: &mut Records, clock: Clock) -> Vec<Viola
     violations
 }
 
-async fn read(map: RawMap, keys: Vec<Key>, clock: Clock) -> (Records, Vec<Violation>) {
+async fn read(maps: Maps, keys: Vec<Key>, clock: Clock) -> (Records, Vec<Violation>) {
     let (mut records, mut violations) = (Records::default(), Vec::new());
     for key in keys {
         let asked = clock.now();
-        match load::ask(&map, key, Action::Get).await {
+        match load::ask(&maps, key, Action::Get).await {
             Ok(shown) => records.note(key, Action::Get, asked, (clock.now(), Told::Shown(shown))),
             Err(error) => {
                 violations.push(Violation::Unreadable { key: key.to_string(), error: Box::new(error) })

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use wattle_client::{Error, PutOptions, RawMap};
+use wattle_client::{Client, Error, MapOptions, PutOptions, RawMap};
 use wattle_core::ids::Version;
 use wattle_simulation::Random;
 use wattle_simulation::linearizability::{Action, Shown, Time};
@@ -16,7 +16,8 @@ use crate::grid::Grid;
 use crate::record::{HOT_KEYS, KEYS, Key, Records, Run, Told};
 use crate::violation::Violation;
 
-pub(crate) const MAP: &str = "chaos";
+/// The maps, each of a replication class of its own: its backups, and how many copies a write needs.
+pub(crate) const MAPS: [(&str, u32, u32); 2] = [("chaos", 1, 1), ("chaos-of-three", 2, 2)];
 /// The function that adds.
 pub(crate) const FUNCTION: &str = "add";
 const CLIENTS: usize = 12;
@@ -31,6 +32,28 @@ const HOT_PERCENT: u64 = 60;
 const PROGRESS: u64 = 20;
 const PROGRESS_TIME: Duration = Duration::from_secs(60);
 const LOOK_TIME: Duration = Duration::from_millis(50);
+
+/// What is asked: every other key is in the other map.
+pub(crate) struct Maps([RawMap; MAPS.len()]);
+
+impl Maps {
+    /// Makes them.
+    pub(crate) async fn create(client: &Client) -> Result<(), Error> {
+        for (name, backups, min_in_sync) in MAPS {
+            let options = MapOptions::new().replication(backups, min_in_sync);
+            client.maps().create(name, &options).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new(client: &Client) -> Self {
+        Self(MAPS.map(|(name, ..)| client.raw_map(name)))
+    }
+
+    fn of(&self, key: Key) -> &RawMap {
+        &self.0[usize::from(key.place) % MAPS.len()]
+    }
+}
 
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -73,7 +96,7 @@ impl Load {
             let patience = PATIENCE[usize::from(number % IMPATIENT == IMPATIENT - 1)];
             let asking = Asking {
                 number,
-                map: grid.client(number, patience).raw_map(MAP),
+                maps: Maps::new(&grid.client(number, patience)),
                 shared: Arc::clone(&shared),
                 random: random.fork(),
                 seen: HashMap::new(),
@@ -133,7 +156,7 @@ impl Load {
 /// A client.
 struct Asking {
     number: usize,
-    map: RawMap,
+    maps: Maps,
     shared: Arc<Shared>,
     random: Random,
     /// The versions that it has seen of hot keys, in this round.
@@ -149,7 +172,7 @@ impl Asking {
             let (action, by_function) = self.action(key);
             let asked = self.shared.clock.now();
             let result =
-                if by_function { self.invoke(key, asked).await } else { ask(&self.map, key, action).await };
+                if by_function { self.invoke(key, asked).await } else { ask(&self.maps, key, action).await };
             let at = self.shared.clock.now();
             let told = match result {
                 Ok(shown) => Told::Shown(shown),
@@ -192,7 +215,7 @@ impl Asking {
     }
 
     async fn invoke(&mut self, key: Key, asked: Time) -> Result<Shown, Error> {
-        let invoked = self.map.invoke(FUNCTION, key.to_string(), "").await?;
+        let invoked = self.maps.of(key).invoke(FUNCTION, key.to_string(), "").await?;
         self.records.runs.push(Run { key, module: invoked.module, asked, answered: self.shared.clock.now() });
         Ok(Shown::Counted(number(&invoked.response)?))
     }
@@ -217,8 +240,8 @@ impl Asking {
 }
 
 /// Asks the grid for something that no function does.
-pub(crate) async fn ask(map: &RawMap, key: Key, action: Action) -> Result<Shown, Error> {
-    let name = key.to_string();
+pub(crate) async fn ask(maps: &Maps, key: Key, action: Action) -> Result<Shown, Error> {
+    let (map, name) = (maps.of(key), key.to_string());
     Ok(match action {
         Action::Get => match map.get(name).await? {
             None => Shown::Found(None),

@@ -9,7 +9,7 @@ use wattle_simulation::Random;
 use crate::clock::Clock;
 use crate::fault::{Deck, Fault, Kind};
 use crate::grid::{Grid, Roles};
-use crate::load::Load;
+use crate::load::{Load, MAPS};
 use crate::record::Key;
 use crate::violation::Violation;
 
@@ -58,11 +58,13 @@ pub(crate) async fn run(
     Ok(gaps)
 }
 
-/// Where one of the round's hot keys lies.
+/// Where one of the round's hot keys lies, among the partitions of all classes. Every round it is one of another map.
 fn busy_partition(round: u64, roles: &Roles) -> usize {
-    let key = Key { round, place: 0 }.to_string();
-    let partitions = u16::try_from(roles.copies.len()).expect("a class has fewer");
-    partition_of(key.as_bytes(), partitions).into()
+    let class = u16::try_from(round % MAPS.len() as u64).expect("there are few maps");
+    let key = Key { round, place: class }.to_string();
+    let partitions = roles.copies.len() / MAPS.len();
+    let of_class = u16::try_from(partitions).expect("a class has fewer");
+    usize::from(class) * partitions + usize::from(partition_of(key.as_bytes(), of_class))
 }
 
 /// With who is hit.

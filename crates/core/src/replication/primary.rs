@@ -204,7 +204,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         let fences = self.followed.keys().filter_map(fence);
         let fences = fences.filter(|_| !cfg!(mutant = "rule-5-leases")).collect();
         out.extend(self.log.after(self.commit).cloned().map(Effect::Apply));
-        self.role = Role::Primary(Primary {
+        self.role = Role::Primary(Box::new(Primary {
             fences,
             inherited: self.log.last().position,
             answered: Version::NONE,
@@ -216,7 +216,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
             attempts: 0,
             probe: 0,
             wake_at: None,
-        });
+        }));
     }
 
     /// The set has changed, or the wish for it.

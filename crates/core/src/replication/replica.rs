@@ -63,7 +63,7 @@ pub(super) enum Role<C> {
     /// It follows a primary, or waits for one.
     Backup(Backup),
     /// It decides.
-    Primary(Primary<C>),
+    Primary(Box<Primary<C>>),
 }
 
 /// One copy of a partition: it is told what happened, and says what is to be done.
