@@ -474,3 +474,19 @@ async fn a_successor_goes_on_behind_the_last_turn() {
         assert_eq!(value, 1, "increment {place} took effect once");
     }
 }
+
+#[tokio::test]
+async fn work_that_ends_between_two_turns_leaves_nothing_behind() {
+    let pair = Pair::new();
+    let (message, places) = increments(&pair, false);
+    let id = message.id.unwrap();
+    let is_taking_turns = || {
+        let asked = pair.nodes[0].strand(ID).try_run(|shard| shard.is_taking_turns(&id));
+        asked.map_err(drop).unwrap()
+    };
+    let mut part = SlowPart::new(Arc::clone(&message), &places);
+    assert!(matches!(pair.take_turn(0, (&mut part, &message)), Turn::Again));
+    assert!(is_taking_turns());
+    drop((part, message));
+    assert!(!is_taking_turns());
+}
