@@ -104,7 +104,10 @@ impl ReplicatedPartition {
     pub fn forget(&mut self) {
         let (me, min_in_sync) = (self.replica.me, self.replica.min_in_sync);
         let empty = self.partition.emptied(self.partition.position());
-        *self = Self::new(me, min_in_sync, Assignment::default(), empty);
+        let new = Self::new(me, min_in_sync, Assignment::default(), empty);
+        let Self { partition, aside, .. } = std::mem::replace(self, new);
+        let aside = aside.map(|aside| aside.partition);
+        std::iter::once(partition).chain(aside).for_each(|gone| self.partition.bury(gone));
     }
 
     /// Who holds the partition, as far as is known here.
@@ -231,7 +234,8 @@ impl ReplicatedPartition {
             && assignment.primary == Some(self.replica.me)
             && let Some(aside) = self.aside.take()
         {
-            self.partition = aside.partition;
+            let incomplete = std::mem::replace(&mut self.partition, aside.partition);
+            self.partition.bury(incomplete);
             self.replica.go_back(aside.last);
         }
         self.step(now, deeds, |replica, out| replica.assign(now.local, assignment, granted, out));
@@ -316,8 +320,8 @@ impl ReplicatedPartition {
             }
             Effect::Replace { content, last } => {
                 self.partition.place_chunk(&content, now.grid);
-                if last {
-                    self.aside = None;
+                if let Some(aside) = self.aside.take_if(|_| last) {
+                    self.partition.bury(aside.partition);
                 }
             }
             Effect::ReadChunk { to, number, attempt } => {
@@ -331,6 +335,7 @@ impl ReplicatedPartition {
         let empty = self.partition.emptied(self.replica.last().position);
         let mut partition = std::mem::replace(&mut self.partition, empty);
         if self.aside.is_some() {
+            self.partition.bury(partition);
             return;
         }
         // All that it has may have been acknowledged.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Partition;
+use super::ledger::Ledger;
 use super::undo::Undo;
 use crate::ids::{ClientId, GridTime, MapId, Slot, Version};
 use crate::limits::CHUNK_BYTES;
@@ -98,6 +99,13 @@ impl Partition {
     #[must_use]
     pub fn emptied(&self, position: Version) -> Self {
         Self::new(self.id, self.siblings, self.seed, position)
+    }
+
+    /// Frees what another held, slice by slice: nobody needs it any more.
+    pub fn bury(&mut self, gone: Self) {
+        let Ledger { position, doomed, .. } = gone.ledger;
+        self.ledger.doomed.extend(doomed);
+        self.ledger.doomed.extend(gone.maps.into_values().map(|mut store| store.clear(position)));
     }
 
     fn replay(&mut self, mutations: &Mutations, now: GridTime, undoable: bool) {

@@ -1,7 +1,7 @@
 //! What a partition holds, and what it refuses when there is no room.
 
 use super::*;
-use crate::limits::RECORD_RESERVE_BYTES;
+use crate::limits::{FREE_ENTRIES, RECORD_RESERVE_BYTES};
 use crate::store::{DEADLINE_OVERHEAD, ENTRY_OVERHEAD};
 
 /// Entries of a map that are all in use at once.
@@ -218,4 +218,18 @@ fn an_effect_that_leaves_a_result_needs_room_for_it() {
     assert_eq!(p.apply_at(&recorded, (Slot(0), b"k"), effect), Err(over));
     assert_eq!(p.apply_at(&recorded, (Slot(0), b"k"), Effect::Remove), Ok(()));
     assert_eq!(p.entries(), 0);
+}
+
+#[test]
+fn what_another_held_is_freed_in_slices() {
+    let m = map(MapOptions::default());
+    let mut gone = filled(&m);
+    gone.clear(m.id);
+    (0..ENTRIES).for_each(|i| drop(gone.put(&at(&m, NOW), &put(&i.to_be_bytes(), b"v")).unwrap()));
+    let mut p = gone.emptied(gone.position());
+    p.bury(gone);
+    assert_eq!((p.entries(), p.bytes()), (0, 0), "nothing of it is here");
+    let slices = (1..99).find(|_| p.free_some()).expect("it comes to an end");
+    // What was cleared before waits, too.
+    assert!(slices > 2 * ENTRIES as usize / FREE_ENTRIES, "{slices}");
 }
