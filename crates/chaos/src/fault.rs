@@ -43,6 +43,8 @@ pub(crate) enum Shape {
 pub(crate) enum Kind {
     /// SIGKILL, and a new life on the same data directory.
     Kill(Role),
+    /// SIGKILL of all, and a new life on their data directories: all entries are gone, and nothing else.
+    KillAll,
     /// SIGSTOP and SIGCONT.
     Pause(Role),
     Link(Way, Shape),
@@ -57,11 +59,12 @@ pub(crate) struct Fault {
     pub(crate) time: Duration,
 }
 
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::Kill(Role::Primary),
     Kind::Kill(Role::Backup),
     Kind::Kill(Role::Leader),
     Kind::Kill(Role::Voter),
+    Kind::KillAll,
     Kind::Pause(Role::Primary),
     Kind::Pause(Role::Backup),
     Kind::Pause(Role::Leader),
@@ -81,13 +84,13 @@ impl Kind {
     fn is_harmless(self) -> bool {
         match self {
             Self::Pause(_) | Self::Link(..) => true,
-            Self::Kill(_) | Self::RollingRestart => false,
+            Self::Kill(_) | Self::KillAll | Self::RollingRestart => false,
         }
     }
 
     fn lasting(self, random: &mut Random) -> Fault {
         let times: &[u64] = match self {
-            Self::Kill(_) => &AWAY,
+            Self::Kill(_) | Self::KillAll => &AWAY,
             Self::Pause(_) | Self::Link(..) => &TIMES,
             Self::RollingRestart => &[0],
         };
@@ -169,6 +172,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             Kind::Kill(role) => write!(f, "kill {role:?}, back after {:?}", self.time),
+            Kind::KillAll => write!(f, "kill all, back after {:?}", self.time),
             Kind::Pause(role) => write!(f, "pause {role:?} for {:?}", self.time),
             Kind::Link(way, shape) => write!(f, "links {shape:?} {way:?} for {:?}", self.time),
             Kind::RollingRestart => f.write_str("restart one after the other"),

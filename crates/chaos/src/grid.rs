@@ -63,16 +63,34 @@ impl Grid {
         &mut self.nodes[node]
     }
 
-    /// The first founds the grid, and the others join whoever is there.
+    /// Starts a node, and waits until it serves.
     pub(crate) async fn start_node(&mut self, node: usize) -> Result<(), Violation> {
-        let others: Vec<String> = match node {
+        let others = self.others(node);
+        self.nodes[node].launch(&others).await?;
+        self.nodes[node].serves().await
+    }
+
+    /// Starts all of them: none serves before most are there.
+    pub(crate) async fn start_together(&mut self) -> Result<(), Violation> {
+        for node in 0..self.len() {
+            let others = self.others(node);
+            self.nodes[node].launch(&others).await?;
+        }
+        for node in &self.nodes {
+            node.serves().await?;
+        }
+        Ok(())
+    }
+
+    /// The first founds the grid, and the others join whoever is there.
+    fn others(&self, node: usize) -> Vec<String> {
+        match node {
             0 => Vec::new(),
             node => {
                 let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
                 others.map(|(_, other)| other.place()).collect()
             }
-        };
-        self.nodes[node].start(&others).await
+        }
     }
 
     /// A client of all nodes, which begins with one of them.

@@ -108,6 +108,27 @@ mod tests {
     }
 
     #[test]
+    fn a_history_ends_where_everything_is_lost() {
+        let gone = (Action::Get, Told::Shown(Shown::Found(None)));
+        let mut records = Records::default();
+        let told = [put(1000, 5), found(1000, 5), put(2000, 7), gone, found(2000, 7)];
+        for (at, (action, told)) in (0..).step_by(2).zip(told) {
+            records.note(KEY, action, Time(at), (Time(at + 1), told));
+        }
+        let later = Key { round: KEY.round + 1, ..KEY };
+        records.note(later, Action::Get, Time(3), (Time(4), gone.1));
+        // While the second value was being written.
+        records.lose(KEY.round, Time(5));
+        assert!(records.kept().eq([later]), "nothing of the first key has to be there");
+        let left = &records.operations[&KEY];
+        assert_eq!(
+            left.iter().map(|operation| operation.answer.is_some()).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert!(histories(&mut records, Path::new("nowhere")).is_empty());
+    }
+
+    #[test]
     fn what_was_refused_has_no_effect() {
         let refused = (Action::Put(9000), Told::Nothing);
         assert_eq!(judged("refused", &[put(1000, 5), refused, found(1000, 5)]).0.len(), 0);

@@ -152,7 +152,7 @@ async fn read_back(
 }
 
 async fn read_all(grid: &Grid, records: &mut Records, clock: Clock) -> Vec<Violation> {
-    let keys: Vec<Key> = records.operations.keys().copied().collect();
+    let keys: Vec<Key> = records.kept().collect();
     let mut readers = JoinSet::new();
     for (number, keys) in keys.chunks(keys.len().div_ceil(READERS).max(1)).enumerate() {
         readers.spawn(read(Maps::new(&grid.client(number, PATIENCE)), keys.to_vec(), clock));

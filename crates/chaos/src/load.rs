@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use wattle_client::{Client, Error, MapOptions, PutOptions, RawMap};
 use wattle_core::ids::Version;
@@ -66,6 +67,8 @@ struct Shared {
     clock: Clock,
     stops: AtomicBool,
     round: AtomicU64,
+    /// All entries were lost in these rounds, at these times.
+    lost: Mutex<Vec<(u64, Time)>>,
     /// Answers, by client.
     answered: [AtomicU64; CLIENTS],
     /// By hot key: when a write was acknowledged last, and the longest time without one.
@@ -88,6 +91,7 @@ impl Load {
             clock,
             stops: AtomicBool::new(false),
             round: AtomicU64::new(0),
+            lost: Mutex::default(),
             answered: Default::default(),
             hot: Default::default(),
         });
@@ -116,6 +120,12 @@ impl Load {
             longest.store(0, Ordering::Relaxed);
         }
         self.shared.round.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// All entries are about to be lost.
+    pub(crate) fn lose_all(&self) {
+        let lost = (self.shared.round.load(Ordering::Relaxed), self.shared.clock.now());
+        self.shared.lost.lock().push(lost);
     }
 
     /// The longest time without an acknowledged write to one of the hot keys, in this round.
@@ -148,6 +158,9 @@ impl Load {
         let mut records = Records::default();
         while let Some(ended) = self.clients.join_next().await {
             records.append(ended.expect("a client does not panic"));
+        }
+        for (round, at) in self.shared.lost.lock().drain(..) {
+            records.lose(round, at);
         }
         records
     }

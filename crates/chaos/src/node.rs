@@ -64,13 +64,18 @@ impl Node {
         self.folder.join(format!("node-{}.log", self.number))
     }
 
-    /// Starts it, and waits until it serves. Without others it founds a grid, unless it has one.
-    pub(crate) async fn start(&mut self, others: &[String]) -> Result<(), Violation> {
+    /// Starts it. Without others it founds a grid, unless it has one.
+    pub(crate) async fn launch(&mut self, others: &[String]) -> Result<(), Violation> {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).map_err(Violation::System)?;
         let child = self.spawn(others, &log).map_err(Violation::System)?;
         self.links.set_process(self.number, child.id());
         let proxy = self.links.stand_for(self.number, self.place, self.listens).await;
         self.running = Some(Running { child, proxy: proxy.map_err(Violation::System)? });
+        Ok(())
+    }
+
+    /// Waits until it serves.
+    pub(crate) async fn serves(&self) -> Result<(), Violation> {
         let options = Options::new(self.endpoint()).connections(1).connect_timeout(START_TIME);
         match Client::connect(options).await {
             Ok(_) => Ok(()),

@@ -53,6 +53,8 @@ pub(crate) struct Records {
     pub(crate) in_doubt: u64,
     /// By the reason.
     pub(crate) nothing: BTreeMap<String, u64>,
+    /// Of this round and those before it nothing can be there any more.
+    pub(crate) lost: Option<u64>,
 }
 
 impl Records {
@@ -69,6 +71,24 @@ impl Records {
             Told::Nothing => return,
         };
         self.operations.entry(key).or_default().push(Operation { action, asked, answer });
+    }
+
+    /// The entries of a round, and of those before it, were lost at a time: their histories end there.
+    pub(crate) fn lose(&mut self, round: u64, at: Time) {
+        self.lost = Some(round);
+        for (_, operations) in self.operations.iter_mut().filter(|(key, _)| key.round <= round) {
+            for operation in operations.iter_mut() {
+                operation.answer = operation.answer.take().filter(|answer| answer.at < at);
+            }
+            operations.retain(|operation| {
+                operation.asked < at && (operation.answer.is_some() || operation.action != Action::Get)
+            });
+        }
+    }
+
+    /// The keys that must be as they were shown.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = Key> {
+        self.operations.keys().copied().filter(|key| Some(key.round) > self.lost)
     }
 
     pub(crate) fn append(&mut self, other: Self) {

@@ -44,7 +44,7 @@ pub(crate) async fn run(
         let fault = said.join(", and ");
         println!("{:>7.1} s  {fault}", clock.seconds());
         let happened = Instant::now();
-        happen(grid, &faults, (&roles, partition)).await?;
+        happen(grid, load, &faults, (&roles, partition)).await?;
         roles = grid.settled().await?;
         let longest = load.longest_gap();
         println!(
@@ -76,19 +76,26 @@ fn said(fault: Fault, nodes: usize, (roles, partition): (&Roles, usize)) -> Stri
             let pairs: Vec<String> = pairs.iter().map(|(from, to)| format!("{from} to {to}")).collect();
             format!("{fault}: {}", pairs.join(", "))
         }
-        Kind::RollingRestart => fault.to_string(),
+        Kind::KillAll | Kind::RollingRestart => fault.to_string(),
     }
 }
 
 /// Lets all of them happen, and takes them back.
 async fn happen(
     grid: &mut Grid,
+    load: &Load,
     faults: &[Fault],
     (roles, partition): (&Roles, usize),
 ) -> Result<(), Violation> {
     for fault in faults {
         match fault.kind {
             Kind::Kill(role) => grid.node(role.node(roles, partition)).kill().await?,
+            Kind::KillAll => {
+                load.lose_all();
+                for node in 0..grid.len() {
+                    grid.node(node).kill().await?;
+                }
+            }
             Kind::Pause(role) => grid.node(role.node(roles, partition)).pause()?,
             Kind::Link(way, shape) => {
                 let pairs = shape.pairs(grid.len(), |role| role.node(roles, partition));
@@ -102,6 +109,7 @@ async fn happen(
     for fault in faults {
         match fault.kind {
             Kind::Kill(role) => grid.start_node(role.node(roles, partition)).await?,
+            Kind::KillAll => grid.start_together().await?,
             Kind::Pause(role) => grid.node(role.node(roles, partition)).resume()?,
             Kind::Link(..) | Kind::RollingRestart => {}
         }
