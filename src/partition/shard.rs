@@ -105,11 +105,6 @@ impl Shard {
         self.copy.partition()
     }
 
-    /// Whether others must hold what changes here before it is told.
-    pub(crate) fn has_peers(&self) -> bool {
-        self.copy.has_peers()
-    }
-
     /// Works on the partition, and charges what it then holds.
     pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut Partition, &Moment) -> R) -> R {
         let mut moment = self.moment();
@@ -299,10 +294,10 @@ impl Shard {
         self.step_at(now, |copy, now, deeds| copy.receive(now, from, message, deeds));
     }
 
-    /// Another copy is to decide.
+    /// Another copy is to decide. Nothing is served from then on until the control group has decided it, so it is not begun while that
+    /// does not answer: it is asked for again.
     pub(super) fn hand_over(&mut self, to: MemberId) {
-        if self.check_fence().is_err() {
-            // It is asked to again.
+        if self.of_node.replication.check_fence(self.of_node.clock.local()).is_err() {
             return;
         }
         self.step(|copy, now, deeds| copy.hand_over(now, to, deeds));

@@ -94,10 +94,11 @@ impl SlowPart {
         self.pause(shard)
     }
 
-    /// Other copies take over turn by turn: each must say what the request has done by then. On a node that is alone the last says it.
+    /// Other copies take over turn by turn: each must say what the request has done by then. Also on a node that is alone: another may
+    /// have joined it and taken over before the next turn.
     fn pause(&mut self, shard: &mut Shard) -> Turn<OwnedResults> {
         let position = shard.partition().position();
-        if let Some(id) = self.message.id.filter(|_| shard.has_peers() && self.start < Some(position)) {
+        if let Some(id) = self.message.id.filter(|_| self.start < Some(position)) {
             let recorded = |result: &Option<OwnedResult>| {
                 result.as_ref().map_or(Recorded::Again, |result| record(result, &id))
             };

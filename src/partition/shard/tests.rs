@@ -12,7 +12,7 @@ use wattle_core::ids::{ClientId, GridTime, MapId, NodeId, PartitionId, Replicati
 use wattle_core::limits::{COPY_BYTES_PER_SECOND, LEASE_HELD, REPLICATION_BYTES, SCAN_ENTRIES};
 use wattle_core::map::{MapDescriptor, MapOptions};
 use wattle_core::name::Name;
-use wattle_core::partition::{Answer, Condition, Previous, Put, Refusal, TtlChoice};
+use wattle_core::partition::{Admission, Answer, Condition, Previous, Put, Refusal, TtlChoice};
 use wattle_core::replication::Proposal;
 use wattle_strand::{Group, Turn};
 
@@ -25,6 +25,8 @@ use crate::partition::{
     Message, OwnedResult, OwnedResults, Partitions, Placed, ReadMode, SlowPart, Source, Step, StepKind,
 };
 use crate::replication::{Outside, Table};
+
+mod turns;
 
 const ID: PartitionId = PartitionId { class: ReplicationClass(0), index: 0 };
 const MEMBERS: [MemberId; 2] = [member(1), member(2)];
@@ -431,62 +433,4 @@ async fn a_copy_of_a_partition_that_began_empty_since_is_forgotten() {
     assert_eq!(node.look(ID, Partition::entries).await.unwrap(), 0);
     let refused = pair.put(0, b"again").await;
     assert!(matches!(refused, Err(NoReply::Unavailable(Unavailable::NotPrimary))), "{refused:?}");
-}
-
-/// So many increments of as many keys: more than go into a turn.
-fn increments(pair: &Pair, repeated: bool) -> (Arc<Message>, Vec<Placed>) {
-    let count = u32::try_from(SCAN_ENTRIES).unwrap() * 2 + 1;
-    let step = |place: u32| {
-        let key = Bytes::copy_from_slice(&place.to_le_bytes());
-        Step { map: 0, key, kind: StepKind::Increment { delta: 1 } }
-    };
-    let source = Arc::new(Source::Steps((0..count).map(step).collect()));
-    let client = ClientId { issued: GridTime(1), random: 7 };
-    let id = RequestId { client, sequence: 1, oldest_pending: 0, repeated };
-    let held = Arc::new(InFlight::new(1 << 30)).count(0);
-    let mut message = Message::new(source, (Some(id), ReadMode::Linearizable), 1 << 20, held);
-    message.maps.push(Some(Ok(Maps::default().publish(&pair.map))));
-    (Arc::new(message), (0..count).map(|place| Placed { partition: ID, place }).collect())
-}
-
-#[tokio::test]
-async fn a_successor_goes_on_behind_the_last_turn() {
-    let mut pair = Pair::new();
-    let (message, places) = increments(&pair, false);
-    let mut part = SlowPart::new(Arc::clone(&message), &places);
-    assert!(matches!(pair.take_turn(0, (&mut part, &message)), Turn::Again));
-    pair.deliver();
-    // What the second turn does is lost with its primary.
-    assert!(matches!(pair.take_turn(0, (&mut part, &message)), Turn::Again));
-    pair.network.lock().clear();
-    pair.decide(1);
-    pair.deliver();
-    let (message, places) = increments(&pair, true);
-    let mut part = SlowPart::new(Arc::clone(&message), &places);
-    let results = loop {
-        if let Turn::Done(results) = pair.take_turn(1, (&mut part, &message)) {
-            break results;
-        }
-    };
-    assert_eq!(results.len(), places.len());
-    for (place, result) in results {
-        let OwnedResult::Answer(Answer::Incremented { value, .. }) = result else { panic!("{result:?}") };
-        assert_eq!(value, 1, "increment {place} took effect once");
-    }
-}
-
-#[tokio::test]
-async fn work_that_ends_between_two_turns_leaves_nothing_behind() {
-    let pair = Pair::new();
-    let (message, places) = increments(&pair, false);
-    let id = message.id.unwrap();
-    let is_taking_turns = || {
-        let asked = pair.nodes[0].strand(ID).try_run(|shard| shard.is_taking_turns(&id));
-        asked.map_err(drop).unwrap()
-    };
-    let mut part = SlowPart::new(Arc::clone(&message), &places);
-    assert!(matches!(pair.take_turn(0, (&mut part, &message)), Turn::Again));
-    assert!(is_taking_turns());
-    drop((part, message));
-    assert!(!is_taking_turns());
 }
