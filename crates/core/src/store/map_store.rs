@@ -354,9 +354,11 @@ impl MapStore {
         self.slots.get(slot).cloned()
     }
 
-    /// From now on this is the copy that decides what is idle.
+    /// From now on this is the copy that decides: what is idle, and what watchers see. What it kept for them in an earlier reign lacks
+    /// what others have decided since.
     pub(crate) fn activate(&mut self, now: GridTime) {
         self.idle_from = Tick::of(now);
+        self.tail = None;
     }
 
     /// Takes all entries away at once; they are freed later.

@@ -91,7 +91,11 @@ impl Partition {
     /// From now on this copy decides. When entries were used is not known here, so they are idle from now on; and positions go on
     /// behind those that another may have given out since.
     pub fn begin_reign(&mut self, now: GridTime) {
-        self.maps.values_mut().for_each(|store| store.activate(now));
+        for store in self.maps.values_mut() {
+            let bytes = store.bytes();
+            store.activate(now);
+            self.ledger.bytes = self.ledger.bytes - bytes + store.bytes();
+        }
         self.ledger.position = self.ledger.position.max(Version::at_start(now));
     }
 

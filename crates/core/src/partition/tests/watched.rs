@@ -27,6 +27,28 @@ fn only_changes_of_watched_maps_are_told() {
 }
 
 #[test]
+fn what_others_decided_between_two_reigns_is_said_to_be_missed() {
+    let (mut p, m) = (partition(), map(MapOptions::default()));
+    let at = at(&m, NOW);
+    p.start_watch(&at);
+    p.put(&at, &put(b"k", b"v")).unwrap();
+    let seen = p.position();
+    let mut other = partition();
+    other.begin_reign(NOW);
+    other.record_changes(true);
+    other.put(&at, &put(b"l", b"w")).unwrap();
+    p.apply_record(other.position(), &other.take_record().unwrap(), NOW);
+    p.committed(other.position());
+    p.begin_reign(NOW);
+    let read = p.read_changes(&at, seen, 9);
+    assert!(read.missed && read.changes.is_empty(), "{read:?}");
+    p.put(&at, &put(b"k", b"x")).unwrap();
+    let read = p.read_changes(&at, read.position, 9);
+    assert!(!read.missed && read.changes.len() == 1, "{read:?}");
+    p.check_invariants();
+}
+
+#[test]
 fn every_kind_of_change_is_told() {
     let options = MapOptions { max_bytes: Some(200), eviction: EvictionPolicy::Lru, ..MapOptions::default() };
     let (mut p, m) = (partition(), map(options));
