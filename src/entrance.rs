@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::header::CONTENT_TYPE;
+use tonic::codegen::http::{HeaderValue, Request, Response, StatusCode};
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -79,9 +80,15 @@ impl Service<Request<Body>> for Entrance {
         }
         match &mut self.lobby {
             Some(lobby) if is_for(lobby, &request) => Entering::Early(lobby.call(request)),
-            Some(_) | None => Entering::NotYet,
+            Some(_) | None => Entering::NotYet { probe: !is_grpc(&request) },
         }
     }
+}
+
+/// Whether it is a call, and no probe, say.
+pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// An answer to come. Most are clients', whose way has no allocation more.
@@ -92,7 +99,10 @@ pub(crate) enum Entering {
     /// To a client.
     Called(Answering),
     /// The node is no member yet.
-    NotYet,
+    NotYet {
+        /// Nobody reads a gRPC status.
+        probe: bool,
+    },
 }
 
 impl Future for Entering {
@@ -102,7 +112,12 @@ impl Future for Entering {
         match &mut *self {
             Self::Early(answer) => answer.as_mut().poll(context),
             Self::Called(answer) => Pin::new(answer).poll(context),
-            Self::NotYet => Poll::Ready(Ok(Status::from(Failure::NoMember).into_http())),
+            Self::NotYet { probe: false } => Poll::Ready(Ok(Status::from(Failure::NoMember).into_http())),
+            Self::NotYet { probe: true } => {
+                let mut answer = Response::new(Body::new(format!("{}\n", Failure::NoMember)));
+                *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                Poll::Ready(Ok(answer))
+            }
         }
     }
 }

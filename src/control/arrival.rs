@@ -69,10 +69,27 @@ pub(crate) enum ArrivalError {
         source: Box<LinkError>,
     },
     /// The data directory is of a node that the grid has forgotten.
-    #[error("the grid has forgotten node {}, whose data directory this is: remove it to join as a new node", node.0)]
+    #[error(
+        "the grid has forgotten node {}, whose data directory this is: say where other nodes are (--join) to join as a new one",
+        node.0
+    )]
     Forgotten {
         /// Which one.
         node: NodeId,
+    },
+    /// The data directory was of a node that the grid has forgotten, and is of none any more.
+    #[error("the grid has forgotten node {}: the next start in this data directory joins as a new node", node.0)]
+    PutAside {
+        /// Which one.
+        node: NodeId,
+    },
+    /// What is in the data directory cannot be put aside.
+    #[error("the grid has forgotten node {}, and its control log cannot be put aside", node.0)]
+    NotPutAside {
+        /// Which one.
+        node: NodeId,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The data directory is of a grid of another name.
     #[error(
@@ -110,10 +127,18 @@ pub(crate) async fn arrive(
         Storage::Memory => None,
     };
     let nonce = JoinNonce(arrival.process.to_be_bytes());
+    let joins = !arrival.others.is_nowhere();
     let arriving = Arriving { arrival, nonce, links, inside };
     let store = (path, storage);
     let (control, member) = match identity {
-        Some(identity) => arriving.come_back(identity, store).await?,
+        Some(identity) => match (arriving.come_back(identity, store).await, directory) {
+            (Err(ArrivalError::Forgotten { node }), Some(directory)) if joins => {
+                let put_aside = directory.put_control_logs_aside();
+                put_aside.map_err(|source| ArrivalError::NotPutAside { node, source })?;
+                return Err(ArrivalError::PutAside { node });
+            }
+            (came_back, _) => came_back?,
+        },
         None if arriving.arrival.others.is_nowhere() => arriving.found(store).await?,
         None => arriving.join(store).await?,
     };

@@ -136,6 +136,22 @@ impl DataDirectory {
         Ok(generations.into_iter().rev().map(|generation| control_log_of(&first, generation)).collect())
     }
 
+    /// Ends the life of the node that the directory is of: the next that is started in it is a new one. What is left of the old one's
+    /// control logs is for people.
+    pub(super) fn put_control_logs_aside(&self) -> io::Result<()> {
+        let missing_is_well = |result: io::Result<()>| match result {
+            Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        // From here on a log may be missing: whoever is stopped half-way is told again that it is forgotten, or has none left.
+        missing_is_well(fs::remove_file(self.format()))?;
+        sync_parent(&self.format())?;
+        for log in self.control_logs()? {
+            missing_is_well(fs::rename(&log, log.with_extension("redb.forgotten")))?;
+        }
+        sync_parent(&self.format())
+    }
+
     /// The directory of modules as they were uploaded.
     pub(crate) fn modules(&self) -> PathBuf {
         self.path.join("modules")
@@ -323,6 +339,28 @@ mod tests {
         }
         drop(first);
         DataDirectory::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_a_forgotten_node_is_there_for_a_new_one() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(root.path()).unwrap();
+        for log in ["control.redb", "control-2.redb"] {
+            fs::write(root.path().join(log), "").unwrap();
+        }
+        directory.complete().unwrap();
+        drop(directory);
+        let directory = DataDirectory::open(root.path()).unwrap();
+        assert!(!directory.is_new());
+        directory.put_control_logs_aside().unwrap();
+        drop(directory);
+        let directory = DataDirectory::open(root.path()).unwrap();
+        assert!(directory.is_new());
+        assert_eq!(
+            names(root.path()),
+            ["LOCK", "artifacts", "control-2.redb.forgotten", "control.redb.forgotten", "modules"]
+        );
+        directory.put_control_logs_aside().unwrap();
     }
 
     #[test]

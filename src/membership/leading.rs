@@ -80,9 +80,9 @@ impl Reign<'_> {
 
     /// Looks who lives, and proposes what is next; whether something was decided.
     async fn advance(&mut self, grid: &Grid, reconciler: &mut Reconciler) -> bool {
-        let Some((look, presences)) = self.sessions.look(grid) else { return false };
+        let Some((now, look, presences)) = self.sessions.look(grid) else { return false };
         look.ask.iter().for_each(|member| self.ask(*member));
-        if let Some(command) = reconciler.next(grid, &presences) {
+        if let Some(command) = reconciler.next(now, grid, &presences) {
             return self.is_decided(command).await;
         }
         if let Some(settled) = self.settled.take() {

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use wattle_core::control::grid::Grid;
 use wattle_core::ids::MemberId;
 use wattle_core::membership::{self, Look, Presence};
+use wattle_core::replication::LocalTime;
 
 use crate::grid_clock::GridClock;
 
@@ -53,14 +54,14 @@ impl Sessions {
         }
     }
 
-    /// Looks who is silent, of the members that there are now.
-    pub(super) fn look(&self, grid: &Grid) -> Option<(Look, BTreeMap<MemberId, Presence>)> {
+    /// Looks who is silent now, of the members that there are.
+    pub(super) fn look(&self, grid: &Grid) -> Option<(LocalTime, Look, BTreeMap<MemberId, Presence>)> {
         let mut sessions = self.sessions.lock();
         let sessions = sessions.as_mut()?;
         let now = self.clock.local();
         sessions.follow(now, members(grid));
         let look = sessions.look(now);
-        Some((look, sessions.presences()))
+        Some((now, look, sessions.presences()))
     }
 
     /// Who lives, as far as it has said so to this leader.

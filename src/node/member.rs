@@ -208,7 +208,7 @@ impl Membership {
             Some(probes) => drop(probes.set(router.into())),
             None => {
                 let merged = routes.axum_router_mut();
-                *merged = std::mem::take(merged).merge(router);
+                *merged = std::mem::take(merged).reset_fallback().merge(router);
             }
         }
         drop(services.set(routes));

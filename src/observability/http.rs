@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use tonic::Status;
+
 use super::metrics::Metrics;
+use crate::entrance::is_grpc;
 use crate::grid::Grid;
 
 #[derive(Debug, Clone)]
@@ -24,7 +27,16 @@ pub(crate) fn router(grid: Arc<Grid>, metrics: Arc<Metrics>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         // A node that answers has loaded its functions and serves all partitions.
         .route("/readyz", get(|| async { "ok\n" }))
+        .fallback(not_found)
         .with_state(Observed { grid, metrics })
+}
+
+/// Where nothing is. A call of a service that is unknown here is told so in gRPC's way.
+pub(crate) async fn not_found(request: Request) -> Response {
+    if is_grpc(&request) {
+        return Status::unimplemented("this node has no such service").into_http();
+    }
+    (StatusCode::NOT_FOUND, "not found: /metrics, /livez and /readyz are here\n").into_response()
 }
 
 async fn metrics_text(State(observed): State<Observed>) -> Response {

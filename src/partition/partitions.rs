@@ -479,7 +479,7 @@ pub(crate) mod tests {
             let (mut grid, me) = Grid::new(&new).unwrap();
             let presence = BTreeMap::from([(me, Presence::Alive)]);
             let mut reconciler = Reconciler::default();
-            while let Some(command) = reconciler.next(&grid, &presence) {
+            while let Some(command) = reconciler.next(LocalTime::default(), &grid, &presence) {
                 grid.apply(&command).unwrap();
             }
             let replication = Arc::new(Replication::new(me, Box::new(Nobody), COPY_BYTES_PER_SECOND));

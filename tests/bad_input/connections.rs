@@ -14,7 +14,7 @@ use wattle_core::limits::{
 use super::Scene;
 use crate::harness::guest::Guest;
 use crate::harness::process::ProcessNode;
-use crate::harness::wire::eventually;
+use crate::harness::wire::{eventually, get};
 
 /// Waits until the node has closed a connection.
 async fn closed(stream: &mut TcpStream) {
@@ -39,14 +39,20 @@ async fn connections_that_do_not_say_what_they_speak_are_closed() {
     scene.check_unharmed().await;
 }
 
-/// What comes back when HTTP/1 is spoken.
 async fn metrics(address: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    // A reset is an end, too.
-    drop(stream.read_to_end(&mut answer).await);
-    answer
+    get(address, "/metrics").await
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let scene = Scene::start().await;
+    let api = scene.node.endpoint().trim_start_matches("http://").to_owned();
+    for path in ["/", "/healthz", "/metric", "/wattle.v1.NoService/Call"] {
+        let answer = get(&api, path).await;
+        assert!(answer.starts_with(b"HTTP/1.1 404 "), "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+    assert!(get(&api, "/readyz").await.starts_with(b"HTTP/1.1 200 "));
+    scene.check_unharmed().await;
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -94,4 +96,15 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl F
         assert!(Instant::now() < deadline, "nothing came of it within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// What comes back when HTTP/1 is spoken.
+pub(crate) async fn get(address: &str, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is an end, too.
+    drop(stream.read_to_end(&mut answer).await);
+    answer
 }

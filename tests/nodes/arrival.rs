@@ -11,7 +11,7 @@ use wattle::node::NodeError;
 
 use crate::harness::dns_server::{DnsServer, a, srv};
 use crate::harness::grid::{address, all_have_copies, free_addresses};
-use crate::harness::wire::eventually;
+use crate::harness::wire::{eventually, get};
 use crate::harness::{TestNode, run, try_start};
 
 /// The whole of an error, which keeps a node out.
@@ -138,6 +138,8 @@ async fn a_grid_is_created_where_people_say_so_and_once() {
     dns.set("wattle.test", records[..1].to_vec());
     timeout(Duration::from_secs(20), dns.asked(8)).await.expect("it goes on looking");
     assert!(!first.is_finished());
+    let ready = get(&addresses[0], "/readyz").await;
+    assert!(ready.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&ready));
     dns.set("wattle.test", records);
     let nodes = vec![first, start(1), start(2)];
     eventually(async || (create(1, &[]).await.0 == Some(0)).then_some(())).await;
@@ -238,4 +240,32 @@ async fn a_leader_that_starts_again_before_others_elect_one_asks_nobody_who_woul
     // Each of the others would look for a leader for ten seconds.
     assert!(stopped.elapsed() < Duration::from_secs(9), "{:?}", stopped.elapsed());
     all_have_copies(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_left_comes_back_as_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = TestNode::with(RawConfig::default());
+    let raw = || RawConfig {
+        data_dir: Some(directory.path().to_owned()),
+        join: Some(vec![address(&first)]),
+        ..RawConfig::default()
+    };
+    let second = TestNode::with(raw());
+    let client = first.client().await;
+    all_have_copies(&client).await;
+    let nodes = async || {
+        let members = client.status().await.unwrap().members;
+        members.iter().map(|member| member.node).collect::<Vec<_>>()
+    };
+    client.drain_node(2, false).await.unwrap();
+    eventually(async || (nodes().await == [1]).then_some(())).await;
+    second.drain().await;
+    let error = refused(raw()).await;
+    assert!(error.contains("forgotten node 2"), "{error}");
+    assert_eq!(nodes().await, [1], "what was refused is no member");
+    let again = TestNode::with(raw());
+    all_have_copies(&client).await;
+    assert_eq!(nodes().await, [1, 3]);
+    drop(again);
 }

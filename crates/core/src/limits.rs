@@ -99,6 +99,8 @@ pub const NODE_TEXT_BYTES: usize = 262;
 pub const DECISIONS: usize = 1024;
 /// Partitions of a class that are brought to where they should be at the same time.
 pub const MOVES: usize = 64;
+/// One of them that has not got any further for so long leaves its place to another.
+pub const MOVE_PATIENCE: Duration = Duration::from_secs(60);
 /// Members that vote in the control group.
 pub const VOTERS: usize = 5;
 

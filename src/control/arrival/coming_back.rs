@@ -62,6 +62,9 @@ impl Arriving<'_> {
                     known = Some(current);
                     continue;
                 }
+                Err(ArrivalError::Refused(GroupRefusal::Grid(GridRefusal::NodeNotFound { node }))) => {
+                    return Err(ArrivalError::Forgotten { node });
+                }
                 joined => joined?,
             };
             if let Some(member) = joined {
@@ -73,9 +76,6 @@ impl Arriving<'_> {
             }
             sleep(PAUSE).await;
         };
-        if member.node != node {
-            return Err(ArrivalError::Forgotten { node });
-        }
         self.become_member(Grid { id, name: name(&control.decided()) }, member);
         Ok((control, member))
     }

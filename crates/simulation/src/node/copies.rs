@@ -128,7 +128,7 @@ impl Node {
 
     /// Connections to a member are refused: it is to leave the sets of this node; and the leader takes it for dead.
     pub(crate) fn suspect(&mut self, now: Now, member: MemberId, out: &mut Out) {
-        self.refused(member, out);
+        self.refused(now, member, out);
         self.remove(now, member, out);
     }
 

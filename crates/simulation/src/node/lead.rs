@@ -87,7 +87,7 @@ impl Node {
         for member in look.ask {
             leading.send(member, Letter::AskHeartbeat { to: member }, out);
         }
-        leading.reconcile(out);
+        leading.reconcile(now, out);
         if let Some(me) = self.me {
             let needs = leading.grid.needs(me, &leading.sessions.presences());
             self.leave_if_spare(needs, out);
@@ -103,7 +103,7 @@ impl Node {
             return;
         };
         if leading.sessions.heard(now.local, member) {
-            leading.reconcile(out);
+            leading.reconcile(now, out);
         }
         leading.tables.insert(member, table);
         let needs = leading.grid.needs(member, &leading.sessions.presences());
@@ -112,11 +112,11 @@ impl Node {
     }
 
     /// A machine has refused a connection: nobody listens there.
-    pub(crate) fn refused(&mut self, member: MemberId, out: &mut Out) {
+    pub(crate) fn refused(&mut self, now: Now, member: MemberId, out: &mut Out) {
         if let Some(leading) = &mut self.leading
             && leading.sessions.refused(member)
         {
-            leading.reconcile(out);
+            leading.reconcile(now, out);
         }
     }
 
@@ -153,7 +153,7 @@ impl Node {
             leading.publish(out);
         }
         if !given_up {
-            leading.reconcile(out);
+            leading.reconcile(now, out);
         }
         if changed {
             self.follow(now, grid.changes_since(self.table.version), out);
@@ -163,13 +163,13 @@ impl Node {
 
 impl Leading {
     /// Proposes what is next, if anything is.
-    fn reconcile(&mut self, out: &mut Out) {
+    fn reconcile(&mut self, now: Now, out: &mut Out) {
         if self.busy {
             return;
         }
         let presences = self.sessions.presences();
         let voters = desired_voters(&self.grid, &self.voters, &self.sessions.proven());
-        let next = match self.reconciler.next(&self.grid, &presences) {
+        let next = match self.reconciler.next(now.local, &self.grid, &presences) {
             Some(command) => Some(Entry::Reconciled(command)),
             None if voters != self.voters => Some(Entry::Voters(voters)),
             None => None,

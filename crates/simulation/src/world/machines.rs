@@ -109,8 +109,8 @@ impl World {
         };
         if self.network.connects(leader, place) && self.machines[leader].is_awake() {
             let member = self.group.grid.node(node).map(|node| node.member);
-            self.on(leader, |node, _, out| {
-                member.into_iter().for_each(|member| node.refused(member, out));
+            self.on(leader, |node, now, out| {
+                member.into_iter().for_each(|member| node.refused(now, member, out));
             });
         }
     }

@@ -1,7 +1,8 @@
 //! [`Reconciler`]: what the control group's leader should propose next.
 //!
-//! It looks at the state and at who is alive, and names what is nearest to be done. Nothing is remembered but the plan, which is made
-//! anew only when the nodes that take partitions are others: a plan that was made from every half-way state could wander.
+//! It looks at the state and at who is alive, and names what is nearest to be done. Remembered is the plan, which is made
+//! anew only when the nodes that take partitions are others (a plan that was made from every half-way state could wander), and since
+//! when a partition has been on its way: what two cannot give each other, whose link is cut, must not hold up all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +12,26 @@ use super::node::{Node, NodeState};
 use super::row::{Duty, Row};
 use super::state::Grid;
 use crate::ids::{MemberId, NodeId, PartitionId, ReplicationClass};
-use crate::limits::{DECISIONS, MOVES};
+use crate::limits::{DECISIONS, MOVE_PATIENCE, MOVES};
 use crate::membership::Presence;
 use crate::partition::{Site, plan};
+use crate::replication::LocalTime;
 
 /// What the leader should propose next.
 #[derive(Debug, Clone, Default)]
 pub struct Reconciler {
     targets: BTreeMap<ReplicationClass, Target>,
+    /// What is on its way to where it should be.
+    moves: BTreeMap<PartitionId, Move>,
+}
+
+/// A partition on its way.
+#[derive(Debug, Clone, Copy)]
+struct Move {
+    /// Of its assignment.
+    version: u64,
+    /// Since when it has been that.
+    since: LocalTime,
 }
 
 /// Where the partitions of a class should be.
@@ -32,9 +45,14 @@ struct Target {
 
 impl Reconciler {
     /// The next command, or `None` while there is nothing to do but to wait. To be asked again when it was carried out or refused,
-    /// when the grid has changed, and when somebody's presence has. `presence` knows every member of this grid
+    /// when the grid has changed, when somebody's presence has, and now and then. `presence` knows every member of this grid
     /// ([`Sessions::follow`](crate::membership::Sessions::follow)): who is not in it counts as gone.
-    pub fn next(&mut self, grid: &Grid, presence: &BTreeMap<MemberId, Presence>) -> Option<GridCommand> {
+    pub fn next(
+        &mut self,
+        now: LocalTime,
+        grid: &Grid,
+        presence: &BTreeMap<MemberId, Presence>,
+    ) -> Option<GridCommand> {
         if grid.full_loss().is_ok() {
             return Some(GridCommand::StartEmpty);
         }
@@ -52,8 +70,18 @@ impl Reconciler {
         // What serves nobody first: only then can be told what is held too seldom.
         let urgent = rounds.iter().flat_map(Round::take_over).chain(rounds.iter().flat_map(Round::begin));
         let mut decisions: Vec<Decision> = urgent.take(DECISIONS).collect();
+        let moves = rounds.iter().flat_map(Round::moves).map(|(partition, version)| {
+            let known = self.moves.get(&partition).filter(|known| known.version == version);
+            (partition, known.copied().unwrap_or(Move { version, since: now }))
+        });
+        self.moves = moves.collect();
         if decisions.is_empty() {
-            decisions.extend(rounds.iter().flat_map(Round::want).take(DECISIONS));
+            let goes_on = |(_, known): &(&PartitionId, &Move)| now < known.since + MOVE_PATIENCE;
+            let moving: Vec<ReplicationClass> =
+                self.moves.iter().filter(goes_on).map(|(partition, _)| partition.class).collect();
+            let want =
+                |round: &Round| round.want(moving.iter().filter(|class| **class == round.number).count());
+            decisions.extend(rounds.iter().flat_map(want).take(DECISIONS));
         }
         (!decisions.is_empty()).then_some(GridCommand::Decide { decisions })
     }
@@ -172,18 +200,30 @@ impl<'a> Round<'a> {
         decisions
     }
 
-    /// Partitions that are not where they should be, few at a time, and first those with the fewest copies.
-    fn want(&self) -> Vec<Decision> {
-        let mut moving = 0;
-        let mut open = Vec::new();
-        for (partition, row) in self.rows().filter(|(_, row)| self.is_led(row)) {
+    /// Partitions that somebody decides about, each with who should hold it and who should be primary, if they are to be others.
+    fn planned(
+        &self,
+    ) -> impl Iterator<Item = (PartitionId, &'a Row, Option<(BTreeSet<MemberId>, MemberId)>)> {
+        self.rows().filter(|(_, row)| self.is_led(row)).filter_map(|(partition, row)| {
             let wanted = self.wanted(partition);
-            let Some(primary) = self.preferred(row, &wanted) else { continue };
+            let primary = self.preferred(row, &wanted)?;
             let wanted: BTreeSet<MemberId> = wanted.into_iter().collect();
-            if row.assignment.wanted == wanted && row.preferred == Some(primary) {
-                moving += usize::from(self.is_moving(row));
-                continue;
-            }
+            let is_so = row.assignment.wanted == wanted && row.preferred == Some(primary);
+            Some((partition, row, (!is_so).then_some((wanted, primary))))
+        })
+    }
+
+    /// Partitions on their way to where they should be, each with the version of its assignment.
+    fn moves(&self) -> Vec<(PartitionId, u64)> {
+        let moves = self.planned().filter(|(_, row, wish)| wish.is_none() && self.is_moving(row));
+        moves.map(|(partition, row, _)| (partition, row.assignment.version)).collect()
+    }
+
+    /// Partitions that are not where they should be, few at a time, and first those with the fewest copies.
+    fn want(&self, moving: usize) -> Vec<Decision> {
+        let mut open = Vec::new();
+        for (partition, row, wish) in self.planned() {
+            let Some((wanted, primary)) = wish else { continue };
             let copies = row.assignment.in_sync.iter().filter(|member| self.lives(**member)).count();
             open.push((copies.min(wanted.len()), partition, row, Order::Want { wanted, primary }));
         }

@@ -129,15 +129,18 @@ impl Grid {
         if let Some(node) = joined.filter(|_| !cfg!(mutant = "control-nonce")) {
             return Ok((node.member, Vec::new()));
         }
-        let known = joining.known.and_then(|known| Some((known, self.nodes.get(&known.node)?.member)));
-        let (member, partitions) = match known {
+        // One that has left or was forgotten joins as a new one, when it knows that: its old number may be in old lists.
+        let current = |known: MemberId| {
+            let node = self.nodes.get(&known.node).ok_or(GridRefusal::NodeNotFound { node: known.node });
+            node.map(|node| (known, node.member))
+        };
+        let (member, partitions) = match joining.known.map(current).transpose()? {
             Some((known, current)) if known != current => {
                 return Err(GridRefusal::OtherIncarnation { known, current });
             }
             Some((_, before)) if cfg!(mutant = "control-forget") => (before.reborn(), Vec::new()),
             Some((_, before)) => (before.reborn(), self.remove(before)),
             None if self.nodes.len() == NODES => return Err(GridRefusal::TooManyNodes),
-            // Also one that was here once and was forgotten: it holds nothing, and its old number may be in old lists.
             None => {
                 self.last_node += 1;
                 (MemberId { node: NodeId(self.last_node), incarnation: 1 }, Vec::new())

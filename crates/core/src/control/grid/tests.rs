@@ -6,6 +6,7 @@ mod follow;
 mod form;
 mod health;
 mod loss;
+mod moves;
 mod newcomer;
 mod rebuild;
 mod voters;

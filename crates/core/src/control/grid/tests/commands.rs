@@ -49,8 +49,9 @@ fn numbers_of_nodes_are_never_used_again() {
     let mut grid = grid_of(3, 1);
     assert!(matches!(grid.apply(&GridCommand::Forget { node: NodeId(3) }), Ok(GridApplied::NodeGone { .. })));
     let back = Joining { known: Some(member(3, 1)), ..joining(4) };
-    assert_eq!(join(&mut grid, back), Ok(member(4, 1)));
     let gone = GridRefusal::NodeNotFound { node: NodeId(3) };
+    assert_eq!(join(&mut grid, back), Err(gone.clone()), "it asks as a new one when it knows that");
+    assert_eq!(join(&mut grid, joining(4)), Ok(member(4, 1)));
     assert_eq!(grid.apply(&GridCommand::Forget { node: NodeId(3) }), Err(gone));
 }
 

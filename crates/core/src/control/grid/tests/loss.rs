@@ -4,7 +4,7 @@ use super::super::*;
 use super::fixture::*;
 use crate::ids::{Epoch, NodeId, Version};
 use crate::membership::Presence;
-use crate::replication::Change;
+use crate::replication::{Change, LocalTime};
 
 const COPY: Recovery = Recovery::Copy { epoch: Epoch { generation: 1, number: 1 }, last: Version(5) };
 
@@ -40,7 +40,11 @@ fn who_has_lost_the_last_copy_makes_the_partition_lost_and_nobody_primary() {
     let to = member(2, 1);
     assert_eq!(decide(&mut grid, Order::FailOver { to }), Err(DecisionError::NotInSync { member: to }));
     let alive = presence(&grid, Presence::Alive);
-    assert_eq!(Reconciler::default().next(&grid, &alive), None, "somebody is to decide");
+    assert_eq!(
+        Reconciler::default().next(LocalTime::default(), &grid, &alive),
+        None,
+        "somebody is to decide"
+    );
 }
 
 #[test]
@@ -94,15 +98,15 @@ fn a_grid_whose_every_copy_is_gone_starts_empty_under_new_epochs() {
     let mut grid = grid_of(1, 2);
     let alive = presence(&grid, Presence::Alive);
     let mut reconciler = Reconciler::default();
-    let begin = reconciler.next(&grid, &alive).unwrap();
+    let begin = reconciler.next(LocalTime::default(), &grid, &alive).unwrap();
     grid.apply(&begin).unwrap();
-    assert_eq!(reconciler.next(&grid, &alive), None);
+    assert_eq!(reconciler.next(LocalTime::default(), &grid, &alive), None);
     join(&mut grid, Joining { known: Some(member(1, 1)), ..joining(2) }).unwrap();
     let alive = presence(&grid, Presence::Alive);
-    assert_eq!(reconciler.next(&grid, &alive), Some(GridCommand::StartEmpty));
+    assert_eq!(reconciler.next(LocalTime::default(), &grid, &alive), Some(GridCommand::StartEmpty));
     let both = vec![partition(0), partition(1)];
     assert_eq!(grid.apply(&GridCommand::StartEmpty), Ok(GridApplied::Partitions(both.clone())));
-    let begin = reconciler.next(&grid, &alive).unwrap();
+    let begin = reconciler.next(LocalTime::default(), &grid, &alive).unwrap();
     assert_eq!(grid.apply(&begin), Ok(GridApplied::Decided { partitions: both, refused: vec![] }));
     for (_, row) in grid.rows() {
         assert_eq!((row.assignment.primary, row.assignment.epoch.number), (Some(member(1, 2)), 2));
@@ -118,7 +122,10 @@ fn a_grid_that_holds_what_it_has_lost_does_not_start_empty() {
     assert_eq!(grid.apply(&hold), Ok(GridApplied::OnFullLoss(OnFullLoss::Hold)));
     assert_eq!(grid.apply(&hold), Ok(GridApplied::Unchanged));
     join(&mut grid, Joining { known: Some(member(1, 1)), ..joining(2) }).unwrap();
-    assert_eq!(Reconciler::default().next(&grid, &presence(&grid, Presence::Alive)), None);
+    assert_eq!(
+        Reconciler::default().next(LocalTime::default(), &grid, &presence(&grid, Presence::Alive)),
+        None
+    );
     assert_eq!(grid.apply(&GridCommand::StartEmpty), Err(GridRefusal::Held));
     assert_eq!(
         recover(&mut grid, member(1, 2), Recovery::Empty),
@@ -145,7 +152,7 @@ fn a_class_without_backups_begins_elsewhere_when_its_holder_is_gone_for_long() {
     grid.apply(&GridCommand::CreateClass { options }).unwrap();
     let mut reconciler = Reconciler::default();
     let mut presence = presence(&grid, Presence::Alive);
-    while let Some(command) = reconciler.next(&grid, &presence) {
+    while let Some(command) = reconciler.next(LocalTime::default(), &grid, &presence) {
         grid.apply(&command).unwrap();
     }
     let (alone, row) = grid.rows().last().unwrap();
@@ -156,9 +163,12 @@ fn a_class_without_backups_begins_elsewhere_when_its_holder_is_gone_for_long() {
         GridCommand::Decide { decisions } => decisions.iter().any(|decision| decision.partition == alone),
         other => panic!("{other:?}"),
     };
-    assert!(!reconciler.next(&grid, &presence).is_some_and(|command| begins(&command)), "it may come back");
+    assert!(
+        !reconciler.next(LocalTime::default(), &grid, &presence).is_some_and(|command| begins(&command)),
+        "it may come back"
+    );
     presence.insert(holder, Presence::Gone);
-    while let Some(command) = reconciler.next(&grid, &presence) {
+    while let Some(command) = reconciler.next(LocalTime::default(), &grid, &presence) {
         grid.apply(&command).unwrap();
     }
     let row = grid.row(alone).unwrap();

@@ -8,7 +8,7 @@ use crate::ids::{Epoch, NodeId, Version};
 use crate::map::MapOptions;
 use crate::membership::Presence;
 use crate::name::Name;
-use crate::replication::{Change, Proposal, ProposalError};
+use crate::replication::{Change, LocalTime, Proposal, ProposalError};
 
 /// Two nodes hold partition 0, the first decides.
 fn held() -> Grid {
@@ -69,7 +69,8 @@ fn numbers_that_the_lost_group_gave_out_are_not_given_out_again() {
     assert_eq!(new, member(1_000_000_001, 1));
     // The one that nobody remembers comes back.
     let forgotten = Joining { known: Some(member(3, 1)), ..joining(3) };
-    assert_eq!(join(&mut rebuilt, forgotten), Ok(member(1_000_000_002, 1)));
+    assert_eq!(join(&mut rebuilt, forgotten), Err(GridRefusal::NodeNotFound { node: NodeId(3) }));
+    assert_eq!(join(&mut rebuilt, joining(3)), Ok(member(1_000_000_002, 1)));
     assert_eq!(rebuilt.node(new.node).map(|node| node.member), Some(new), "and is nobody else");
     let back = Joining { known: Some(member(2, 1)), ..joining(5) };
     assert_eq!(join(&mut rebuilt, back), Ok(member(2, 2)), "who is remembered comes back as the same node");
@@ -80,7 +81,7 @@ fn a_dead_primary_has_a_successor_in_the_new_generation() {
     let mut rebuilt = held().rebuilt().unwrap();
     let mut presence = presence(&rebuilt, Presence::Alive);
     presence.insert(member(1, 1), Presence::Suspect);
-    let next = Reconciler::default().next(&rebuilt, &presence).unwrap();
+    let next = Reconciler::default().next(LocalTime::default(), &rebuilt, &presence).unwrap();
     rebuilt.apply(&next).unwrap();
     let row = rebuilt.row(partition(0)).unwrap();
     assert_eq!(row.assignment.primary, Some(member(2, 1)));

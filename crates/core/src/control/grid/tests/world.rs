@@ -6,7 +6,7 @@ use super::super::*;
 use super::fixture::*;
 use crate::ids::{MemberId, NodeId, PartitionId};
 use crate::membership::Presence;
-use crate::replication::{Change, Proposal};
+use crate::replication::{Change, LocalTime, Proposal};
 
 /// What has become of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl World {
     /// What the leader would propose.
     pub(super) fn next(&mut self) -> Option<GridCommand> {
         let presence = self.presence();
-        let command = self.reconciler.next(&self.grid, &presence)?;
+        let command = self.reconciler.next(LocalTime::default(), &self.grid, &presence)?;
         if let GridCommand::Decide { decisions } = &command {
             for decision in decisions {
                 match decision.order {
