@@ -34,6 +34,8 @@ struct Known {
     newcomer: Mutex<Newcomer>,
     /// To where the node waits for a grid, as long as it does. Held to look it up or to exchange it.
     creations: Mutex<Option<mpsc::Sender<Creation>>>,
+    /// Why a link was refused last. Held to compare it.
+    denied: Mutex<String>,
     // Weak, for they hold the links, which hold this.
     links: OnceLock<Weak<Links>>,
     control: OnceLock<Weak<Control>>,
@@ -61,8 +63,8 @@ impl Inside {
     /// Of a process that may found a grid together with others, if it is one of so many.
     pub(crate) fn new(process: u128, expect: Option<usize>) -> Self {
         let newcomer = Mutex::new(Newcomer::new(JoinNonce(process.to_be_bytes()), expect));
-        let (creations, links, control, member, unknown) = Default::default();
-        Self(Arc::new(Known { process, newcomer, creations, links, control, member, unknown }))
+        let (creations, denied, links, control, member, unknown) = Default::default();
+        Self(Arc::new(Known { process, newcomer, creations, denied, links, control, member, unknown }))
     }
 
     /// What this process does next that is in no grid.
@@ -228,11 +230,22 @@ impl Handler for Inside {
                     self.nobody_there(to.node);
                 }
             }
-            // It comes, or it goes.
-            Event::Denied { error: LinkError::Denied(error @ Refusal::UnknownMember { .. }) } => {
+            // It comes, or it goes; or this node does.
+            Event::Denied {
+                error: LinkError::Denied(error @ (Refusal::UnknownMember { .. } | Refusal::NotYet)),
+            } => {
                 debug!(%error, "link refused");
             }
-            Event::Denied { error } => warn!(error = chain(&error), "link refused"),
+            Event::Denied { error } => {
+                let error = chain(&error);
+                // Who is refused tries again.
+                if *self.0.denied.lock() == error {
+                    debug!(error, "link refused");
+                } else {
+                    warn!(error, "link refused");
+                    *self.0.denied.lock() = error;
+                }
+            }
         }
     }
 }

@@ -137,6 +137,7 @@ impl ComputeService for Compute {
         let (parts, counted) = invoke_keys(&self.grid, (id, function.clone()), (request, reads)).await?;
         if let Err(failure) = function
             && begun == Begun::No
+            && there.is_empty()
             && parts.iter().all(|part| is_refused_for(&failure, part))
         {
             // Not even an earlier attempt has found the function.
@@ -224,7 +225,8 @@ async fn invoke_keys(
     let names = vec![request.map, request.function];
     // Where the function is gone, what is recorded says what has run.
     let mut export = function.as_ref().ok().map(|function| Arc::clone(function.export()));
-    let forwarded = Forwarded::No;
+    // What has moved away meanwhile is told to be there: the call goes on there with what has begun it.
+    let forwarded = Forwarded::Yes;
     let request = Request { id, names, function: Some(function), source, forwarded, reads };
     let set = &mut |place: usize, result: Result<Outcome<'_>, Failure>| match result.and_then(processed) {
         Ok((response, ran)) => {

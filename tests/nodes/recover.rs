@@ -57,7 +57,8 @@ async fn what_two_dead_nodes_held_goes_on_empty_when_people_say_so() {
     let (code, shown) = recover_lost(&second, &["--all", "--empty", "--yes"]).await;
     let done = format!("0 partitions go on with a copy (0 entries), {lost} begin empty");
     assert_eq!((code, shown.lines().last()), (Some(0), Some(done.as_str())));
-    assert_eq!(recover_lost(&second, &["--all"]).await, (Some(0), "no partition is lost\n".to_owned()));
+    let (code, said) = recover_lost(&second, &["--all"]).await;
+    assert!(code == Some(0) && said.starts_with("no partition is lost"), "{code:?} {said}");
     let refused = client.recover_lost(empty(0)).await.unwrap_err();
     assert_eq!(refused.reason(), Some("NOT_LOST"), "{refused}");
     all_have_copies(&client).await;

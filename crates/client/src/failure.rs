@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 use wattle_proto::v1;
 
@@ -174,7 +174,10 @@ impl From<&Status> for Failure {
             None => outcome_without_details(status),
         };
         let message = message_with_cause(status);
-        Self { code: status.code(), reason, outcome, message, facts, retry_after }
+        // What tonic says when a call's time is over, here or at the node.
+        let is_late = status.code() == Code::Cancelled && status.message() == TimeoutExpired(()).to_string();
+        let code = if is_late { Code::DeadlineExceeded } else { status.code() };
+        Self { code, reason, outcome, message, facts, retry_after }
     }
 }
 
@@ -316,6 +319,14 @@ mod tests {
         let failure = Failure::from(&Status::with_error_details(Code::ResourceExhausted, "busy", details));
         assert_eq!((failure.is_transient(), failure.retry_after()), (true, Some(Duration::from_millis(40))));
         assert!(refused(Code::ResourceExhausted, "OVERLOADED", &[]).is_transient());
+    }
+
+    #[test]
+    fn a_call_whose_time_is_over_says_so_whoever_noticed() {
+        let failure = Failure::from(&Status::cancelled(TimeoutExpired(()).to_string()));
+        assert_eq!((failure.code(), failure.is_transient()), (Code::DeadlineExceeded, false));
+        assert!(matches!(Error::from(failure), Error::Unavailable(_)));
+        assert!(Failure::from(&Status::cancelled("the connection was closed")).is_transient());
     }
 
     #[test]

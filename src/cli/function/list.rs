@@ -52,11 +52,11 @@ fn print_described(function: &api::Function, statistics: &api::FunctionStatistic
     if !function.suspended_because.is_empty() {
         facts.push(("because", function.suspended_because.clone()));
     }
-    facts.push(("batches", statistics.batches.to_string()));
-    facts.push(("applied", statistics.applied.to_string()));
-    facts.push(("not applied", statistics.not_applied.to_string()));
-    facts.push(("stops", statistics.stops.to_string()));
-    facts.push(("instances", statistics.instances.to_string()));
+    facts.push(("batches here", statistics.batches.to_string()));
+    facts.push(("applied here", statistics.applied.to_string()));
+    facts.push(("not applied here", statistics.not_applied.to_string()));
+    facts.push(("stops here", statistics.stops.to_string()));
+    facts.push(("instances here", statistics.instances.to_string()));
     output::facts(facts)?;
     output::line("")?;
     let columns = ["version", "", "export", "kind", "read-only", "size", "module"];

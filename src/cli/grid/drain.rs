@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use wattle_client::Client;
-use wattle_client::api::Member;
+use wattle_client::api::{Member, NodeState};
 
 use crate::cli::output;
 use crate::cli::progress::Progress;
@@ -59,8 +59,14 @@ impl Drain {
             let Some(member) = members.iter().find(|member| member.node == self.node) else {
                 return Ok("left");
             };
-            if member.state() != wattle_client::api::NodeState::Draining {
-                return Ok("stays");
+            match member.state() {
+                NodeState::Draining => {}
+                _ if progress.is_some() => return Ok("stays"),
+                // The node that was asked has not heard of it yet.
+                _ => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
             }
             let left = held(member);
             let (all, progress) =

@@ -80,7 +80,9 @@ impl Plan {
 
     fn show(&self) -> anyhow::Result<()> {
         if self.recoveries.is_empty() {
-            output::line("no partition is lost")?;
+            output::line(
+                "no partition is lost: what only nodes hold that are gone is lost once `wattle grid forget` has forgotten them",
+            )?;
             return Ok(());
         }
         let columns = ["class", "partition", "goes on with", "entries", "last epoch", "last position"];
