@@ -204,7 +204,7 @@ impl Grid {
     }
 
     /// In whose partitions all is recorded that was asked of a name; `None` where that may be several classes, or nobody knows.
-    fn class_of_attempts(&self, name: &str) -> Option<ReplicationClass> {
+    pub(crate) fn class_of_attempts(&self, name: &str) -> Option<ReplicationClass> {
         if self.partitions.count_classes() == 1 {
             return Some(ReplicationClass::default());
         }

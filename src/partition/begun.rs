@@ -1,8 +1,9 @@
-//! What partitions know of a call on many entries that comes again: asked before it runs if the caller does not say it, for what
-//! one export has begun no other may go on with.
+//! What partitions know of a call on many entries that is repeated: asked before it runs if the caller does not say it, for what
+//! one export has begun no other may go on with. The first attempt of a call asks nobody.
 
 use std::sync::Arc;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use wattle_core::ids::{ModuleExport, PartitionId, RequestId};
 use wattle_core::partition::{Admission, Answer, Completion, PartRefusal, Recorded, Refusal};
 use wattle_strand::Turn;
@@ -18,7 +19,7 @@ use crate::request::SCANS;
 pub(crate) enum Begun {
     /// Nothing that is known.
     No,
-    /// Something, or it is forgotten what.
+    /// Something, or it is forgotten what, or a partition cannot say.
     Somehow,
     /// Something, by this.
     By(Arc<ModuleExport>),
@@ -50,32 +51,35 @@ fn export(result: &Recorded) -> Option<&Arc<ModuleExport>> {
 }
 
 impl Partitions {
-    /// What the partitions know of a call: behind its turns where it takes some.
+    /// What the partitions know of the earlier attempts of a call. One that does not serve holds nobody up: it refuses its own part of
+    /// the call, and what was begun there no other export goes on with.
     pub(crate) async fn begun(
         &self,
         id: Option<RequestId>,
         partitions: impl Iterator<Item = PartitionId>,
-    ) -> Result<Begun, Failure> {
+    ) -> Begun {
         let mut begun = Begun::No;
-        let Some(id) = id else { return Ok(begun) };
-        let ask = move |shard: &mut Shard| (!shard.is_taking_turns(&id)).then(|| known(shard, &id));
-        for partition in partitions {
-            let known = match self.run(partition, 0, ask).await? {
-                Some(known) => known,
-                None => self.begun_behind(partition, id).await?,
-            };
+        let Some(id) = id.filter(|id| id.repeated) else { return begun };
+        // All at once: each may wait for other nodes.
+        let mut asked: FuturesUnordered<_> =
+            partitions.map(|partition| self.begun_in(partition, id)).collect();
+        while let Some(known) = asked.next().await {
             match known {
-                Begun::No => {}
-                Begun::Somehow => begun = Begun::Somehow,
-                Begun::By(_) => return Ok(known),
+                Ok(Begun::No) => {}
+                Ok(Begun::Somehow) | Err(_) => begun = Begun::Somehow,
+                Ok(Begun::By(export)) => return Begun::By(export),
             }
         }
-        Ok(begun)
+        begun
     }
 
-    /// What a partition knows of a call when all slow work is done that waits there now.
-    async fn begun_behind(&self, partition: PartitionId, id: RequestId) -> Result<Begun, NoReply> {
-        self.ask_behind(partition, move |shard| known(shard, &id)).await
+    /// What a partition knows of a call: behind its turns where it takes some.
+    async fn begun_in(&self, partition: PartitionId, id: RequestId) -> Result<Begun, NoReply> {
+        let ask = move |shard: &mut Shard| (!shard.is_taking_turns(&id)).then(|| known(shard, &id));
+        match self.run(partition, 0, ask).await? {
+            Some(known) => Ok(known),
+            None => self.ask_behind(partition, move |shard| known(shard, &id)).await,
+        }
     }
 
     async fn ask_behind<T: Send + 'static>(
@@ -93,16 +97,16 @@ impl Partitions {
         }
     }
 
-    /// What the refusal of an attempt says of a call as a whole: an earlier attempt may have begun, or wait for its first turn. If
-    /// it may still be on its way, the refusal is kept for it.
+    /// What the refusal of an attempt says of a call as a whole: an earlier attempt may have begun, or wait for its first turn, or
+    /// still be on its way, for which the refusal is kept. Where that cannot be done, nobody knows.
     pub(crate) async fn refuse(
         &self,
         id: Option<RequestId>,
         failure: Failure,
         partitions: impl Iterator<Item = PartitionId>,
     ) -> Failure {
-        let Some(id) = id else { return failure };
-        let refusal = if id.repeated { failure.kept() } else { None };
+        let Some(id) = id.filter(|id| id.repeated) else { return failure };
+        let refusal = failure.kept();
         for partition in partitions {
             let refusal = refusal.clone();
             let ask = move |shard: &mut Shard| match (known(shard, &id), &refusal) {
@@ -111,9 +115,8 @@ impl Partitions {
             };
             match self.ask_behind(partition, ask).await {
                 Ok(Ok(Begun::No)) => {}
-                Ok(Ok(Begun::Somehow | Begun::By(_))) => return Failure::HalfWay(Box::new(failure)),
+                Ok(Ok(Begun::Somehow | Begun::By(_))) | Err(_) => return Failure::HalfWay(Box::new(failure)),
                 Ok(Err(unkept)) => return unkept.into(),
-                Err(no_reply) => return no_reply.into(),
             }
         }
         failure
@@ -156,7 +159,7 @@ mod tests {
 
     fn id(sequence: u64) -> RequestId {
         let client = ClientId { issued: GridTime(1), random: 7 };
-        RequestId { client, sequence, oldest_pending: 0, repeated: false }
+        RequestId { client, sequence, oldest_pending: 0, repeated: true }
     }
 
     #[tokio::test]
@@ -173,7 +176,7 @@ mod tests {
             )
         };
         let outcome = |refused: Failure| refused.facts().outcome;
-        assert_eq!(outcome(gone(1).await), v1::Outcome::NotApplied);
+        assert_eq!(outcome(gone(3).await), v1::Outcome::NotApplied);
         // All compute threads are busy, in other partitions.
         let (entered, leave) = (Arc::new(Barrier::new(threads + 1)), Arc::new(Barrier::new(threads + 1)));
         let mut busy = Vec::new();

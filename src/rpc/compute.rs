@@ -40,8 +40,8 @@ impl Compute {
         request_id(id, self.grid.partitions.clock().now())
     }
 
-    /// What has begun a call: what its caller says, else what its partitions know, also those where it does not run now: no two
-    /// exports work on one call.
+    /// What has begun a call: what its caller says, else, of a repetition, what its partitions know, also those where it does not run
+    /// now: no two exports work on one call.
     async fn begun(
         &self,
         said: Option<v1::ModuleExport>,
@@ -49,7 +49,7 @@ impl Compute {
         partitions: impl Iterator<Item = PartitionId>,
     ) -> Result<Begun, Failure> {
         let Some(v1::ModuleExport { module, export }) = said else {
-            return self.grid.partitions.begun(id, partitions).await;
+            return Ok(self.grid.partitions.begun(id, partitions).await);
         };
         let problem = "its module is named by 64 hexadecimal digits";
         let module = ModuleHash::parse(&module).ok_or(Failure::Argument { field: "export", problem })?;
@@ -160,7 +160,10 @@ impl ComputeService for Compute {
             return Err(Failure::TooLarge { what: "argument", size, limit: ARGUMENT_BYTES }.into());
         }
         let held = self.grid.in_flight.take(REQUEST_BYTES + request.argument.len())?;
-        let begun = self.begun(request.export.take(), id, self.grid.here()).await?;
+        // Where that may be several classes, or nobody knows, a repetition is in doubt anyway.
+        let class = self.grid.class_of_attempts(&request.map);
+        let involved = self.grid.here().filter(|partition| Some(partition.class) == class);
+        let begun = self.begun(request.export.take(), id, involved).await?;
         let found = match self.function(&request.function, &begun).await {
             Ok(function) => self.grid.map(&request.map).map(|map| (function, map)),
             Err(failure) => Err(failure),

@@ -1,4 +1,4 @@
-//! A call that comes again after its function's name has moved on: what one module began no other goes on with.
+//! A call that is repeated after its function's name has moved on: what one module began no other goes on with.
 
 use bytes::Bytes;
 use tokio_stream::StreamExt;
@@ -97,9 +97,9 @@ async fn begin(wire: &mut Wire, sequence: u64) {
     drop(parts);
 }
 
-/// Runs it to its end; how many entries it was run on, in all attempts.
-async fn finish(wire: &mut Wire, sequence: u64) -> u64 {
-    let mut parts = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap().into_inner();
+/// Runs a call on all entries to its end; how many entries it was run on, in all attempts.
+async fn finish(wire: &Wire, request_id: Option<v1::RequestId>) -> u64 {
+    let mut parts = wire.compute.clone().invoke_all(all(request_id)).await.unwrap().into_inner();
     let mut processed = 0;
     while let Some(part) = parts.next().await {
         let part = part.unwrap();
@@ -115,9 +115,9 @@ async fn a_call_on_all_is_finished_by_the_module_that_began_it() {
     begin(&mut wire, 1).await;
     upload(&node, &Guest::simple(WRITE_KEY)).await;
     assert!(values(&mut wire).await.contains(&number(0)), "the call was broken half-way");
-    assert_eq!(finish(&mut wire, 1).await, ENTRIES as u64);
+    assert_eq!(finish(&wire, wire.again(1)).await, ENTRIES as u64);
     assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
-    assert_eq!(finish(&mut wire, 2).await, ENTRIES as u64);
+    assert_eq!(finish(&wire, wire.id(2)).await, ENTRIES as u64);
     assert_eq!(values(&mut wire).await, (0..ENTRIES).map(key).collect::<Vec<_>>());
 }
 
@@ -142,7 +142,7 @@ async fn a_call_on_all_runs_where_it_is_asked_to_and_by_the_module_that_began_it
     assert_eq!(values(&mut wire).await, (0..ENTRIES).map(expected).collect::<Vec<_>>());
     upload(&node, &Guest::simple(WRITE_KEY)).await;
     let others = (0..PARTITIONS.into()).filter(|index| *index != partition(1)).collect();
-    let others = v1::InvokeAllRequest { partitions: others, ..all(wire.id(1)) };
+    let others = v1::InvokeAllRequest { partitions: others, ..all(wire.again(1)) };
     let mut parts = wire.compute.invoke_all(others).await.unwrap().into_inner();
     while let Some(part) = parts.next().await {
         assert_eq!(part.unwrap().error, None);
@@ -163,12 +163,12 @@ async fn a_call_is_finished_by_the_export_that_began_it() {
     }
     answers(&wire, keys(&[1], wire.id(2))).await;
     upload_export(&node, &guest, "key").await;
-    answers(&wire, keys(&[1, 2], wire.id(2))).await;
+    answers(&wire, keys(&[1, 2], wire.again(2))).await;
     assert_eq!(wire.value(M, "k2").await.unwrap(), Bytes::new());
     fill(&mut wire, [key(2)].into_iter()).await;
-    assert_eq!(finish(&mut wire, 1).await, ENTRIES as u64);
+    assert_eq!(finish(&wire, wire.again(1)).await, ENTRIES as u64);
     assert_eq!(values(&mut wire).await, vec![Bytes::new(); ENTRIES]);
-    assert_eq!(finish(&mut wire, 3).await, ENTRIES as u64);
+    assert_eq!(finish(&wire, wire.id(3)).await, ENTRIES as u64);
     assert_eq!(values(&mut wire).await, (0..ENTRIES).map(key).collect::<Vec<_>>());
 }
 
@@ -191,7 +191,7 @@ async fn a_call_on_all_ends_although_its_function_only_reads_by_now() {
     begin_partition(&mut wire, 1).await;
     upload(&node, &Guest::simple(KEEP).read_only()).await;
     assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(0), "half-way");
-    assert_eq!(finish(&mut wire, 1).await, (ENTRIES + MANY) as u64);
+    assert_eq!(finish(&wire, wire.again(1)).await, (ENTRIES + MANY) as u64);
     assert_eq!(values(&mut wire).await, vec![number(1); ENTRIES]);
     assert_eq!(wire.value(M, &format!("{{t}}{}", MANY - 1)).await.unwrap(), number(1));
 }
@@ -218,8 +218,8 @@ async fn a_call_goes_on_with_what_it_says_that_ran() {
     assert_eq!((read.module.len(), read.export.as_str()), (64, "keep"));
     assert_eq!(ran(wire.compute.invoke_keys(keys(&[1, 2], wire.id(2))).await.unwrap()).await, read);
     upload(&node, &Guest::simple(WRITE_KEY)).await;
-    let all = v1::InvokeAllRequest { export: Some(read.clone()), ..all(wire.id(1)) };
-    let keys = v1::InvokeKeysRequest { export: Some(read.clone()), ..keys(&[1, 2], wire.id(2)) };
+    let all = v1::InvokeAllRequest { export: Some(read.clone()), ..all(wire.again(1)) };
+    let keys = v1::InvokeKeysRequest { export: Some(read.clone()), ..keys(&[1, 2], wire.again(2)) };
     assert_eq!(ran(wire.compute.invoke_all(all.clone()).await.unwrap()).await, read);
     assert_eq!(ran(wire.compute.invoke_keys(keys.clone()).await.unwrap()).await, read);
     replace(&node, &Guest::simple(WRITE_KEY)).await;
@@ -238,7 +238,7 @@ async fn a_partition_is_not_finished_by_another_export_than_began_it_whatever_th
     upload(&node, &Guest::simple(WRITE_KEY)).await;
     let one = |request_id| v1::InvokeAllRequest { partitions: vec![partition(1)], ..all(request_id) };
     let export = Some(ran(wire.compute.invoke_all(one(None)).await.unwrap()).await);
-    let again = v1::InvokeAllRequest { partitions: vec![begun], export, ..all(wire.id(1)) };
+    let again = v1::InvokeAllRequest { partitions: vec![begun], export, ..all(wire.again(1)) };
     let mut parts = wire.compute.invoke_all(again).await.unwrap().into_inner();
     let part = parts.next().await.unwrap().unwrap();
     let error = part.error.unwrap();
@@ -252,11 +252,11 @@ async fn a_call_on_all_is_in_doubt_when_the_module_that_began_it_is_gone() {
     let (node, mut wire) = scene().await;
     begin(&mut wire, 1).await;
     replace(&node, &Guest::simple(WRITE_KEY)).await;
-    let refused = wire.compute.invoke_all(all(wire.id(1))).await.unwrap_err();
+    let refused = wire.compute.invoke_all(all(wire.again(1))).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::FailedPrecondition, "MODULE_GONE", "IN_DOUBT"));
     let written = |value: &Bytes| *value == number(0) || *value == number(1);
     assert!(values(&mut wire).await.iter().all(written));
-    assert_eq!(finish(&mut wire, 2).await, ENTRIES as u64, "a new call runs");
+    assert_eq!(finish(&wire, wire.id(2)).await, ENTRIES as u64, "a new call runs");
 }
 
 fn keys(keys: &[usize], request_id: Option<v1::RequestId>) -> v1::InvokeKeysRequest {
@@ -290,7 +290,7 @@ async fn a_call_on_keys_is_finished_by_the_module_that_began_it() {
     let (node, mut wire) = scene().await;
     answers(&wire, keys(&[1], wire.id(1))).await;
     upload(&node, &Guest::simple(WRITE_KEY)).await;
-    let again = answers(&wire, keys(&[1, 2], wire.id(1))).await;
+    let again = answers(&wire, keys(&[1, 2], wire.again(1))).await;
     assert_eq!(again, [done(1), done(2)]);
     assert_eq!(wire.value(M, "k2").await.unwrap(), number(1));
     answers(&wire, keys(&[1, 2], wire.id(2))).await;
@@ -302,7 +302,7 @@ async fn a_call_on_keys_tells_what_is_done_when_the_module_that_began_it_is_gone
     let (node, mut wire) = scene().await;
     answers(&wire, keys(&[1], wire.id(1))).await;
     replace(&node, &Guest::simple(WRITE_KEY)).await;
-    let again = answers(&wire, keys(&[1, 2], wire.id(1))).await;
+    let again = answers(&wire, keys(&[1, 2], wire.again(1))).await;
     let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
     assert_eq!(again, [done(1), (key(2), Bytes::new(), refused)]);
     assert_eq!(wire.value(M, "k2").await.unwrap(), number(0));
@@ -318,31 +318,31 @@ async fn a_call_on_keys_leaves_out_what_is_answered_and_goes_on_with_the_module_
     let (node, mut wire) = scene().await;
     answers(&wire, keys(&[1], wire.id(1))).await;
     upload(&node, &Guest::simple(WRITE_KEY)).await;
-    assert_eq!(answers(&wire, others(1, keys(&[1, 2], wire.id(1)))).await, [done(2)]);
+    assert_eq!(answers(&wire, others(1, keys(&[1, 2], wire.again(1)))).await, [done(2)]);
     assert_eq!(wire.value(M, "k2").await.unwrap(), number(1));
     assert_eq!(answers(&wire, others(3, keys(&[3], None))).await, []);
     assert_eq!(wire.value(M, "k3").await.unwrap(), number(0));
     replace(&node, &Guest::simple(WRITE_KEY)).await;
     let refused = "MODULE_GONE OUTCOME_NOT_APPLIED".to_owned();
-    let again = answers(&wire, others(1, keys(&[1, 3], wire.id(1)))).await;
+    let again = answers(&wire, others(1, keys(&[1, 3], wire.again(1)))).await;
     assert_eq!(again, [(key(3), Bytes::new(), refused)]);
 }
 
 #[tokio::test]
 async fn a_call_on_all_that_was_begun_is_in_doubt_without_its_function_or_map() {
     let (node, mut wire) = scene().await;
-    finish(&mut wire, 1).await;
+    finish(&wire, wire.id(1)).await;
     let functions = node.client().await;
     functions.functions().delete("f").await.unwrap();
     let gone = |reason, outcome| refusal(Code::NotFound, reason, outcome);
     for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {
-        let refused = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap_err();
+        let refused = wire.compute.invoke_all(all(wire.again(sequence))).await.unwrap_err();
         assert_eq!(facts(&refused), gone("FUNCTION_NOT_FOUND", outcome));
     }
     upload(&node, &slow_counter()).await;
     wire.maps.delete_map(v1::DeleteMapRequest { name: M.into() }).await.unwrap();
     for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {
-        let refused = wire.compute.invoke_all(all(wire.id(sequence))).await.unwrap_err();
+        let refused = wire.compute.invoke_all(all(wire.again(sequence))).await.unwrap_err();
         assert_eq!(facts(&refused), gone("MAP_NOT_FOUND", outcome));
     }
 }
@@ -356,7 +356,7 @@ async fn a_clear_that_was_begun_is_in_doubt_without_its_map() {
     assert_eq!(wire.maps.clear(clear(wire.id(1))).await.unwrap().into_inner().removed, 1);
     wire.maps.delete_map(v1::DeleteMapRequest { name: M.into() }).await.unwrap();
     for (sequence, outcome) in [(1, "IN_DOUBT"), (2, "NOT_APPLIED")] {
-        let refused = wire.maps.clear(clear(wire.id(sequence))).await.unwrap_err();
+        let refused = wire.maps.clear(clear(wire.again(sequence))).await.unwrap_err();
         assert_eq!(facts(&refused), refusal(Code::NotFound, "MAP_NOT_FOUND", outcome));
     }
 }
@@ -367,7 +367,7 @@ async fn keys_in_doubt_stay_so_without_their_function() {
     answers(&wire, keys(&[1], wire.id(1))).await;
     answers(&wire, keys(&[1], wire.acknowledging(2, 2))).await;
     node.client().await.functions().delete("f").await.unwrap();
-    let again = answers(&wire, keys(&[1], wire.id(1))).await;
+    let again = answers(&wire, keys(&[1], wire.again(1))).await;
     assert_eq!(again, [(key(1), Bytes::new(), "IN_DOUBT OUTCOME_IN_DOUBT".to_owned())]);
     let refused = wire.compute.invoke_keys(keys(&[1], wire.id(3))).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "NOT_APPLIED"));

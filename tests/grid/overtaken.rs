@@ -112,11 +112,11 @@ async fn a_call_on_all_that_waits_is_in_doubt_without_its_function() {
     waiting(&node, 2).await;
     node.client().await.functions().delete("count").await.unwrap();
     let mut other = Wire::to(&node).await.compute;
-    let refused = other.invoke_all(all(wire.id(1))).await.unwrap_err();
+    let refused = other.invoke_all(all(wire.again(1))).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "IN_DOUBT"));
     let part = parts.message().await.unwrap().unwrap();
     assert_eq!((part.processed, part.failed), (1, 0));
-    let refused = other.invoke_all(all(wire.id(2))).await.unwrap_err();
+    let refused = other.invoke_all(all(wire.again(2))).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::NotFound, "FUNCTION_NOT_FOUND", "NOT_APPLIED"));
 }
 

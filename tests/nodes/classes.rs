@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use tonic::Code;
 use wattle_client::{Client, Error, MapOptions, Options, Responses, ScanOptions, WatchFrom};
 use wattle_proto::v1;
@@ -165,6 +166,53 @@ async fn a_write_that_too_few_copies_would_have_is_refused() {
 }
 
 #[tokio::test]
+async fn a_call_on_all_entries_goes_on_where_partitions_of_other_maps_do_not_serve() {
+    let node = TestNode::start();
+    let client = node.client().await;
+    upload(&client, "counter", "add").await;
+    client.raw_map("one").put("k", "0").await.unwrap();
+    // Of its two copies there can be only one.
+    client.maps().create("two", &held(1, 2)).await.unwrap();
+    let mut wire = Wire::to(&node).await;
+    let compute = wire.compute.clone();
+    let all = async |map: &str, request_id| {
+        let (function, argument) = ("add".to_owned(), Bytes::from_static(b"1"));
+        let all = v1::InvokeAllRequest {
+            function,
+            map: map.to_owned(),
+            argument,
+            request_id,
+            ..Default::default()
+        };
+        let mut parts = compute.clone().invoke_all(all).await.map_err(|status| facts(&status))?.into_inner();
+        let mut told = Vec::new();
+        while let Some(part) = parts.message().await.unwrap() {
+            told.push(part);
+        }
+        Ok(told)
+    };
+    for (request_id, value) in [(wire.id(1), "1"), (wire.again(1), "1"), (wire.again(2), "2")] {
+        let parts: Vec<v1::InvokePart> = all("one", request_id).await.unwrap();
+        assert!(parts.iter().all(|part| part.error.is_none()), "{parts:?}");
+        assert_eq!(parts.iter().map(|part| part.processed).sum::<u64>(), 1);
+        assert_eq!(wire.value("one", "k").await.unwrap(), value);
+    }
+    let gone = |outcome| refusal(Code::NotFound, "MAP_NOT_FOUND", outcome);
+    assert_eq!(all("none", wire.id(3)).await, Err(gone("NOT_APPLIED")));
+    // Nobody can say what its first attempt has done, or may do yet.
+    assert_eq!(all("none", wire.again(4)).await, Err(gone("IN_DOUBT")));
+    for request_id in [wire.id(5), wire.again(6)] {
+        let parts = all("two", request_id).await.unwrap();
+        assert_eq!(parts.len(), usize::from(wattle_core::limits::PARTITIONS));
+        let is_of_part = |part: v1::InvokePart| {
+            let error = part.error.unwrap();
+            error.code == Code::Unavailable as i32 && error.outcome() == v1::Outcome::NotApplied
+        };
+        assert!(parts.into_iter().all(is_of_part));
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_so_is_a_fifth_kind() {
     let node = TestNode::start();
     let mut wire = Wire::to(&node).await;
@@ -200,7 +248,7 @@ async fn a_retry_is_not_run_in_a_map_that_was_made_anew_elsewhere() {
     eventually(async || maps.clone().put(first.clone()).await.ok()).await;
     let remove = |request_id| v1::RemoveRequest {
         map: "m".to_owned(),
-        key: bytes::Bytes::from_static(b"k"),
+        key: Bytes::from_static(b"k"),
         request_id,
         ..Default::default()
     };
