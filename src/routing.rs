@@ -12,7 +12,9 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use wattle_core::control::grid::{Grid, Row};
 use wattle_core::ids::{MemberId, PartitionId};
-use wattle_core::limits::{CALL_TIMEOUT, PEER_CONNECT_TIME, PEER_KEEP_ALIVE_TIMEOUT};
+use wattle_core::limits::{
+    CALL_TIMEOUT, CONNECTION_UNREAD_BYTES, PEER_CONNECT_TIME, PEER_KEEP_ALIVE_TIMEOUT, UNREAD_BYTES,
+};
 
 use crate::failure::Failure;
 use crate::partition::ReadMode;
@@ -24,6 +26,17 @@ const READ_MODE: &str = "wattle-read-mode";
 const CONFIRM: &str = "confirm";
 /// A connection is asked whether it is there when nothing has come for so long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// What a connection to another node is for. Calls that are answered at once never wait for readers who take their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// Answers that this node reads as they come.
+    Calls,
+    /// Answers that a client reads.
+    Streams,
+    /// As those, and open as long as the client likes: there may be as many as a connection takes.
+    Watches,
+}
 
 /// Another node, which may decide about partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +66,7 @@ pub(crate) struct Routing {
     owners: RwLock<Arc<Owners>>,
     /// All other members. Held to copy it or to exchange it.
     members: RwLock<Vec<Owner>>,
-    channels: RwLock<HashMap<MemberId, Channel>>,
+    channels: RwLock<HashMap<(MemberId, Purpose), Channel>>,
 }
 
 impl Routing {
@@ -82,7 +95,7 @@ impl Routing {
         let owners = Owners(owners.collect());
         let elsewhere = owners.0.iter().flatten().any(Option::is_some);
         *self.members.write() = members.values().filter(|owner| owner.member != self.me).cloned().collect();
-        self.channels.write().retain(|member, _| members.contains_key(member));
+        self.channels.write().retain(|(member, _), _| members.contains_key(member));
         // Who compares tables by their places is told only of another.
         if **self.owners.read() != owners {
             *self.owners.write() = Arc::new(owners);
@@ -106,19 +119,26 @@ impl Routing {
     }
 
     /// The way to a node. It is opened when it is first used.
-    pub(crate) fn channel(&self, owner: &Owner) -> Result<Channel, Failure> {
-        if let Some(channel) = self.channels.read().get(&owner.member) {
+    pub(crate) fn channel(&self, owner: &Owner, purpose: Purpose) -> Result<Channel, Failure> {
+        if let Some(channel) = self.channels.read().get(&(owner.member, purpose)) {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{}", owner.address));
         let endpoint = endpoint.map_err(|_| Failure::Internal { what: "a member's address is none" })?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(PEER_CONNECT_TIME)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(PEER_KEEP_ALIVE_TIMEOUT)
-            .connect_lazy();
-        Ok(self.channels.write().entry(owner.member).or_insert(channel).clone())
+            .keep_alive_timeout(PEER_KEEP_ALIVE_TIMEOUT);
+        let endpoint = match purpose {
+            Purpose::Calls => endpoint,
+            // What some do not read fills none of what the others share.
+            Purpose::Streams | Purpose::Watches => endpoint
+                .initial_stream_window_size(UNREAD_BYTES)
+                .initial_connection_window_size(CONNECTION_UNREAD_BYTES),
+        };
+        let channel = endpoint.connect_lazy();
+        Ok(self.channels.write().entry((owner.member, purpose)).or_insert(channel).clone())
     }
 }
 

@@ -8,7 +8,7 @@ use wattle_proto::v1::function_service_client::FunctionServiceClient;
 
 use super::upload::{Upload, UploadError, UploadedModule};
 use crate::failure::Failure;
-use crate::routing::{Owner, Routing, forward};
+use crate::routing::{Owner, Purpose, Routing, forward};
 
 /// Why another node has not given a module.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ async fn fetch_from(
     member: &Owner,
     (module, decided): (&ModuleHash, u64),
 ) -> Result<UploadedModule, FetchError> {
-    let channel = routing.channel(member)?;
+    let channel = routing.channel(member, Purpose::Calls)?;
     let request = forward(v1::DownloadModuleRequest { module: module.to_string() }, decided);
     let mut answers = FunctionServiceClient::new(channel).download_module(request).await?.into_inner();
     let mut upload = Upload::new(Some(*module));

@@ -15,7 +15,7 @@ use wattle_proto::v1::operation_result::Result as WireResult;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::partition::{Action, OwnedResult, OwnedResults, Placed, ReadMode, View};
-use crate::routing::{Owner, forward, not_answered, reading};
+use crate::routing::{Owner, Purpose, forward, not_answered, reading};
 
 /// What goes to one other node.
 pub(super) struct Elsewhere {
@@ -79,7 +79,7 @@ impl Grid {
         (id, reads): (Option<RequestId>, ReadMode),
         operations: Vec<v1::Operation>,
     ) -> Result<Vec<v1::OperationResult>, Failure> {
-        let mut client = MapServiceClient::new(self.routing.channel(owner)?)
+        let mut client = MapServiceClient::new(self.routing.channel(owner, Purpose::Calls)?)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
         let request = v1::BatchRequest { operations, request_id: id.map(wire_id) };

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::partition::ReadMode;
 use crate::request::Forwarded;
-use crate::routing::{Owner, forward, not_answered, reading};
+use crate::routing::{Owner, Purpose, forward, not_answered, reading};
 
 /// Parts of an answer about many entries.
 pub(super) type Parts = Pin<Box<dyn Stream<Item = Result<v1::InvokePart, Status>> + Send>>;
@@ -102,7 +102,8 @@ impl Grid {
         let decided = self.control.position().version;
         let calls = elsewhere.into_values().map(|(owner, partitions)| {
             let request = request(indexes(&partitions));
-            let client = map_client(self, &owner).map(|client| call(client, forward(request, decided)));
+            let client = map_client(self, &owner, Purpose::Calls)
+                .map(|client| call(client, forward(request, decided)));
             async { client?.await.map(Response::into_inner).map_err(|status| not_answered(&status)) }
         });
         join_all(calls).await.into_iter().collect()
@@ -115,7 +116,9 @@ impl Grid {
         (request, reads): (v1::ScanRequest, ReadMode),
     ) -> Result<v1::ScanResponse, Failure> {
         let decided = self.control.position().version;
-        let answers = map_client(self, owner)?.scan(reading(forward(request, decided), reads)).await;
+        // A message is all that is asked for, and it is read at once.
+        let mut client = map_client(self, owner, Purpose::Calls)?;
+        let answers = client.scan(reading(forward(request, decided), reads)).await;
         let mut answers = answers.map_err(|status| not_answered(&status))?.into_inner();
         let answer = answers.message().await.map_err(|status| not_answered(&status))?;
         answer.ok_or(Failure::Internal { what: "another node has scanned nothing" })
@@ -128,7 +131,8 @@ impl Grid {
         request: v1::WatchRequest,
     ) -> Result<Streaming<v1::WatchResponse>, Failure> {
         let decided = self.control.position().version;
-        let changes = map_client(self, owner)?.watch(forward(request, decided)).await;
+        let mut client = map_client(self, owner, Purpose::Watches)?;
+        let changes = client.watch(forward(request, decided)).await;
         Ok(changes.map_err(|status| not_answered(&status))?.into_inner())
     }
 
@@ -179,13 +183,13 @@ pub(super) fn indexes(partitions: &[PartitionId]) -> Vec<u32> {
     partitions.iter().map(|partition| partition.index.into()).collect()
 }
 
-fn map_client(grid: &Grid, owner: &Owner) -> Result<MapServiceClient<Channel>, Failure> {
-    let client = MapServiceClient::new(grid.routing.channel(owner)?);
+fn map_client(grid: &Grid, owner: &Owner, purpose: Purpose) -> Result<MapServiceClient<Channel>, Failure> {
+    let client = MapServiceClient::new(grid.routing.channel(owner, purpose)?);
     Ok(client.max_decoding_message_size(MESSAGE_BYTES + SCAN_BYTES))
 }
 
 fn compute_client(grid: &Grid, owner: &Owner) -> Result<ComputeServiceClient<Channel>, Failure> {
-    let client = ComputeServiceClient::new(grid.routing.channel(owner)?);
+    let client = ComputeServiceClient::new(grid.routing.channel(owner, Purpose::Streams)?);
     Ok(client.max_decoding_message_size(MESSAGE_BYTES + SCAN_BYTES))
 }
 

@@ -164,6 +164,11 @@ pub const PROBE_CONNECTIONS: usize = 64;
 pub const FILES_RESERVED_SHARE: u64 = 4;
 /// Calls of one connection at the same time.
 pub const CONNECTION_CALLS: u32 = 1024;
+/// What another node may send of an answer before the client has read what came before it, in bytes. As many answers as a connection has
+/// calls may wait so.
+pub const UNREAD_BYTES: u32 = 64 * KIB as u32;
+/// The same of all answers on a connection. Half of that is what h2 lets small messages take, as of [`CONNECTION_BYTES`].
+pub const CONNECTION_UNREAD_BYTES: u32 = 4 * UNREAD_BYTES * CONNECTION_CALLS;
 /// How long a new connection may take to say which protocol it speaks.
 pub const FIRST_BYTES_TIME: Duration = Duration::from_secs(5);
 /// All requests and answers in flight may take the memory that entries may take, divided by this.
@@ -326,6 +331,8 @@ const _: () = {
     assert!(PEER_RETRY_MIN.as_millis() <= PEER_RETRY_MAX.as_millis());
     assert!(PIECE_BYTES < CALL_BYTES && CALL_BYTES <= SHORT_BYTES);
     assert!(CONNECTIONS_MIN <= CONNECTIONS);
+    assert!(CONNECTION_UNREAD_BYTES <= i32::MAX as u32, "HTTP/2 has no larger windows");
+    assert!(WATCHES <= CONNECTION_CALLS as usize, "a connection takes all watches");
     assert!(SHORT_BYTES <= SCAN_BYTES && SHORT_KEYS <= SCAN_ENTRIES);
     assert!(PARTITIONS <= PARTITIONS_MAX);
     assert!(GENERATION_VERSIONS < u64::MAX / GENERATIONS as u64 && GENERATION_NUMBERS < GENERATION_VERSIONS);
