@@ -148,7 +148,7 @@ impl SweepTurns {
                 shard.with(|partition, moment| partition.scan_range(&moment.access(&sweep.map.descriptor)));
             State { range, processed: 0, failed: 0 }
         };
-        let Some(id) = sweep.id else {
+        let Some(id) = self.asked_by() else {
             return Ok(Some(self.state.unwrap_or_else(|| start(shard))));
         };
         let record = self.record();
@@ -228,6 +228,13 @@ impl SweepTurns {
     /// What is kept of the call for a retry, in bytes.
     fn record(&self) -> u64 {
         self.recorded_by().map_or(0, |_| Completion::bytes(0))
+    }
+
+    /// Whose records are asked. What only reads needs none, and so goes on when its client id is too old for them; but an earlier attempt
+    /// may have run what writes.
+    fn asked_by(&self) -> Option<RequestId> {
+        let reads = self.sweep.function.is_read_only();
+        self.sweep.id.filter(|id| !reads || id.repeated && self.state.is_none())
     }
 
     /// What the progress is recorded by: what only reads is done again.

@@ -18,7 +18,7 @@ use wattle_proto::v1::pipeline_request::Operations;
 
 use crate::harness::TestNode;
 use crate::harness::guest::Guest;
-use crate::harness::wire::{Wire, facts, put, refusal};
+use crate::harness::wire::{Wire, eventually, facts, put, refusal};
 
 const M: &str = "m";
 
@@ -246,4 +246,32 @@ async fn a_clear_that_got_half_way_is_in_doubt_and_can_be_gone_on_with() {
     let room = wire.acknowledging(sequence, sequence);
     assert_eq!(wire.maps.clear(clear(room)).await.unwrap().into_inner().removed, 2);
     assert_eq!(wire.value(M, &second).await, None);
+}
+
+/// Nothing is recorded of what only reads.
+#[tokio::test]
+async fn a_call_on_all_that_only_reads_goes_on_when_its_client_id_is_too_old_for_records() {
+    let node = TestNode::with(RawConfig { partitions: Some(2), ..RawConfig::default() });
+    let mut wire = Wire::to(&node).await;
+    upload_counter(&node, &Guest::counter()).await;
+    let reader = Guest::simple("(i32.const 2048)").read_only().module();
+    node.client().await.functions().upload("read", reader, &UploadOptions::new()).await.unwrap();
+    wire.put_by_another(M, "k", "\0\0\0\0\0\0\0\0").await;
+    wire.client_id = [1_u64.to_be_bytes(), [7; 8]].concat().into();
+    let errors = async |function: &str, request_id| {
+        let all = v1::InvokeAllRequest {
+            function: function.into(),
+            map: M.into(),
+            request_id,
+            ..Default::default()
+        };
+        let parts = wire.compute.clone().invoke_all(all).await.unwrap().into_inner();
+        let error = |part: Result<v1::InvokePart, _>| part.unwrap().error.map(|error| error.reason);
+        parts.map(error).collect::<Vec<_>>().await
+    };
+    let in_doubt = vec![Some("IN_DOUBT".to_owned()); 2];
+    // As soon as the partitions have forgotten ids of that age. Of a repetition, an earlier attempt may have written.
+    eventually(async || (errors("read", wire.again(1)).await == in_doubt).then_some(())).await;
+    assert_eq!(errors("read", wire.id(2)).await, [None, None]);
+    assert_eq!(errors("count", wire.id(3)).await, in_doubt);
 }
