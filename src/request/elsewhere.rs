@@ -1,11 +1,12 @@
-//! The part of a request whose partitions other nodes decide about: it goes there as a batch, and its results come back.
+//! The part of a request whose partitions other nodes decide about: it goes there in batches, and its results come back.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::encoding::message::encoded_len_repeated;
 use smallvec::SmallVec;
 use wattle_core::ids::{ModuleExport, ModuleHash, RequestId, Version};
-use wattle_core::limits::MESSAGE_BYTES;
+use wattle_core::limits::{MESSAGE_BYTES, PEER_MESSAGE_BYTES};
 use wattle_core::partition::{Answer, Condition, Operation, Previous, Put, Remove, TtlChange, TtlChoice};
 use wattle_proto::v1;
 use wattle_proto::v1::map_service_client::MapServiceClient;
@@ -17,15 +18,38 @@ use crate::grid::Grid;
 use crate::partition::{Action, OwnedResult, OwnedResults, Placed, ReadMode, View};
 use crate::routing::{Owner, Purpose, forward, not_answered, reading};
 
-/// What goes to one other node.
+/// Operations that are sent on together, in bytes: more than the request id, and its framing, go into what is left of a message.
+const TOGETHER_BYTES: usize = MESSAGE_BYTES - 1024;
+
+/// What goes to one other node, in one message.
 pub(super) struct Elsewhere {
     owner: Owner,
     places: Vec<u32>,
     operations: Vec<v1::Operation>,
+    bytes: usize,
+}
+
+impl Elsewhere {
+    fn new(owner: &Owner, operations: impl Iterator<Item = (u32, v1::Operation)>) -> Self {
+        let (places, operations): (Vec<_>, Vec<_>) = operations.unzip();
+        let bytes = encoded_len_repeated(1, &operations);
+        Self { owner: owner.clone(), places, operations, bytes }
+    }
+
+    fn has_room_for(&self, other: &Self) -> bool {
+        self.owner.member == other.owner.member && self.bytes + other.bytes <= TOGETHER_BYTES
+    }
+
+    fn add(&mut self, other: Self) {
+        self.places.extend(other.places);
+        self.operations.extend(other.operations);
+        self.bytes += other.bytes;
+    }
 }
 
 impl Grid {
-    /// Takes the operations out that other nodes are to do.
+    /// Takes the operations out that other nodes are to do. A packed frame has each name once, and what is sent on has it with each
+    /// operation: it may be too long for one message. The operations of a partition stay together, as it keeps their results.
     pub(super) fn split(
         &self,
         operations: &mut SmallVec<[Placed; 1]>,
@@ -33,23 +57,16 @@ impl Grid {
     ) -> Vec<Elsewhere> {
         let mut elsewhere: Vec<Elsewhere> = Vec::new();
         let Some(owners) = self.routing.owners() else { return elsewhere };
-        operations.retain(|placed| {
-            let Some(owner) = owners.of(placed.partition) else { return true };
-            let operation = wire_operation(&views[placed.place as usize], names);
-            let known = elsewhere.iter_mut().find(|other| other.owner.member == owner.member);
-            match known {
-                Some(other) => {
-                    other.places.push(placed.place);
-                    other.operations.push(operation);
-                }
-                None => elsewhere.push(Elsewhere {
-                    owner: owner.clone(),
-                    places: vec![placed.place],
-                    operations: vec![operation],
-                }),
+        let wire = |placed: &Placed| (placed.place, wire_operation(&views[placed.place as usize], names));
+        for part in operations.chunk_by(|a, b| a.partition == b.partition) {
+            let Some(owner) = owners.of(part[0].partition) else { continue };
+            let part = Elsewhere::new(owner, part.iter().map(wire));
+            match elsewhere.iter_mut().find(|other| other.has_room_for(&part)) {
+                Some(other) => other.add(part),
+                None => elsewhere.push(part),
             }
-            false
-        });
+        }
+        operations.retain(|placed| owners.of(placed.partition).is_none());
         elsewhere
     }
 
@@ -59,7 +76,7 @@ impl Grid {
         (id, reads): (Option<RequestId>, ReadMode),
         elsewhere: Elsewhere,
     ) -> OwnedResults {
-        let Elsewhere { owner, places, operations } = elsewhere;
+        let Elsewhere { owner, places, operations, .. } = elsewhere;
         let answered = self.ask_owner(&owner, (id, reads), operations).await;
         match answered {
             Ok(results) if results.len() == places.len() => {
@@ -80,7 +97,8 @@ impl Grid {
         operations: Vec<v1::Operation>,
     ) -> Result<Vec<v1::OperationResult>, Failure> {
         let mut client = MapServiceClient::new(self.routing.channel(owner, Purpose::Calls)?)
-            .max_decoding_message_size(MESSAGE_BYTES)
+            // What it refuses, and what ran, take more for each operation than the operation.
+            .max_decoding_message_size(PEER_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
         let request = v1::BatchRequest { operations, request_id: id.map(wire_id) };
         let request = forward(request, self.control.position().version);

@@ -6,13 +6,18 @@ use bytes::Bytes;
 use tonic::Code;
 use tonic_types::StatusExt;
 use wattle::config::RawConfig;
-use wattle_client::{Client, Operation, Options, PutOptions, Responses, ScanOptions, UploadOptions};
+use wattle_client::{
+    Answer, Batch, Client, Operation, Options, PipelineOptions, PutOptions, Responses, ScanOptions,
+    UploadOptions,
+};
+use wattle_core::limits::{BATCH_OPERATIONS, NAME_BYTES};
+use wattle_core::partition::partition_of;
 use wattle_proto::v1;
 use wattle_proto::v1::map_service_client::MapServiceClient;
 
 use crate::harness::TestNode;
 use crate::harness::examples::example;
-use crate::harness::grid::{address, joined_to, three};
+use crate::harness::grid::{PARTITIONS, address, joined_to, three};
 use crate::harness::wire::{Wire, facts, refusal};
 
 fn keys() -> impl Iterator<Item = String> {
@@ -167,4 +172,30 @@ async fn reads_may_ask_to_be_confirmed() {
     call.metadata_mut().insert("wattle-read-mode", "stale".parse().unwrap());
     let refused = wire.maps.get(call).await.unwrap_err();
     assert_eq!(facts(&refused), refusal(Code::InvalidArgument, "INVALID_ARGUMENT", "NOT_APPLIED"));
+}
+
+/// A frame has the map's name once, and what is sent on has it with each operation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_batch_is_done_by_another_node_also_if_it_is_too_long_for_a_message() {
+    let nodes = three().await;
+    let client = Client::connect(Options::new(nodes[0].endpoint()).endpoints_only()).await.unwrap();
+    let partitions = client.partitions().await.unwrap().partitions;
+    let elsewhere =
+        |key: &String| partitions[usize::from(partition_of(key.as_bytes(), PARTITIONS))].primary == Some(2);
+    let keys: Vec<String> =
+        (0..).map(|n: u32| n.to_string()).filter(elsewhere).take(BATCH_OPERATIONS).collect();
+    let put = |key: &String| Operation::Put {
+        key: key.clone().into(),
+        value: Bytes::from_static(&[b'v'; 100]),
+        options: PutOptions::new(),
+    };
+    let name = "m".repeat(NAME_BYTES);
+    let batch = Batch::new(&name, &keys.iter().map(put).collect::<Vec<_>>()).unwrap();
+    let pipeline = client.pipeline(PipelineOptions::new());
+    let answered = pipeline.submit(batch).await.unwrap().await.unwrap();
+    for answer in answered.answers() {
+        assert!(matches!(answer, Ok(Answer::Written(_))), "{answer:?}");
+    }
+    assert_eq!(client.raw_map(name).size().await.unwrap(), BATCH_OPERATIONS as u64);
+    pipeline.close().await;
 }
