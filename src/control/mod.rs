@@ -33,7 +33,7 @@ pub(crate) struct Control {
     decided: watch::Receiver<Decided>,
     /// Up to where this node has done what was decided.
     followed: watch::Sender<ControlVersion>,
-    /// Up to where it has done what was decided about partitions.
+    /// Up to where it has done what was decided about partitions and maps.
     table_followed: watch::Sender<ControlVersion>,
 }
 
@@ -92,16 +92,21 @@ impl Control {
     }
 
     /// Has a command decided and made durable by whoever leads, and waits until this node has followed it; what is about maps and
-    /// functions, until all have who answer: whoever is told of it finds it everywhere.
+    /// functions, until all have who answer: whoever is told of it finds it everywhere. Only what is about functions waits until those
+    /// are fetched and compiled.
     ///
     /// # Errors
     /// [`NotDecided`] says of each case whether it may be decided all the same.
     pub(crate) async fn propose(&self, command: GroupCommand) -> Result<GroupApplied, NotDecided> {
         let group = self.voter.group().await?;
         let for_all = matches!(command, GroupCommand::Catalog(_));
+        let functions = matches!(&command, GroupCommand::Catalog(command) if command.is_about_functions());
         let decision = self.decide(&group.proposal(command)).await?;
         // Also what refuses it is to be seen.
-        self.has_followed(decision.version).await;
+        match functions {
+            true => self.has_followed(decision.version).await,
+            false => self.has_followed_table(decision.version).await,
+        }
         if for_all {
             self.others_have_followed(decision.version).await;
         }
@@ -121,7 +126,7 @@ impl Control {
         reached(&self.followed, version).await;
     }
 
-    /// Waits until its copies know what was decided about them up to a version.
+    /// Waits until it has done what was decided about partitions and maps up to a version.
     pub(crate) async fn has_followed_table(&self, version: ControlVersion) {
         reached(&self.table_followed, version).await;
     }
@@ -183,7 +188,7 @@ impl Control {
         reach(&self.followed, version);
     }
 
-    /// Its copies know what was decided about them up to here.
+    /// It has done what was decided about partitions and maps up to here.
     pub(crate) fn table_followed(&self, version: ControlVersion) {
         reach(&self.table_followed, version);
     }

@@ -1,8 +1,10 @@
 use std::path::Path;
 
-use wattle_core::control::grid::NodeDescription;
+use tokio::time::timeout;
+use wattle_core::control::grid::{GridApplied, NodeDescription};
 use wattle_core::control::{Applied, Command};
 use wattle_core::ids::{MapId, MemberId, NodeId};
+use wattle_core::limits::{HEARTBEAT_TIME, PROPOSE_TIME};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
 use wattle_discovery::Discovery;
@@ -61,6 +63,7 @@ async fn begin(root: Option<&Path>, partitions: u16) -> (Arc<Control>, MemberId,
     tokio::spawn(async move {
         loop {
             let version = decided.borrow_and_update().version;
+            followed.table_followed(version);
             followed.followed(version);
             if decided.changed().await.is_err() {
                 return;
@@ -123,8 +126,31 @@ async fn an_answer_waits_until_the_node_has_followed() {
         version = decided.wait_for(is_there) => version.unwrap().version,
     };
     assert!(futures_util::FutureExt::now_or_never(&mut proposed).is_none());
-    control.followed(version);
+    control.table_followed(version);
     proposed.await.unwrap();
+}
+
+/// Or the leader could not even have others take over while it compiles.
+#[tokio::test]
+async fn only_what_is_about_functions_waits_until_those_are_followed() {
+    let (control, me, _) = founded(7).await;
+    let (followed, mut decided) = (Arc::clone(&control), control.watch());
+    tokio::spawn(async move {
+        while decided.changed().await.is_ok() {
+            let version = decided.borrow_and_update().version;
+            followed.table_followed(version);
+        }
+    });
+    let drain = GroupCommand::Grid(GridCommand::Drain { node: me.node });
+    let drained = timeout(PROPOSE_TIME, control.propose(drain)).await;
+    assert!(matches!(drained, Ok(Ok(GroupApplied::Grid(GridApplied::Node(_))))));
+    let created = timeout(PROPOSE_TIME, control.propose(create("a"))).await;
+    assert!(matches!(created, Ok(Ok(GroupApplied::Catalog(Applied::Map(_))))));
+    let deleted = GroupCommand::Catalog(Command::DeleteFunction { name: name("f") });
+    let mut deleted = std::pin::pin!(control.propose(deleted));
+    assert!(timeout(HEARTBEAT_TIME, &mut deleted).await.is_err());
+    control.followed(ControlVersion(control.decided_position().version));
+    assert!(matches!(deleted.await, Err(NotDecided::Refused(_))));
 }
 
 #[tokio::test]

@@ -76,6 +76,21 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it is about functions: to follow it, modules may have to be fetched and compiled.
+    #[must_use]
+    pub fn is_about_functions(&self) -> bool {
+        match self {
+            Self::CreateMap { .. } | Self::UpdateMap { .. } | Self::DeleteMap { .. } => false,
+            Self::AddVersion { .. }
+            | Self::Promote { .. }
+            | Self::Rollback { .. }
+            | Self::DeleteFunction { .. }
+            | Self::Suspend { .. } => true,
+        }
+    }
+}
+
 /// Whether an upload becomes active at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Promote {
