@@ -35,7 +35,7 @@ pub(crate) struct Follower {
     routing: Arc<Routing>,
     /// Functions whose modules are not all here, or cannot be loaded, and why.
     problems: Mutex<BTreeMap<Name, String>>,
-    /// The version that has changed functions last, as far as this node knows: to follow it may take a while.
+    /// The version that has last changed what calls run, as far as this node knows: to follow it may take a while.
     functions_decided: AtomicU64,
 }
 
@@ -59,7 +59,7 @@ impl Follower {
         ControlVersion(self.functions_decided.load(Ordering::Acquire))
     }
 
-    /// Functions have changed.
+    /// What calls run has changed.
     pub(crate) fn set_functions_decided(&self, version: ControlVersion) {
         self.functions_decided.store(version.0, Ordering::Release);
     }
@@ -79,7 +79,7 @@ impl Follower {
         let mut begin = Some((quick.subscribe(), followed));
         loop {
             let now = decided.borrow_and_update().clone();
-            if !before.catalog().has_same_functions(now.state.catalog()) {
+            if !before.catalog().runs_the_same(now.state.catalog()) {
                 self.set_functions_decided(now.version);
             }
             self.follow((&before, &now.state));

@@ -108,22 +108,20 @@ impl Grid {
         Ok(applied)
     }
 
-    /// Whether another node has sent a call here for its client. Then this node first learns what that one knew.
+    /// Whether another node has sent a call here for its client. Then this node first learns what that one knew; a call of a function
+    /// waits besides until this node has followed that ([`Self::functions_followed`]).
     pub(crate) async fn taken_over(&self, metadata: &MetadataMap) -> Result<Forwarded, Failure> {
         let Some(decided) = forwarded(metadata) else { return Ok(Forwarded::No) };
-        self.has_followed(ControlVersion(decided)).await?;
+        let followed = self.control.has_followed_table(ControlVersion(decided));
+        timeout(FOLLOW_PATIENCE, followed).await.map_err(|_elapsed| Failure::NoMember)?;
         Ok(Forwarded::Yes)
     }
 
     /// Waits until names of functions stand for what this node knows that they do: while a module is still fetched and compiled here,
     /// the one that it replaces must not run.
     pub(crate) async fn functions_followed(&self) -> Result<(), Failure> {
-        self.has_followed(self.follower.functions_decided()).await
-    }
-
-    async fn has_followed(&self, version: ControlVersion) -> Result<(), Failure> {
-        let followed = timeout(FOLLOW_PATIENCE, self.control.has_followed(version)).await;
-        followed.map_err(|_elapsed| Failure::NoMember)
+        let followed = self.control.has_followed(self.follower.functions_decided());
+        timeout(FOLLOW_PATIENCE, followed).await.map_err(|_elapsed| Failure::NoMember)
     }
 
     /// Suspends the functions that are stopped too often, as long as there may be some.

@@ -163,6 +163,11 @@ impl Control {
         ControlPosition { generation, version: self.followed.borrow().0 }
     }
 
+    /// Up to where this node has done what was decided about partitions and maps.
+    pub(crate) fn table_version(&self) -> u64 {
+        self.table_followed.borrow().0
+    }
+
     /// How far what it knows is.
     pub(crate) fn decided_position(&self) -> ControlPosition {
         ControlPosition { version: self.decided.borrow().version.0, ..self.position() }

@@ -101,7 +101,7 @@ impl Grid {
             .max_decoding_message_size(PEER_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
         let request = v1::BatchRequest { operations, request_id: id.map(wire_id) };
-        let request = forward(request, self.control.position().version);
+        let request = forward(request, self.control.table_version());
         let answered = client.batch(reading(request, reads)).await;
         Ok(answered.map_err(|status| not_answered(&status))?.into_inner().results)
     }

@@ -99,7 +99,7 @@ impl Grid {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let decided = self.control.position().version;
+        let decided = self.control.table_version();
         let calls = elsewhere.into_values().map(|(owner, partitions)| {
             let request = request(indexes(&partitions));
             let client = map_client(self, &owner, Purpose::Calls)
@@ -115,7 +115,7 @@ impl Grid {
         owner: &Owner,
         (request, reads): (v1::ScanRequest, ReadMode),
     ) -> Result<v1::ScanResponse, Failure> {
-        let decided = self.control.position().version;
+        let decided = self.control.table_version();
         // A message is all that is asked for, and it is read at once.
         let mut client = map_client(self, owner, Purpose::Calls)?;
         let answers = client.scan(reading(forward(request, decided), reads)).await;
@@ -130,7 +130,7 @@ impl Grid {
         owner: &Owner,
         request: v1::WatchRequest,
     ) -> Result<Streaming<v1::WatchResponse>, Failure> {
-        let decided = self.control.position().version;
+        let decided = self.control.table_version();
         let mut client = map_client(self, owner, Purpose::Watches)?;
         let changes = client.watch(forward(request, decided)).await;
         Ok(changes.map_err(|status| not_answered(&status))?.into_inner())
@@ -146,7 +146,7 @@ impl Grid {
             let request = v1::InvokeAllRequest { partitions: indexes(&partitions), ..request.clone() };
             let grid = Arc::clone(self);
             let answers = async move {
-                let decided = grid.control.position().version;
+                let decided = grid.control.table_version();
                 let mut client = compute_client(&grid, &owner)?;
                 let answers = client.invoke_all(reading(forward(request, decided), reads)).await;
                 Ok(answers.map_err(|status| not_answered(&status))?.into_inner().boxed())
@@ -167,7 +167,7 @@ impl Grid {
             let request = v1::InvokeKeysRequest { keys, ..request.clone() };
             let grid = Arc::clone(self);
             let answers = async move {
-                let decided = grid.control.position().version;
+                let decided = grid.control.table_version();
                 let mut client = compute_client(&grid, &owner)?;
                 let answers = client.invoke_keys(reading(forward(request, decided), reads)).await;
                 Ok(answers.map_err(|status| not_answered(&status))?.into_inner().boxed())

@@ -54,10 +54,15 @@ impl ControlState {
         self.functions.iter().map(|(name, function)| (name, function.as_ref()))
     }
 
-    /// Whether every name stands for the same in both.
+    /// Whether calls run the same in both, whatever they call. Versions that no name stands for yet are none of it.
     #[must_use]
-    pub fn has_same_functions(&self, other: &Self) -> bool {
-        self.functions == other.functions
+    pub fn runs_the_same(&self, other: &Self) -> bool {
+        fn runs(state: &ControlState) -> impl Iterator<Item = (&Name, &FunctionState, &FunctionVersion)> {
+            state.functions().filter_map(|(name, function)| {
+                Some((name, &function.state, function.version(function.active()?)?))
+            })
+        }
+        Arc::ptr_eq(&self.functions, &other.functions) || runs(self).eq(runs(other))
     }
 
     /// A function by its name.
