@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wattle_control::{ControlVersion, Decided};
@@ -64,19 +64,17 @@ impl Follower {
         self.functions_decided.store(version.0, Ordering::Release);
     }
 
-    /// Follows until it is dropped, or the grid does not count on this node any more: then it says so. Says when it has followed for the
-    /// first time.
+    /// Follows until it is dropped, or the grid does not count on this node any more: then it says so.
     pub(crate) async fn run(
         self: Arc<Self>,
         control: Arc<Control>,
-        followed: oneshot::Sender<()>,
         (replaced, stop): (CancellationToken, CancellationToken),
     ) {
         let mut decided = control.watch();
         let mut before = Arc::new(GroupState::default());
         let quick = watch::Sender::new(Decided::default());
         let mut slow = JoinSet::new();
-        let mut begin = Some((quick.subscribe(), followed));
+        let mut begin = Some(quick.subscribe());
         loop {
             let now = decided.borrow_and_update().clone();
             if !before.catalog().runs_the_same(now.state.catalog()) {
@@ -102,8 +100,8 @@ impl Follower {
             }
             before = Arc::clone(&now.state);
             quick.send_replace(now);
-            if let Some((states, followed)) = begin.take() {
-                slow.spawn(Arc::clone(&self).run_functions(Arc::clone(&control), states, followed));
+            if let Some(states) = begin.take() {
+                slow.spawn(Arc::clone(&self).run_functions(Arc::clone(&control), states));
             }
             if decided.changed().await.is_err() {
                 return;

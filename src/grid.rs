@@ -175,7 +175,6 @@ pub(crate) mod tests {
     use bytes::Bytes;
     use parking_lot::Mutex;
     use prometheus_client::registry::Registry;
-    use tokio::sync::oneshot;
     use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion};
     use wattle_core::ids::{GridTime, ModuleHash};
     use wattle_core::map::OptionsChange;
@@ -201,7 +200,7 @@ pub(crate) mod tests {
         let outwards = (Arc::clone(&partitions), links, Arc::clone(&routing));
         let follower = Follower::new(Arc::clone(&maps), functions, outwards);
         let follower = Arc::new(follower);
-        let run = Arc::clone(&follower).run(Arc::clone(&control), oneshot::channel().0, Default::default());
+        let run = Arc::clone(&follower).run(Arc::clone(&control), Default::default());
         tokio::spawn(run);
         let in_flight = Arc::new(InFlight::new(1 << 30));
         Arc::new(Grid {

@@ -33,6 +33,8 @@ use member::{Becoming, Membership};
 pub const COMPILE_MODULE: &str = "compile-module";
 /// How long links are kept for calls in flight when the node stops.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long work that cannot be interrupted, such as to write a file, may take at the end.
+const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 /// How often to look whether there are any.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -225,7 +227,11 @@ impl Node {
             replaced: replaced.clone(),
         };
         let (told, joined) = mpsc::channel();
-        let control = move || run(&runtime, becoming, services, (listeners, told));
+        let control = move || {
+            run(&runtime, becoming, services, (listeners, told));
+            // What is compiled for nobody any more is not waited for.
+            runtime.shutdown_timeout(BLOCKING_GRACE);
+        };
         let thread = std::thread::Builder::new().name("control".to_owned());
         let control = thread.spawn(control).map_err(refused("a thread"))?;
         let stop_policy = config.stop_policy;

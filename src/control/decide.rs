@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use wattle_control::{ControlGroup, ControlVersion, Proposal, ProposeError, Role, VoterId};
-use wattle_core::control::grid::{GridApplied, GridCommand, Joining};
+use wattle_core::control::grid::{GridApplied, GridCommand, Joining, Node};
 use wattle_core::control::{GroupApplied, GroupCommand, GroupRefusal};
 use wattle_core::ids::MemberId;
 use wattle_core::limits::{HEARTBEAT_TIME, PROPOSE_TIME};
@@ -104,8 +104,10 @@ impl Control {
     /// Waits until the other members have followed up to a version, or decide about nothing: whoever takes over from them follows first.
     pub(super) async fn others_have_followed(&self, version: ControlVersion) {
         let (state, me) = (self.decided(), self.voter.identity().voter.node);
-        let members = state.grid().into_iter().flat_map(|grid| grid.nodes()).map(|node| node.member);
-        let others = members.filter(|member| member.node != me).map(|member| async move {
+        // Who prepares answers no client yet.
+        let serves = |node: &&Node| node.id() != me && !node.description.prepares;
+        let others = state.grid().into_iter().flat_map(|grid| grid.nodes()).filter(serves);
+        let others = others.map(|node| node.member).map(|member| async move {
             loop {
                 match timeout(HEARTBEAT_TIME, self.links.ask_heartbeat(member)).await {
                     Ok(Ok(heartbeat)) if heartbeat.position.version >= version.0 => return,

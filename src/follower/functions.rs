@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use wattle_control::Decided;
 use wattle_core::control::{ControlState, Function, GroupState};
@@ -25,23 +26,20 @@ impl Follower {
         self: Arc<Self>,
         control: Arc<Control>,
         mut decided: watch::Receiver<Decided>,
-        followed: oneshot::Sender<()>,
     ) {
         let mut before = Arc::new(GroupState::default());
-        let mut followed = Some(followed);
+        let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
         loop {
             let now = decided.borrow_and_update().clone();
             let (this, after, version) = (Arc::clone(&self), Arc::clone(&now.state), now.version.0);
-            let follow = move || this.follow_functions((before.catalog(), after.catalog()), version);
+            let stop = stop.clone();
+            let follow = move || this.follow_functions((before.catalog(), after.catalog()), version, &stop);
             if tokio::task::spawn_blocking(follow).await.is_err() {
                 error!("functions could not be followed to their end");
             }
             before = now.state;
             control.followed(now.version);
-            if let Some(followed) = followed.take() {
-                // Who has gone does not wait.
-                followed.send(()).ok();
-            }
             let patience = if self.problems.lock().is_empty() { Duration::MAX } else { PAUSE };
             if let Ok(Err(_)) = timeout(patience, decided.changed()).await {
                 return;
@@ -49,8 +47,14 @@ impl Follower {
         }
     }
 
-    /// Blocks while modules are fetched and loaded. What could not be done before is tried again.
-    fn follow_functions(&self, (before, after): (&ControlState, &ControlState), version: u64) {
+    /// Blocks while modules are fetched and loaded, and ends between two functions when it is stopped. What could not be done before is
+    /// tried again.
+    fn follow_functions(
+        &self,
+        (before, after): (&ControlState, &ControlState),
+        version: u64,
+        stop: &CancellationToken,
+    ) {
         let mut changed = false;
         for (name, _) in before.functions().filter(|(name, _)| after.function(name.as_str()).is_none()) {
             self.catalog.remove(name.as_str());
@@ -58,6 +62,9 @@ impl Follower {
             changed = true;
         }
         for (name, function) in after.functions() {
+            if stop.is_cancelled() {
+                return;
+            }
             let is_new = before.function(name.as_str()) != Some(function);
             if is_new || self.problems.lock().contains_key(name) {
                 self.follow_function((name, function), version);

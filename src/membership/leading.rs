@@ -21,7 +21,8 @@ use crate::peering::Links;
 /// How long to wait before what was not decided is proposed again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Leads whenever the control group says so, until it is dropped. Says when it had nothing left to do for the first time.
+/// Leads whenever the control group says so, until it is dropped. Says when it had nothing left to do for the first time after it has
+/// prepared.
 pub(crate) async fn lead(
     control: Arc<Control>,
     me: MemberId,
@@ -42,7 +43,7 @@ pub(crate) async fn lead(
             sessions.begin(me, grid);
         }
         let mut reign =
-            Reign { control: &control, sessions: &sessions, links: &links, settled: &mut settled };
+            Reign { me, control: &control, sessions: &sessions, links: &links, settled: &mut settled };
         tokio::select! {
             () = reign.run() => {}
             _ = group.until(|status| status.role != Role::Leader || status.term != term) => {}
@@ -53,6 +54,7 @@ pub(crate) async fn lead(
 }
 
 struct Reign<'a> {
+    me: MemberId,
     control: &'a Arc<Control>,
     sessions: &'a Arc<Sessions>,
     links: &'a Arc<Links>,
@@ -85,7 +87,9 @@ impl Reign<'_> {
         if let Some(command) = reconciler.next(now, grid, &presences) {
             return self.is_decided(command).await;
         }
-        if let Some(settled) = self.settled.take() {
+        // Before that nothing is to be done only because this node takes no partitions yet.
+        let has_prepared = grid.node(self.me.node).is_some_and(|node| !node.description.prepares);
+        if has_prepared && let Some(settled) = self.settled.take() {
             // Who has gone does not wait.
             settled.send(()).ok();
         }

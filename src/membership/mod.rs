@@ -4,11 +4,13 @@
 mod leading;
 mod leaving;
 mod living;
+mod preparing;
 mod sessions;
 mod sparing;
 
 pub(crate) use leading::{lead, settle_voters};
 pub(crate) use leaving::Leaver;
 pub(crate) use living::{Suspects, live};
+pub(crate) use preparing::tell_prepared;
 pub(crate) use sessions::Sessions;
 pub(crate) use sparing::release_spare;

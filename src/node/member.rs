@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
+use wattle_control::ControlVersion;
 use wattle_core::control::grid::{Formats, NodeDescription};
 use wattle_core::ids::{MemberId, ReplicationClass};
 use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
@@ -25,7 +26,9 @@ use crate::functions::{Catalog, Loader, ModuleFiles, Tripped};
 use crate::grid::Grid;
 use crate::in_flight::InFlight;
 use crate::maps::Maps;
-use crate::membership::{Leaver, Sessions, Suspects, lead, live, release_spare, settle_voters};
+use crate::membership::{
+    Leaver, Sessions, Suspects, lead, live, release_spare, settle_voters, tell_prepared,
+};
 use crate::observability::{Metrics, router};
 use crate::partition::{Memory, Partitions, tick_partitions};
 use crate::peering::{CopyWay, Inside, Links, Member, carry_proposals};
@@ -121,6 +124,7 @@ impl Becoming {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             formats: Formats { oldest: FORMAT, newest: FORMAT },
             role: self.config.role,
+            prepares: true,
         }
     }
 
@@ -159,7 +163,7 @@ impl Becoming {
         Ok((Arc::new(grid), tripped))
     }
 
-    /// Begins the life of a member: it follows, says that it lives, and leads if it is to.
+    /// Begins the life of a member: it follows, says that it lives, and leads if it is to. Returns when it has prepared what calls run.
     async fn live(&self, tasks: &mut JoinSet<()>, (grid, me): (&Arc<Grid>, MemberId)) {
         let (control, links) = (&grid.control, &self.links);
         let sessions = Arc::new(Sessions::new(grid.partitions.clock()));
@@ -170,11 +174,11 @@ impl Becoming {
             suspects: suspects.clone(),
         });
         tasks.spawn(Arc::clone(control).keep());
-        let (followed, has_followed) = oneshot::channel();
+        let known = ControlVersion(control.decided_position().version);
         let ended = (self.replaced.clone(), self.stop.clone());
-        tasks.spawn(Arc::clone(&grid.follower).run(Arc::clone(control), followed, ended));
-        // It does so before anything else.
-        has_followed.await.ok();
+        tasks.spawn(Arc::clone(&grid.follower).run(Arc::clone(control), ended));
+        // It does so before anything else, but for functions: to fetch and compile them takes long, and others count on this member.
+        control.has_followed_table(known).await;
         tasks.spawn(tick_partitions(Arc::clone(&grid.partitions)));
         tasks.spawn(release_spare(Arc::clone(grid)));
         tasks.spawn(live(
@@ -187,6 +191,8 @@ impl Becoming {
         let leading = (Arc::clone(&sessions), Arc::clone(links));
         tasks.spawn(lead(Arc::clone(control), me, leading, settled));
         tasks.spawn(settle_voters(Arc::clone(control), (sessions, Arc::clone(links))));
+        control.has_followed(known).await;
+        tasks.spawn(tell_prepared(Arc::clone(control), me));
         if control.decided().grid().is_some_and(|grid| grid.nodes().len() == 1) {
             // Who is alone leads, and all partitions are soon its own.
             has_settled.await.ok();

@@ -466,6 +466,7 @@ pub(crate) mod tests {
             version: "0.1.0".to_owned(),
             formats: Formats { oldest: 1, newest: 1 },
             role: Role::Data,
+            prepares: false,
         }
     }
 

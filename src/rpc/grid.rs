@@ -120,7 +120,8 @@ impl GridService for GridInfo {
         let grid = decided.grid().ok_or(Failure::NoMember)?;
         let described = grid.nodes().filter(|other| other.id() == node);
         let answers = node == self.grid.partitions.replication().me().node
-            || !reports_of(grid.id(), described).await.is_empty();
+            || !reports_of(grid.id(), described).await.is_empty()
+            || self.is_there(grid.node(node)).await;
         if answers {
             return Err(Failure::NodeAnswers { node: node.0 }.into());
         }
@@ -195,6 +196,14 @@ impl GridService for GridInfo {
 }
 
 impl GridInfo {
+    /// Whether a node's process is there: who prepares answers nobody but other nodes.
+    async fn is_there(&self, node: Option<&Node>) -> bool {
+        match node {
+            Some(node) => self.grid.control.is_there(node).await,
+            None => false,
+        }
+    }
+
     /// What only this node knows.
     async fn report(&self, table: &grid::Grid, me: MemberId) -> Result<v1::MemberReport, Failure> {
         let partitions = &self.grid.partitions;

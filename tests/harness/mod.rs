@@ -1,5 +1,6 @@
 //! A node of a test's own, in this process.
 
+pub(crate) mod compiler;
 #[path = "../../crates/discovery/src/tests/dns_server.rs"]
 #[allow(dead_code, reason = "it is shared with the tests of wattle-discovery, which use more of it")]
 pub(crate) mod dns_server;
@@ -38,7 +39,12 @@ impl TestNode {
     }
 
     pub(crate) fn with(raw: RawConfig) -> Self {
-        Self { node: Some(try_start(raw).expect("the node starts")) }
+        Self::compiled_by(raw, env!("CARGO_BIN_EXE_wattle").into())
+    }
+
+    /// With another program to compile modules.
+    pub(crate) fn compiled_by(raw: RawConfig, program: PathBuf) -> Self {
+        Self { node: Some(start(raw, program).expect("the node starts")) }
     }
 
     fn node(&self) -> &Node {
@@ -123,7 +129,10 @@ pub(crate) async fn run(arguments: &[&str]) -> Output {
 
 /// Starts a node, which may refuse: on a free port, unless it is to have a certain one.
 pub(crate) fn try_start(raw: RawConfig) -> Result<Node, NodeError> {
+    start(raw, env!("CARGO_BIN_EXE_wattle").into())
+}
+
+fn start(raw: RawConfig, program: PathBuf) -> Result<Node, NodeError> {
     let raw = RawConfig { listen: raw.listen.or_else(|| "127.0.0.1:0".parse().ok()), ..raw };
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_wattle"));
     Node::start(&Config::new(raw, program).expect("the configuration is good"))
 }

@@ -12,6 +12,7 @@ mod full_disk;
 mod leaving;
 mod load;
 mod ports;
+mod preparing;
 mod readers;
 mod recover;
 mod recover_control;

@@ -46,6 +46,7 @@ pub(crate) fn joining(nonce: u128) -> Joining {
         version: "0.1.0".into(),
         formats: Formats { oldest: 1, newest: 1 },
         role: NodeRole::Data,
+        prepares: false,
     };
     let grid = GridId(GROUP.grid.to_be_bytes());
     Joining { grid, nonce: JoinNonce(nonce.to_be_bytes()), known: None, description }

@@ -169,6 +169,7 @@ fn the_largest_snapshot_is_within_its_bound() {
         zone: Some(text()),
         host: text(),
         version: text(),
+        prepares: true,
         ..joining(1).description
     };
     let described = GridCommand::Describe { member: member(1), description: Box::new(description) };

@@ -140,6 +140,7 @@ fn joining(node: u64) -> Joining {
         version: "0.1.0".into(),
         formats: Formats { oldest: 1, newest: 1 },
         role: NodeRole::Data,
+        prepares: false,
     };
     let grid = GridId(GRID.to_be_bytes());
     Joining { grid, nonce: JoinNonce(u128::from(node).to_be_bytes()), known: None, description }

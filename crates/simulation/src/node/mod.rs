@@ -133,6 +133,7 @@ impl Node {
                 version: "0.1.0".to_owned(),
                 formats: Formats { oldest: 1, newest: 1 },
                 role: Role::Data,
+                prepares: false,
             },
         }
     }

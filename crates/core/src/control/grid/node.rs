@@ -68,6 +68,9 @@ pub struct NodeDescription {
     pub formats: Formats,
     /// What it is there for.
     pub role: Role,
+    /// It has not yet fetched and compiled the functions that it is to run: no partitions should be on it before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prepares: bool,
 }
 
 /// A text that a node says about itself.
@@ -175,7 +178,7 @@ impl Node {
         self.member.node
     }
 
-    /// Whether partitions should be on it.
+    /// Whether partitions should be on it, at the latest when it has prepared.
     #[must_use]
     pub fn takes_partitions(&self) -> bool {
         self.state == NodeState::Joined && self.description.role == Role::Data
@@ -197,6 +200,7 @@ mod tests {
             version: text(NODE_TEXT_BYTES),
             formats: Formats { oldest: 1, newest: 1 },
             role: Role::Data,
+            prepares: false,
         };
         assert_eq!(node.validate(), Ok(()));
         node.zone = Some(text(NODE_TEXT_BYTES + 1));

@@ -105,7 +105,8 @@ fn sites(grid: &Grid, presence: &BTreeMap<MemberId, Presence>) -> Vec<Site> {
     let zones: BTreeSet<&str> = grid.nodes().filter_map(|node| node.description.zone.as_deref()).collect();
     let zones: BTreeMap<&str, u32> = zones.into_iter().zip(0..).collect();
     let here = |node: &&Node| presence.get(&node.member).is_some_and(|presence| *presence != Presence::Gone);
-    let takers = grid.nodes().filter(|node| node.takes_partitions()).filter(here);
+    let has_prepared = |node: &&Node| !node.description.prepares;
+    let takers = grid.nodes().filter(|node| node.takes_partitions()).filter(has_prepared).filter(here);
     takers
         .map(|node| {
             let zone = node.description.zone.as_deref().and_then(|zone| zones.get(zone)).copied();

@@ -8,6 +8,7 @@ mod health;
 mod loss;
 mod moves;
 mod newcomer;
+mod prepare;
 mod rebuild;
 mod voters;
 mod walk;

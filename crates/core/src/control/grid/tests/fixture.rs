@@ -19,6 +19,7 @@ pub(super) fn description(host: u64) -> NodeDescription {
         version: "0.1.0".into(),
         formats: Formats { oldest: 1, newest: 1 },
         role: Role::Data,
+        prepares: false,
     }
 }
 

@@ -23,6 +23,7 @@ fn commands_are_written_so() {
     let grid = GridId([1; 16]);
     let (mut joining, text) = (joining(2), "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1");
     (joining.grid, joining.known, joining.description.zone) = (grid, Some(member(2, 3)), Some("a".into()));
+    joining.description.prepares = true;
     check(
         GridCommand::Join(Box::new(joining)),
         &format!(
@@ -30,7 +31,7 @@ fn commands_are_written_so() {
                 r#"{{"Join":{{"grid":[{}],"nonce":[2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2],"#,
                 r#""known":{{"node":2,"incarnation":3}},"description":{{"peer_address":"10.0.0.2:7118","#,
                 r#""client_address":"10.0.0.2:7117","zone":"a","host":"host-2","version":"0.1.0","#,
-                r#""formats":{{"oldest":1,"newest":1}},"role":"Data"}}}}}}"#
+                r#""formats":{{"oldest":1,"newest":1}},"role":"Data","prepares":true}}}}}}"#
             ),
             text
         ),
