@@ -438,6 +438,10 @@ fn function_facts(problem: &NotCallable) -> Facts<'_> {
         NotCallable::NotFound { name } => (Code::NotFound, "FUNCTION_NOT_FOUND", name),
         NotCallable::Staged { name } => (Code::FailedPrecondition, "FUNCTION_STAGED", name),
         NotCallable::Suspended { name, .. } => (Code::FailedPrecondition, "FUNCTION_SUSPENDED", name),
+        NotCallable::NotLoaded { name, .. } => {
+            let not_loaded = Facts::new(Code::Unavailable, "FUNCTION_NOT_LOADED").with("function", name);
+            return Facts { retry_after: Some(UPLOAD_PAUSE), ..not_loaded };
+        }
     };
     Facts::new(code, reason).with("function", name)
 }

@@ -46,6 +46,8 @@ pub(crate) enum NotCallable {
         "function {name} is suspended: {because}; `wattle function promote {name}` lifts this, as does another module"
     )]
     Suspended { name: String, because: String },
+    #[error("this node cannot load what function {name} stands for yet: {problem}")]
+    NotLoaded { name: String, problem: String },
 }
 
 /// A version of a function that was stopped too often.
@@ -70,7 +72,13 @@ pub(crate) struct Catalog {
 enum Binding {
     Staged,
     Active(Arc<ActiveFunction>),
-    Suspended { because: String },
+    Suspended {
+        because: String,
+    },
+    /// This node tries to load it again.
+    NotLoaded {
+        problem: String,
+    },
 }
 
 impl Catalog {
@@ -94,11 +102,15 @@ impl Catalog {
             Some(Binding::Suspended { because }) => {
                 Err(NotCallable::Suspended { name: owned(), because: because.clone() })
             }
+            Some(Binding::NotLoaded { problem }) => {
+                Err(NotCallable::NotLoaded { name: owned(), problem: problem.clone() })
+            }
             None => Err(NotCallable::NotFound { name: owned() }),
         }
     }
 
-    /// Follows the control state: this is what the function is now. Blocks when its module must be loaded.
+    /// Follows the control state: this is what the function is now. Blocks when its module must be loaded. If it cannot be, nothing runs
+    /// under the name: what it stood for before was replaced.
     pub(crate) fn follow(
         &self,
         name: &Name,
@@ -110,13 +122,25 @@ impl Catalog {
             FunctionState::Suspended { because, .. } => Binding::Suspended { because: because.clone() },
             FunctionState::Active(version) => match self.current(name) {
                 // A breaker that is open stays with what tripped it; a version promoted again gets a new one.
-                Some(current) if current.version == *version && !current.breaker.is_open() => return Ok(()),
-                Some(_) | None => self.activate(name, function, *version, loader)?,
+                Some(current) if current.is(function, *version) && !current.breaker.is_open() => {
+                    return Ok(());
+                }
+                Some(_) | None => match self.activate(name, function, *version, loader) {
+                    Ok(binding) => binding,
+                    Err(error) => {
+                        self.bind(name, Binding::NotLoaded { problem: error.to_string() });
+                        return Err(error);
+                    }
+                },
             },
         };
+        self.bind(name, binding);
+        Ok(())
+    }
+
+    fn bind(&self, name: &Name, binding: Binding) {
         retire(self.names.insert(name.clone(), binding));
         self.generation.fetch_add(1, Ordering::Release);
-        Ok(())
     }
 
     /// A version that the name does not stand for now, for a call that began with it. Blocks when its module must be loaded.
@@ -167,7 +191,7 @@ impl Catalog {
     fn current(&self, name: &Name) -> Option<Arc<ActiveFunction>> {
         match self.names.get(name).as_deref() {
             Some(Binding::Active(function)) => Some(Arc::clone(function)),
-            Some(Binding::Staged | Binding::Suspended { .. }) | None => None,
+            Some(Binding::Staged | Binding::Suspended { .. } | Binding::NotLoaded { .. }) | None => None,
         }
     }
 
@@ -211,6 +235,12 @@ fn retire(replaced: Option<Binding>) {
 }
 
 impl ActiveFunction {
+    /// Whether it is this version of the function. One that was deleted, and made anew under its name, begins to count again.
+    fn is(&self, function: &Function, number: u32) -> bool {
+        let same = |version: &FunctionVersion| version.runs(&self.export) && version.options == self.options;
+        self.version == number && function.version(number).is_some_and(same)
+    }
+
     pub(crate) fn name(&self) -> &Name {
         &self.name
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use wattle_core::control::{Applied, Command, ControlState, FunctionOptions, Promote};
+use wattle_core::control::{Applied, Command, ControlState, FunctionOptions, FunctionVersion, Promote};
 use wattle_core::ids::ModuleHash;
 use wattle_core::limits::{BREAKER_STOPS, VALUE_BYTES};
 use wattle_core::name::Name;
@@ -159,6 +159,41 @@ fn a_name_flips_to_a_new_module_and_back_while_a_call_keeps_what_it_resolved() {
     assert_eq!(node.run(&resolved, GOOD, 1).unwrap(), 'a');
     node.command(&Command::Rollback { name: name() });
     assert_eq!(node.call(), 'a');
+}
+
+/// Also if it cannot be loaded here: it was replaced before the call.
+#[test]
+fn what_was_replaced_runs_no_more_even_if_what_replaces_it_cannot_be_loaded() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    let resolved = node.catalog.resolve("f").unwrap();
+    let unknown = ModuleHash([7; 32]);
+    let known = node.state.function("f").unwrap().versions[0].clone();
+    let version = Box::new(FunctionVersion { module: unknown, ..known });
+    let command = Command::AddVersion { name: name(), version, promote: Promote::AtOnce };
+    node.state.apply(&command).unwrap();
+    let follow = |node: &Node| {
+        let function = node.state.function("f").unwrap();
+        node.catalog.follow(&name(), function, &node.loader)
+    };
+    for _ in 0..2 {
+        assert!(matches!(follow(&node), Err(PrepareError::Missing { hash }) if hash == unknown));
+        let refused = node.catalog.resolve("f").unwrap_err();
+        assert!(matches!(refused, NotCallable::NotLoaded { .. }), "{refused}");
+    }
+    assert_eq!(node.run(&resolved, GOOD, 1).unwrap(), 'a', "a call keeps what it has resolved");
+    node.command(&Command::Rollback { name: name() });
+    assert_eq!(node.call(), 'a');
+}
+
+/// This node has seen only the state before and the one behind.
+#[test]
+fn a_function_that_was_deleted_and_made_anew_is_another() {
+    let mut node = Node::start();
+    node.upload(&guest('a'));
+    node.state.apply(&Command::DeleteFunction { name: name() }).unwrap();
+    assert_eq!(node.upload(&guest('b')), 1, "its versions count from one again");
+    assert_eq!(node.call(), 'b');
 }
 
 #[test]
