@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use wattle_core::control::grid::Waiting;
-use wattle_core::ids::PartitionId;
+use wattle_core::ids::{ModuleHash, PartitionId};
 use wattle_core::map::ContentType;
 use wattle_core::name::InvalidName;
 use wattle_core::partition;
@@ -97,6 +97,8 @@ pub(crate) enum Failure {
     NoHolder,
     #[error(transparent)]
     NotRebuilt(#[from] NotRebuilt),
+    #[error("no other node has stored module {module} in time: the name has not moved on; upload it again")]
+    OnlyHere { module: ModuleHash },
     #[error("this node has no module {module}")]
     ModuleNotFound { module: String },
     #[error("the cursor is not one of a scan of this map")]
@@ -282,6 +284,12 @@ impl Failure {
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }
+            // The version may be there, and what it runs would be gone with this node.
+            Self::OnlyHere { module } => Facts {
+                outcome: v1::Outcome::InDoubt,
+                retry_after: Some(UPLOAD_PAUSE),
+                ..Facts::new(Code::Unavailable, "MODULE_NOT_COPIED").with("module", module)
+            },
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
             Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
             Self::Overloaded { limit, .. } => overloaded().with("limit", limit),

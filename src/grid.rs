@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tonic::metadata::MetadataMap;
 use wattle_control::ControlVersion;
 use wattle_core::control::grid::{ClassOptions, GridApplied, GridCommand};
 use wattle_core::control::{Applied, Command, ControlState, GroupApplied, GroupCommand, Promote};
-use wattle_core::ids::ReplicationClass;
+use wattle_core::ids::{ModuleHash, ReplicationClass};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
 
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::follower::Follower;
-use crate::functions::{Catalog, Loader, TOO_OFTEN, Tripped};
+use crate::functions::{Catalog, Elsewhere, Loader, TOO_OFTEN, Tripped, stored_elsewhere};
 use crate::in_flight::InFlight;
 use crate::maps::{Map, Maps};
 use crate::partition::Partitions;
@@ -25,6 +25,11 @@ use crate::routing::{Routing, forwarded};
 
 /// How long a call waits until this node has followed what it, or the node that sent the call here, knows.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an upload waits until another node has stored its module.
+const COPY_PATIENCE: Duration = Duration::from_secs(5);
+/// How often to look whether one has.
+const COPY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the services share.
 #[derive(Debug)]
@@ -124,6 +129,20 @@ impl Grid {
         timeout(FOLLOW_PATIENCE, followed).await.map_err(|_elapsed| Failure::NoMember)
     }
 
+    /// Waits until another node has stored a module: with this one alone it would be gone for good. Where nobody else serves it cannot be.
+    pub(crate) async fn is_copied(&self, module: ModuleHash) -> Result<(), Failure> {
+        let deadline = Instant::now() + COPY_PATIENCE;
+        loop {
+            match stored_elsewhere(&self.routing, &module, self.control.table_version()).await {
+                Elsewhere::Stored | Elsewhere::Nobody => return Ok(()),
+                Elsewhere::NotStored if Instant::now() >= deadline => {
+                    return Err(Failure::OnlyHere { module });
+                }
+                Elsewhere::NotStored => sleep(COPY_PAUSE).await,
+            }
+        }
+    }
+
     /// Suspends the functions that are stopped too often, as long as there may be some.
     pub(crate) async fn suspend_tripped(self: Arc<Self>, mut tripped: mpsc::Receiver<Tripped>) {
         while let Some(Tripped { name, version }) = tripped.recv().await {
@@ -176,7 +195,7 @@ pub(crate) mod tests {
     use parking_lot::Mutex;
     use prometheus_client::registry::Registry;
     use wattle_core::control::{FunctionKind, FunctionOptions, FunctionVersion};
-    use wattle_core::ids::{GridTime, ModuleHash};
+    use wattle_core::ids::GridTime;
     use wattle_core::map::OptionsChange;
     use wattle_wasm::Runtime;
     use wattle_wasm::compile::{CompileLimits, Compiler};

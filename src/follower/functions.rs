@@ -20,6 +20,14 @@ use crate::functions::{PrepareError, fetch};
 /// How long to wait before modules that are missing are looked for again.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// What was fetched of a function.
+struct Fetched {
+    /// These modules, which are stored now.
+    modules: Vec<ModuleHash>,
+    /// Why not all.
+    missing: Option<PrepareError>,
+}
+
 impl Follower {
     /// Follows functions of states whose rest was followed, until it is dropped.
     pub(super) async fn run_functions(
@@ -61,27 +69,31 @@ impl Follower {
             self.problems.lock().remove(name);
             changed = true;
         }
-        for (name, function) in after.functions() {
+        let is_new = |name: &Name, function| before.function(name.as_str()) != Some(function);
+        let open = after
+            .functions()
+            .filter(|(name, function)| is_new(name, function) || self.problems.lock().contains_key(*name));
+        let open: Vec<(&Name, &Function)> = open.collect();
+        // All are stored before any is compiled: by then whoever has them may be gone.
+        let fetched: Vec<Fetched> =
+            open.iter().map(|(_, function)| self.fetch_missing(function, version)).collect();
+        for (function, fetched) in open.into_iter().zip(fetched) {
             if stop.is_cancelled() {
                 return;
             }
-            let is_new = before.function(name.as_str()) != Some(function);
-            if is_new || self.problems.lock().contains_key(name) {
-                self.follow_function((name, function), version);
-                changed = true;
-            }
+            self.follow_function(function, fetched);
+            changed = true;
         }
         if changed && let Err(error) = self.loader.remove_unused(|hash| after.uses_module(hash)) {
             warn!(%error, "unused modules could not be removed");
         }
     }
 
-    fn follow_function(&self, (name, function): (&Name, &Function), version: u64) {
-        let fetched =
-            function.versions.iter().map(|version| version.module).filter(|module| !self.loader.has(module));
-        let missing = fetched.filter_map(|module| self.fetch(&module, version).err()).last();
+    fn follow_function(&self, (name, function): (&Name, &Function), Fetched { modules, missing }: Fetched) {
         let loaded = self.catalog.follow(name, function, &self.loader).err();
-        let problem = loaded.or(missing).map(|error| error.to_string());
+        // The others are compiled before the name stands for them: then calls need not wait for that.
+        let compiled = modules.iter().filter_map(|module| self.loader.ready(module).err()).last();
+        let problem = loaded.or(compiled).or(missing).map(|error| error.to_string());
         let mut problems = self.problems.lock();
         match problem {
             Some(problem) => {
@@ -92,13 +104,23 @@ impl Follower {
         }
     }
 
-    /// Gets a module from whoever has it, and makes it ready.
+    /// Gets the modules of a function that are not stored here from whoever has them.
+    fn fetch_missing(&self, function: &Function, version: u64) -> Fetched {
+        let mut fetched = Fetched { modules: Vec::new(), missing: None };
+        let modules = function.versions.iter().map(|version| version.module);
+        for module in modules.filter(|module| !self.loader.has(module)) {
+            match self.fetch(&module, version) {
+                Ok(()) => fetched.modules.push(module),
+                Err(error) => fetched.missing = Some(error),
+            }
+        }
+        fetched
+    }
+
     fn fetch(&self, module: &ModuleHash, version: u64) -> Result<(), PrepareError> {
         let uploaded = Handle::current().block_on(fetch(&self.routing, module, version));
         let uploaded = uploaded.ok_or(PrepareError::Missing { hash: *module })?;
         self.loader.store(&uploaded)?;
-        // Compiled before the name stands for it: then calls need not wait for that.
-        self.loader.ready(module)?;
         info!(%module, bytes = uploaded.bytes.len(), "module fetched");
         Ok(())
     }

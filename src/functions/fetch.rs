@@ -1,8 +1,11 @@
 //! Modules that another node has.
 
-use tonic::Status;
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
 use tracing::debug;
 use wattle_core::ids::ModuleHash;
+use wattle_core::limits::REPORT_TIME;
 use wattle_proto::v1;
 use wattle_proto::v1::function_service_client::FunctionServiceClient;
 
@@ -41,17 +44,53 @@ pub(crate) async fn fetch(routing: &Routing, module: &ModuleHash, decided: u64) 
     None
 }
 
+/// Whether a node besides this one has stored a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    Stored,
+    /// Others answer, and none of them has.
+    NotStored,
+    /// There is nobody who serves.
+    Nobody,
+}
+
+/// Asks all other nodes whether they have stored a module.
+pub(crate) async fn stored_elsewhere(routing: &Routing, module: &ModuleHash, decided: u64) -> Elsewhere {
+    let members = routing.members();
+    let asked = members.iter().map(|member| timeout(REPORT_TIME, begin(routing, member, (module, decided))));
+    let mut stored = Elsewhere::Nobody;
+    for answer in join_all(asked).await {
+        match answer {
+            Ok(Ok(_)) => return Elsewhere::Stored,
+            Ok(Err(FetchError::Refused(status))) if status.code() == Code::NotFound => {
+                stored = Elsewhere::NotStored;
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    stored
+}
+
 async fn fetch_from(
     routing: &Routing,
     member: &Owner,
     (module, decided): (&ModuleHash, u64),
 ) -> Result<UploadedModule, FetchError> {
-    let channel = routing.channel(member, Purpose::Calls)?;
-    let request = forward(v1::DownloadModuleRequest { module: module.to_string() }, decided);
-    let mut answers = FunctionServiceClient::new(channel).download_module(request).await?.into_inner();
+    let mut answers = begin(routing, member, (module, decided)).await?;
     let mut upload = Upload::new(Some(*module));
     while let Some(part) = answers.message().await? {
         upload.push(&part.chunk)?;
     }
     Ok(upload.finish()?)
+}
+
+/// Begins to get a module from a node that has stored it.
+async fn begin(
+    routing: &Routing,
+    member: &Owner,
+    (module, decided): (&ModuleHash, u64),
+) -> Result<Streaming<v1::DownloadModuleResponse>, FetchError> {
+    let channel = routing.channel(member, Purpose::Calls)?;
+    let request = forward(v1::DownloadModuleRequest { module: module.to_string() }, decided);
+    Ok(FunctionServiceClient::new(channel).download_module(request).await?.into_inner())
 }

@@ -17,7 +17,7 @@ mod upload;
 
 pub(crate) use breaker::TOO_OFTEN;
 pub(crate) use catalog::{ActiveFunction, Catalog, NotCallable, Tripped};
-pub(crate) use fetch::fetch;
+pub(crate) use fetch::{Elsewhere, fetch, stored_elsewhere};
 pub(crate) use files::{FileError, ModuleFiles};
 pub(crate) use loader::{Loader, PrepareError};
 pub(crate) use metrics::{FunctionMetrics, RunBy};

@@ -211,11 +211,16 @@ fn add_version(
     };
     // First other nodes fetch and compile it, while calls go on with what the name stands for; then the name moves on.
     let state = grid.control.decided();
-    if promote == Promote::AtOnce && state.grid().is_some_and(|table| table.nodes().len() > 1) {
-        match add(Promote::Later) {
+    if state.grid().is_some_and(|table| table.nodes().len() > 1) {
+        let staged = add(Promote::Later);
+        match &staged {
             // What it is to replace may be what cannot be loaded.
             Ok(_) | Err(Failure::NotLoaded { .. }) => {}
-            Err(failure) => return Err(failure),
+            Err(_) => return staged,
+        }
+        tokio::runtime::Handle::current().block_on(grid.is_copied(uploaded.hash))?;
+        if promote == Promote::Later {
+            return staged;
         }
     }
     let applied = add(promote);

@@ -7,12 +7,12 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use wattle::config::RawConfig;
 use wattle_client::api::Partition;
-use wattle_client::{Client, MapOptions, Options, RawMap, UploadOptions};
+use wattle_client::{Client, MapOptions, Options, Outcome, RawMap, UploadOptions};
 
 use crate::harness::TestNode;
 use crate::harness::compiler::HeldCompiler;
 use crate::harness::examples::{example, upload};
-use crate::harness::grid::{PARTITIONS, address, all_have_copies, joined_to};
+use crate::harness::grid::{PARTITIONS, address, all_have_copies, free_addresses, joined_to};
 use crate::harness::wire::eventually;
 
 /// Longer than a member may be silent that is to stay primary.
@@ -148,4 +148,22 @@ async fn who_compiles_does_what_it_did_before_and_stops_when_it_is_told_to() {
     uploaded.await.unwrap().unwrap();
     add_to_all(&map, "3").await;
     timeout(Duration::from_secs(20), second.stop()).await.expect("it does not wait for the compiler");
+}
+
+#[tokio::test]
+async fn an_upload_that_no_other_node_can_fetch_is_not_acknowledged() {
+    let peer_listen = "127.0.0.1:0".parse().ok();
+    let first = TestNode::with(RawConfig { advertise: free_addresses(1).pop(), peer_listen, ..small() });
+    let join = Some(vec![first.peer_address()]);
+    let second = TestNode::with(RawConfig { join, ..RawConfig::default() });
+    let client = by_way_of(&first).await;
+    let options = UploadOptions::new().export("add");
+    let refused = client.functions().upload("add", example("counter"), &options).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("MODULE_NOT_COPIED"), "{refused}");
+    assert_eq!(refused.outcome(), Some(Outcome::InDoubt));
+    let (function, _) = client.functions().describe("add").await.unwrap();
+    assert_eq!(function.active, 0, "the name has not moved on");
+    // It reaches the other.
+    let client = by_way_of(&second).await;
+    assert_eq!(client.functions().upload("add", example("counter"), &options).await.unwrap().version, 1);
 }
