@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing::debug;
 use wattle_core::control::GroupCommand;
 use wattle_core::control::grid::{GridCommand, NodeDescription};
@@ -14,13 +15,16 @@ use crate::control::Control;
 /// How long to wait before what was not decided is proposed again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Says that this member has prepared, until it is dropped: what was proposed before that may be decided behind it.
-pub(crate) async fn tell_prepared(control: Arc<Control>, me: MemberId) {
+/// Says that this member has prepared, until it is dropped: what was proposed before that may be decided behind it. Says when the grid
+/// knows.
+pub(crate) async fn tell_prepared(control: Arc<Control>, me: MemberId, told: oneshot::Sender<()>) {
+    let mut told = Some(told);
     let mut decided = control.watch();
     loop {
         let state = Arc::clone(&decided.borrow_and_update().state);
         let node = state.grid().and_then(|grid| grid.node(me.node)).filter(|node| node.member == me);
-        if let Some(node) = node.filter(|node| node.description.prepares) {
+        let prepares = node.filter(|node| node.description.prepares);
+        if let Some(node) = prepares {
             let description = NodeDescription { prepares: false, ..node.description.clone() };
             let describe = GridCommand::Describe { member: me, description: Box::new(description) };
             if let Err(error) = control.propose(GroupCommand::Grid(describe)).await {
@@ -28,6 +32,10 @@ pub(crate) async fn tell_prepared(control: Arc<Control>, me: MemberId) {
                 tokio::time::sleep(PAUSE).await;
             }
             continue;
+        }
+        if let Some(told) = told.take() {
+            // Who has gone does not wait.
+            told.send(()).ok();
         }
         if decided.changed().await.is_err() {
             return;

@@ -192,7 +192,9 @@ impl Becoming {
         tasks.spawn(lead(Arc::clone(control), me, leading, settled));
         tasks.spawn(settle_voters(Arc::clone(control), (sessions, Arc::clone(links))));
         control.has_followed(known).await;
-        tasks.spawn(tell_prepared(Arc::clone(control), me));
+        let (told, is_told) = oneshot::channel();
+        tasks.spawn(tell_prepared(Arc::clone(control), me, told));
+        is_told.await.ok();
         if control.decided().grid().is_some_and(|grid| grid.nodes().len() == 1) {
             // Who is alone leads, and all partitions are soon its own.
             has_settled.await.ok();

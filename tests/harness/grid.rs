@@ -48,7 +48,8 @@ pub(crate) async fn processes() -> [ProcessNode; 3] {
     let client = third.client().await;
     eventually(async || {
         let members = client.status().await.unwrap().members;
-        (members.len() == 3 && members.iter().all(|member| member.votes)).then_some(())
+        let has_part = |member: &Member| member.votes && member.backup_partitions > 0;
+        (members.len() == 3 && members.iter().all(has_part)).then_some(())
     })
     .await;
     all_have_copies(&client).await;
