@@ -58,7 +58,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FILE")]
     grid_secret_file: Option<PathBuf>,
     /// A TOML file with the same settings, and those without a flag: memory_bytes, value_bytes, partitions,
-    /// copy_bytes_per_second, compile_seconds, compile_memory_bytes
+    /// copy_bytes_per_second, lease_milliseconds, compile_seconds, compile_memory_bytes
     #[arg(long, value_name = "FILE", env = "WATTLE_CONFIG")]
     config: Option<PathBuf>,
     /// What to do first when told to stop [default: drain]

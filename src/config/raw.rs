@@ -53,6 +53,8 @@ pub struct RawConfig {
     pub partitions: Option<u16>,
     /// What is sent in a second to bring other copies in sync, in bytes. 64 MiB by default.
     pub copy_bytes_per_second: Option<u64>,
+    /// For how long leases are granted to other nodes, in milliseconds. 2000 by default.
+    pub lease_milliseconds: Option<u64>,
     /// CPU time that compiling an uploaded module may take, in seconds; twice as much by the clock. 60 by default.
     pub compile_seconds: Option<u64>,
     /// Memory that compiling an uploaded module may take, in bytes. 2 GiB by default.
@@ -120,6 +122,7 @@ impl RawConfig {
             value_bytes: self.value_bytes.or(other.value_bytes),
             partitions: self.partitions.or(other.partitions),
             copy_bytes_per_second: self.copy_bytes_per_second.or(other.copy_bytes_per_second),
+            lease_milliseconds: self.lease_milliseconds.or(other.lease_milliseconds),
             compile_seconds: self.compile_seconds.or(other.compile_seconds),
             compile_memory_bytes: self.compile_memory_bytes.or(other.compile_memory_bytes),
             log_format: self.log_format.or(other.log_format),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use wattle_core::control::grid::Role;
 use wattle_core::limits::{
-    COPY_BYTES_PER_SECOND, COPY_BYTES_PER_SECOND_MIN, NODES, PARTITIONS, PARTITIONS_MAX, VALUE_BYTES,
-    VALUE_BYTES_MAX,
+    COPY_BYTES_PER_SECOND_MIN, LEASE_TERM_MAX, LEASE_TERM_MIN, NODES, PARTITIONS, PARTITIONS_MAX,
+    VALUE_BYTES, VALUE_BYTES_MAX,
 };
 use wattle_core::name::{InvalidName, Name};
 use wattle_discovery::{ServiceError, ServiceName};
@@ -15,6 +15,7 @@ use wattle_wasm::compile::CompileLimits;
 
 use super::memory;
 use super::raw::{DiscoveryKind, LogFormat, RawConfig, StopPolicy};
+use crate::replication::Settings;
 
 /// Where the API listens if nothing else is said.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7117);
@@ -54,8 +55,7 @@ pub struct Config {
     pub(crate) memory_bytes: u64,
     pub(crate) value_bytes: usize,
     pub(crate) partitions: u16,
-    /// What is sent in a second to bring other copies in sync, in bytes.
-    pub(crate) copy_rate: u64,
+    pub(crate) replication: Settings,
     pub(crate) compile: CompileLimits,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -159,8 +159,7 @@ impl Config {
         in_range("bootstrap_expect", raw.bootstrap_expect.map_or(1, |nodes| nodes as u64), 1, NODES as u64)?;
         let stop_seconds = raw.stop_seconds.unwrap_or(STOP_SECONDS);
         in_range("stop_seconds", stop_seconds, 1, STOP_SECONDS_MAX)?;
-        let copy_rate = raw.copy_bytes_per_second.unwrap_or(COPY_BYTES_PER_SECOND);
-        in_range("copy_bytes_per_second", copy_rate, COPY_BYTES_PER_SECOND_MIN, u64::MAX)?;
+        let replication = replication(raw.copy_bytes_per_second, raw.lease_milliseconds)?;
         let compile = compile_limits(raw.compile_seconds, raw.compile_memory_bytes)?;
         Ok(Self {
             listen,
@@ -182,7 +181,7 @@ impl Config {
             memory_bytes,
             value_bytes,
             partitions,
-            copy_rate,
+            replication,
             compile,
             log_format: raw.log_format.unwrap_or_default(),
             log_filter: raw.log_filter.unwrap_or_else(|| "info".to_owned()),
@@ -214,6 +213,16 @@ fn needs(
     is_there: bool,
 ) -> Result<(), ConfigError> {
     if is_set && !is_there { Err(ConfigError::Incomplete { setting, needs }) } else { Ok(()) }
+}
+
+fn replication(copy_rate: Option<u64>, lease_milliseconds: Option<u64>) -> Result<Settings, ConfigError> {
+    let default = Settings::default();
+    let copy_rate = copy_rate.unwrap_or(default.copy_rate);
+    let lease_term = lease_milliseconds.map_or(default.lease_term, Duration::from_millis);
+    in_range("copy_bytes_per_second", copy_rate, COPY_BYTES_PER_SECOND_MIN, u64::MAX)?;
+    let millis = |term: Duration| u64::try_from(term.as_millis()).unwrap_or(u64::MAX);
+    in_range("lease_milliseconds", millis(lease_term), millis(LEASE_TERM_MIN), millis(LEASE_TERM_MAX))?;
+    Ok(Settings { copy_rate, lease_term })
 }
 
 fn compile_limits(seconds: Option<u64>, memory_bytes: Option<u64>) -> Result<CompileLimits, ConfigError> {
@@ -297,6 +306,20 @@ mod tests {
         assert_eq!(compile(2).unwrap().compile.wall, Duration::from_secs(4));
         assert!(matches!(compile(0), Err(ConfigError::OutOfRange { field: "compile_seconds", .. })));
         assert_eq!(config(RawConfig::default()).unwrap().compile, CompileLimits::default());
+        let leases = |term| config(RawConfig { lease_milliseconds: Some(term), ..RawConfig::default() });
+        for term in [200, 10_000] {
+            assert_eq!(leases(term).unwrap().replication.lease_term, Duration::from_millis(term));
+        }
+        for found in [0, 199, 10_001, u64::MAX] {
+            let refused = leases(found);
+            assert!(
+                matches!(
+                    refused,
+                    Err(ConfigError::OutOfRange { field: "lease_milliseconds", min: 200, max: 10_000, .. })
+                ),
+                "{found}: {refused:?}"
+            );
+        }
         let none = config(RawConfig { partitions: Some(0), ..RawConfig::default() });
         assert!(matches!(none, Err(ConfigError::OutOfRange { field: "partitions", .. })));
     }

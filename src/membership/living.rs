@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 use wattle_control::ControlVersion;
 use wattle_core::control::grid::Grid;
 use wattle_core::ids::MemberId;
 use wattle_core::limits::HEARTBEAT_TIME;
-use wattle_core::replication::LocalTime;
+use wattle_core::replication::{LocalTime, Reckoning, Wish};
 use wattle_peers::{ControlPosition, Heartbeat, PeerMessage};
 
 use crate::control::Control;
@@ -52,14 +52,26 @@ pub(crate) async fn live(
 ) {
     let mut beat = interval(HEARTBEAT_TIME);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut wished = Instant::now();
     loop {
+        let state = control.decided();
+        let members = state.grid().into_iter().flat_map(|grid| others(grid, me));
+        let renewal = partitions.replication().renewal(members);
+        drop(state);
         tokio::select! {
             _ = beat.tick() => {
                 let state = control.decided();
                 say_alive(&control, &partitions, &links);
+                wished = Instant::now();
                 if let Some(grid) = state.grid() {
                     wish_for_leases(grid, me, (&partitions, &links));
                     partitions.do_duties(grid);
+                }
+            }
+            () = sleep_until(wished + renewal), if renewal < HEARTBEAT_TIME => {
+                wished = Instant::now();
+                if let Some(grid) = control.decided().grid() {
+                    others(grid, me).for_each(|member| send_wish(member, (&partitions, &links)));
                 }
             }
             dead = suspects.take() => dead.into_iter().for_each(|member| partitions.suspect(member)),
@@ -105,13 +117,21 @@ async fn prove(control: &Control, (partitions, said): (&Partitions, LocalTime), 
 }
 
 fn wish_for_leases(grid: &Grid, me: MemberId, (partitions, links): (&Partitions, &Links)) {
-    let asked = partitions.clock().local();
-    for node in grid.nodes().filter(|node| node.member != me) {
-        if partitions.replication().wish(node.member) {
-            partitions.suspect(node.member);
+    for member in others(grid, me) {
+        if partitions.replication().wish(member) {
+            partitions.suspect(member);
         }
-        if let Err(error) = links.send(node.member, PeerMessage::LeaseWish(asked)) {
-            debug!(node = node.member.node.0, %error, "a wish for a lease is lost");
-        }
+        send_wish(member, (partitions, links));
     }
+}
+
+fn send_wish(of: MemberId, (partitions, links): (&Partitions, &Links)) {
+    let wish = Wish { asked: partitions.clock().local(), reckoning: Reckoning::Granted };
+    if let Err(error) = links.send(of, PeerMessage::LeaseWish(wish)) {
+        debug!(node = of.node.0, %error, "a wish for a lease is lost");
+    }
+}
+
+fn others(grid: &Grid, me: MemberId) -> impl Iterator<Item = MemberId> {
+    grid.nodes().map(|node| node.member).filter(move |member| *member != me)
 }

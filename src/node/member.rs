@@ -79,7 +79,7 @@ impl Becoming {
         let (control, me) = arrive(self.directory.as_deref(), arrival, (&self.links, &self.inside)).await?;
         let metrics = Arc::new(Metrics::new(Arc::clone(&self.links)));
         let (way, asked) = CopyWay::new(Arc::clone(&self.links));
-        let replication = Arc::new(Replication::new(me, Box::new(way), self.config.copy_rate));
+        let replication = Arc::new(Replication::new(me, Box::new(way), self.config.replication));
         let (grid, tripped) = self.grid(&metrics, &control, replication)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(carry_proposals(Arc::clone(&control), asked));

@@ -450,12 +450,11 @@ pub(crate) mod tests {
     use wattle_core::control::grid::{
         Formats, Grid, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Reconciler, Role,
     };
-    use wattle_core::limits::COPY_BYTES_PER_SECOND;
     use wattle_core::membership::Presence;
     use wattle_core::name::Name;
 
     use super::*;
-    use crate::replication::Nobody;
+    use crate::replication::{Nobody, Settings};
 
     pub(crate) fn description() -> NodeDescription {
         NodeDescription {
@@ -483,7 +482,7 @@ pub(crate) mod tests {
             while let Some(command) = reconciler.next(LocalTime::default(), &grid, &presence) {
                 grid.apply(&command).unwrap();
             }
-            let replication = Arc::new(Replication::new(me, Box::new(Nobody), COPY_BYTES_PER_SECOND));
+            let replication = Arc::new(Replication::new(me, Box::new(Nobody), Settings::default()));
             let memory = Arc::new(Memory::new(1 << 30));
             let partitions = Self::new(Arc::clone(catalog), (memory, replication), 7).unwrap();
             partitions.add_classes(&grid);

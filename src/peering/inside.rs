@@ -125,8 +125,8 @@ impl Inside {
         let Some(partitions) = member.partitions.upgrade() else { return };
         match message {
             PeerMessage::Partition(partition, message) => partitions.receive(from, partition, message),
-            PeerMessage::LeaseWish(asked) => {
-                let grant = partitions.replication().grant(from, partitions.clock().local(), asked);
+            PeerMessage::LeaseWish(wish) => {
+                let grant = partitions.replication().grant(from, partitions.clock().local(), wish);
                 if let Some(links) = self.0.links.get().and_then(Weak::upgrade)
                     && let Err(error) = links.send(from, PeerMessage::LeaseGrant(grant))
                 {

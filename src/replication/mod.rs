@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use wattle_core::ids::{MemberId, PartitionId};
-use wattle_core::limits::{FENCE_TIME, REPLICATION_BYTES};
+use wattle_core::limits::{COPY_BYTES_PER_SECOND, FENCE_TIME, LEASE_TERM, REPLICATION_BYTES};
 use wattle_core::replication::{
-    Grant, GrantedLeases, HeldLeases, LocalTime, PartitionMessage, Proposal, ReplicatedPartition,
+    Grant, GrantedLeases, HeldLeases, LocalTime, PartitionMessage, Proposal, ReplicatedPartition, Wish,
 };
 
 use crate::partition::NoReply;
@@ -22,6 +22,21 @@ pub(crate) use outside::Nobody;
 pub(crate) use outside::Outside;
 use pace::Pace;
 pub(crate) use table::Table;
+
+/// How a node is configured to do its part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// What it sends in a second of what other copies lack, in bytes.
+    pub(crate) copy_rate: u64,
+    /// For how long it grants leases.
+    pub(crate) lease_term: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { copy_rate: COPY_BYTES_PER_SECOND, lease_term: LEASE_TERM }
+    }
+}
 
 /// What the copies on this node share.
 #[derive(Debug)]
@@ -41,17 +56,17 @@ pub(crate) struct Replication {
 }
 
 impl Replication {
-    /// Of a member that has seen no table yet, and that sends so many bytes in a second of what other copies lack.
-    pub(crate) fn new(me: MemberId, outside: Box<dyn Outside>, copy_rate: u64) -> Self {
+    /// Of a member that has seen no table yet.
+    pub(crate) fn new(me: MemberId, outside: Box<dyn Outside>, settings: Settings) -> Self {
         Self {
             me,
             table: RwLock::default(),
             held: RwLock::default(),
-            granted: Mutex::default(),
+            granted: Mutex::new(GrantedLeases::of_term(settings.lease_term)),
             outside,
             in_flight: AtomicI64::new(0),
             proven: AtomicU64::new(0),
-            pace: Mutex::new(Pace::new(copy_rate)),
+            pace: Mutex::new(Pace::new(settings.copy_rate)),
         }
     }
 
@@ -129,16 +144,21 @@ impl Replication {
     }
 
     /// Another asks for a lease.
-    pub(crate) fn grant(&self, to: MemberId, now: LocalTime, asked: LocalTime) -> Grant {
+    pub(crate) fn grant(&self, to: MemberId, now: LocalTime, wish: Wish) -> Grant {
         let mut granted = self.granted.lock();
         // Who reads what was granted after it has seen a newer table waits for this.
         let table = self.table.read().version();
-        granted.grant(to, now, asked, table)
+        granted.grant(to, now, wish, table)
     }
 
-    /// A lease of another is wished for; whether it has been silent for too long.
+    /// Half a second has passed and a lease of another is wished for; whether it has been silent for too long.
     pub(crate) fn wish(&self, of: MemberId) -> bool {
         self.held.write().wish(of)
+    }
+
+    /// How often to wish for the leases of these members.
+    pub(crate) fn renewal(&self, of: impl IntoIterator<Item = MemberId>) -> Duration {
+        self.held.read().renewal(of)
     }
 
     /// Another has granted a lease.

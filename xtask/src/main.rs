@@ -35,7 +35,8 @@ usage: cargo xtask COMMAND
   simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
   chaos --minutes N [--seed S] [--nodes N]   real nodes under load, killed, paused and cut off, and a judge of what clients were shown
   bench [PART…] [--dev]   tables of figures; parts: in-process, node (next to Redis), and of a grid: backups, failover, rebalance;
-                  \"grid\" is these three, with [--rounds N] [--keys N] [--backups N,…] [--rebalance-mb N]";
+                  \"grid\" is these three, with [--rounds N] [--keys N] [--backups N,…] [--leases-ms N,…]
+                  [--rebalance-mb N]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -77,6 +77,8 @@ pub(crate) struct Node {
     child: Child,
     binary: PathBuf,
     folder: PathBuf,
+    /// What its configuration file says.
+    settings: String,
     port: u16,
     keep: bool,
     pub(crate) started_in: Duration,
@@ -84,15 +86,20 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(binary: &Path) -> Result<Self, Failure> {
-        Self::with(binary, None)
+        Self::configured(binary, "")
     }
 
-    /// One that joins the grid of another.
+    /// With what a configuration file would say.
+    pub(crate) fn configured(binary: &Path, settings: &str) -> Result<Self, Failure> {
+        Self::with(binary, settings, None)
+    }
+
+    /// One that joins the grid of another, and is configured as that is.
     pub(crate) fn join(binary: &Path, other: &Self) -> Result<Self, Failure> {
-        Self::with(binary, Some(other))
+        Self::with(binary, &other.settings, Some(other))
     }
 
-    fn with(binary: &Path, other: Option<&Self>) -> Result<Self, Failure> {
+    fn with(binary: &Path, settings: &str, other: Option<&Self>) -> Result<Self, Failure> {
         let number = NODES.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("wattle-xtask-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
@@ -103,6 +110,9 @@ impl Node {
         command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(folder.join("data"));
         // What it holds ends with it.
         command.args(["--stop-policy", "leave-now"]);
+        let file = folder.join("wattle.toml");
+        std::fs::write(&file, settings).map_err(Failure::file(&file))?;
+        command.arg("--config").arg(file);
         if let Some(other) = other {
             command.arg("--join").arg(other.address());
         }
@@ -111,7 +121,8 @@ impl Node {
         let child =
             command.spawn().map_err(|source| Failure::CannotStart { command: shown(&command), source })?;
         let binary = binary.to_owned();
-        let mut node = Self { child, binary, folder, port, keep: false, started_in: Duration::ZERO };
+        let (settings, started_in) = (settings.to_owned(), Duration::ZERO);
+        let mut node = Self { child, binary, folder, settings, port, keep: false, started_in };
         node.wait_until_it_listens(start)?;
         node.started_in = start.elapsed();
         Ok(node)

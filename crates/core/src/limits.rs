@@ -263,10 +263,15 @@ pub const PIPELINE_MESSAGES: usize = 256;
 pub const COPY_BYTES_PER_SECOND: u64 = 64 * MIB as u64;
 /// How little may be configured.
 pub const COPY_BYTES_PER_SECOND_MIN: u64 = MIB as u64;
-/// How long a lease counts for who holds it, from when it asked.
-pub const LEASE_HELD: Duration = Duration::from_millis(1900);
-/// How long a lease counts for who granted it, from when it heard: clocks may differ in speed by a twentieth.
-pub const LEASE_GRANTED: Duration = Duration::from_millis(2000);
+/// How long a lease counts for who granted it, from when it heard the wish, by default: its term. For who holds it, it counts a twentieth
+/// less, from when it asked: by so much clocks may differ in speed.
+pub const LEASE_TERM: Duration = Duration::from_millis(2000);
+/// How short a term may be configured.
+pub const LEASE_TERM_MIN: Duration = Duration::from_millis(200);
+/// How long a term may be configured.
+pub const LEASE_TERM_MAX: Duration = Duration::from_secs(10);
+/// A lease is wished for so many times while it lasts, at least.
+pub const LEASE_RENEWALS: u32 = 4;
 /// What the records of all partitions of a node may take that some copy may still miss; past it writes are refused. One record more
 /// may come to it for each thread.
 pub const REPLICATION_BYTES: usize = 64 * MIB;
@@ -292,7 +297,8 @@ pub const MAJORITY_TIME: Duration = Duration::from_secs(1);
 pub const FENCE_TIME: Duration = Duration::from_millis(2500);
 /// A partition without backups that begins anew is served after this: by then who held it before has noticed.
 pub const FENCED_TIME: Duration = Duration::from_secs(3);
-/// A member that has left so many wishes for a lease unanswered, one in each [`HEARTBEAT_TIME`], is to leave the in-sync set.
+/// A member that has left so many wishes for a lease unanswered, one in each [`HEARTBEAT_TIME`], is to leave the in-sync set. Those
+/// that are sent in between, where leases are short, do not count.
 pub const LEASE_WISHES: u32 = 10;
 /// How long a member may take to say about itself what the others do not know.
 pub const REPORT_TIME: Duration = Duration::from_secs(2);
@@ -343,6 +349,16 @@ const _: () = {
     assert!(HEARTBEAT_TIME.as_millis() * 4 <= SESSION_TIME.as_millis(), "some heartbeats may be lost");
     assert!(HEARTBEAT_TIME.as_millis() * 2 <= LAPSE_CHECK_TIME.as_millis());
     assert!(HEARTBEAT_TIME.as_millis() * LEASE_WISHES as u128 == REPLICA_PATIENCE.as_millis());
+    let (shortest, term, longest) =
+        (LEASE_TERM_MIN.as_millis(), LEASE_TERM.as_millis(), LEASE_TERM_MAX.as_millis());
+    assert!(shortest <= term && term <= longest);
+    assert!(shortest / 20 >= 5, "a twentieth is more than clocks of milliseconds are wrong by");
+    assert!(
+        HEARTBEAT_TIME.as_millis() * LEASE_RENEWALS as u128 <= term,
+        "heartbeats renew leases by default"
+    );
+    assert!(term < SESSION_TIME.as_millis(), "who is dead by its silence reads no more, by default");
+    assert!(longest <= SILENCE_TIME.as_millis(), "nobody waits for the leases of who is replaced");
     assert!(SESSION_TIME.as_millis() + LAPSE_CHECK_TIME.as_millis() < SILENCE_TIME.as_millis());
     assert!(CPU_BUDGET.as_nanos() <= CPU_BUDGET_MAX.as_nanos());
     assert!(GUEST_MEMORY_BYTES <= GUEST_MEMORY_BYTES_MAX);

@@ -3,9 +3,14 @@
 
 mod calls;
 
+use std::time::Duration;
+
 use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
+use wattle_core::limits::LEASE_TERM;
 use wattle_core::partition::{MutationError, Mutations};
-use wattle_core::replication::{Body, Grant, LocalTime, Mark, Message, PartitionMessage, Record};
+use wattle_core::replication::{
+    Body, Grant, LocalTime, Mark, Message, PartitionMessage, Reckoning, Record, Wish,
+};
 use wattle_proto::internal as wire;
 use wire::partition_message::Body as WireBody;
 
@@ -59,10 +64,8 @@ pub(crate) fn encode(message: PeerMessage) -> wire::PeerMessage {
     use wire::peer_message::Body as Kind;
     let body = match message {
         PeerMessage::Partition(partition, message) => Kind::Partition(encode_partition(partition, message)),
-        PeerMessage::LeaseWish(asked) => Kind::LeaseWish(wire::LeaseWish { asked: asked.0 }),
-        PeerMessage::LeaseGrant(grant) => {
-            Kind::LeaseGrant(wire::LeaseGrant { asked: grant.asked.0, table: grant.table })
-        }
+        PeerMessage::LeaseWish(wish) => Kind::LeaseWish(encode_wish(wish)),
+        PeerMessage::LeaseGrant(grant) => Kind::LeaseGrant(encode_grant(grant)),
     };
     wire::PeerMessage { body: Some(body) }
 }
@@ -73,12 +76,29 @@ pub(crate) fn decode(message: wire::PeerMessage) -> Result<Option<PeerMessage>, 
     Ok(match message.body {
         None => None,
         Some(Kind::Partition(message)) => decode_partition(message)?,
-        Some(Kind::LeaseWish(wish)) => Some(PeerMessage::LeaseWish(LocalTime(wish.asked))),
-        Some(Kind::LeaseGrant(grant)) => {
-            let asked = LocalTime(grant.asked);
-            Some(PeerMessage::LeaseGrant(Grant { asked, table: grant.table }))
-        }
+        Some(Kind::LeaseWish(wish)) => Some(PeerMessage::LeaseWish(decode_wish(wish))),
+        Some(Kind::LeaseGrant(grant)) => Some(PeerMessage::LeaseGrant(decode_grant(grant))),
     })
+}
+
+fn encode_wish(wish: Wish) -> wire::LeaseWish {
+    wire::LeaseWish { asked: wish.asked.0, heeds_term: wish.reckoning == Reckoning::Granted }
+}
+
+fn decode_wish(wish: wire::LeaseWish) -> Wish {
+    let reckoning = if wish.heeds_term { Reckoning::Granted } else { Reckoning::Default };
+    Wish { asked: LocalTime(wish.asked), reckoning }
+}
+
+fn encode_grant(grant: Grant) -> wire::LeaseGrant {
+    let term = u32::try_from(grant.term.as_millis()).unwrap_or(u32::MAX);
+    wire::LeaseGrant { asked: grant.asked.0, table: grant.table, term: Some(term) }
+}
+
+/// One that names no term is of a version in which all leases had this one.
+fn decode_grant(grant: wire::LeaseGrant) -> Grant {
+    let term = grant.term.map_or(LEASE_TERM, |term| Duration::from_millis(term.into()));
+    Grant { asked: LocalTime(grant.asked), table: grant.table, term }
 }
 
 fn encode_partition(partition: PartitionId, message: PartitionMessage) -> wire::PartitionMessage {

@@ -3,7 +3,7 @@
 use wattle_core::ids::PartitionId;
 use wattle_core::limits::PEER_BATCH_BYTES;
 use wattle_core::partition::Mutations;
-use wattle_core::replication::{Body, Grant, LocalTime, Message, PartitionMessage, Record};
+use wattle_core::replication::{Body, Grant, Message, PartitionMessage, Record, Wish};
 
 /// What a message takes beside its payloads, in bytes: in memory, where it is more than on the wire.
 const MESSAGE_OVERHEAD: usize = 192;
@@ -15,8 +15,8 @@ const RECORD_OVERHEAD: usize = 64;
 pub enum PeerMessage {
     /// From a copy of a partition to another.
     Partition(PartitionId, PartitionMessage),
-    /// The sender wishes for a lease, at this time by its own clock.
-    LeaseWish(LocalTime),
+    /// The sender wishes for a lease.
+    LeaseWish(Wish),
     /// The answer to such a wish.
     LeaseGrant(Grant),
 }

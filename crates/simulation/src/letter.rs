@@ -2,7 +2,7 @@
 
 use wattle_core::control::grid::{Delta, GridCommand, GridRefusal, JoinNonce, Joining};
 use wattle_core::ids::{Epoch, MemberId, PartitionId, RequestId, Version};
-use wattle_core::replication::{Grant, LocalTime, PartitionMessage};
+use wattle_core::replication::{Grant, PartitionMessage, Wish};
 
 /// Where a letter is from, or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub(crate) enum Letter {
     AskLease {
         from: MemberId,
         to: MemberId,
-        asked: LocalTime,
+        wish: Wish,
     },
     Lease {
         from: MemberId,

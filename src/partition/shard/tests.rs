@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use wattle_core::control::grid::ClassOptions;
 use wattle_core::ids::{ClientId, GridTime, MapId, NodeId, PartitionId, ReplicationClass};
-use wattle_core::limits::{COPY_BYTES_PER_SECOND, LEASE_HELD, REPLICATION_BYTES, SCAN_ENTRIES};
+use wattle_core::limits::{LEASE_TERM, REPLICATION_BYTES, SCAN_ENTRIES};
 use wattle_core::map::{MapDescriptor, MapOptions};
 use wattle_core::name::Name;
 use wattle_core::partition::{Admission, Answer, Condition, Previous, Put, Refusal, TtlChoice};
-use wattle_core::replication::Proposal;
+use wattle_core::replication::{Proposal, Reckoning, Wish};
 use wattle_strand::{Group, Turn};
 
 use super::*;
@@ -24,7 +24,7 @@ use crate::partition::partitions::Worker;
 use crate::partition::{
     Message, OwnedResult, OwnedResults, Partitions, Placed, ReadMode, SlowPart, Source, Step, StepKind,
 };
-use crate::replication::{Outside, Table};
+use crate::replication::{Outside, Settings, Table};
 
 mod turns;
 
@@ -66,7 +66,7 @@ impl Pair {
         let node = |me| {
             let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));
             let way = Way { me, network: Arc::clone(&network) };
-            let replication = Arc::new(Replication::new(me, Box::new(way), COPY_BYTES_PER_SECOND));
+            let replication = Arc::new(Replication::new(me, Box::new(way), Settings::default()));
             let memory = Arc::new(Memory::new(1 << 30));
             let partitions = Partitions::new(catalog, (memory, replication), 7).unwrap();
             partitions.add_class(ID.class, &ClassOptions::standard(1));
@@ -112,8 +112,8 @@ impl Pair {
     /// A node gets the other's lease.
     fn lend(&self, to: usize) {
         let (holder, granter) = (&self.nodes[to], &self.nodes[1 - to]);
-        let asked = holder.clock().local();
-        let grant = granter.replication().grant(MEMBERS[to], granter.clock().local(), asked);
+        let wish = Wish { asked: holder.clock().local(), reckoning: Reckoning::Granted };
+        let grant = granter.replication().grant(MEMBERS[to], granter.clock().local(), wish);
         holder.replication().hold(MEMBERS[1 - to], grant);
     }
 
@@ -292,8 +292,9 @@ async fn a_lease_ends() {
     let pair = Pair::new();
     let node = &pair.nodes[0];
     let mut asked = node.clock().local();
-    asked.0 -= u64::try_from(LEASE_HELD.as_millis()).unwrap();
-    let granted = pair.nodes[1].replication().grant(MEMBERS[0], node.clock().local(), asked);
+    asked.0 -= u64::try_from(LEASE_TERM.as_millis()).unwrap() * 19 / 20;
+    let wish = Wish { asked, reckoning: Reckoning::Granted };
+    let granted = pair.nodes[1].replication().grant(MEMBERS[0], node.clock().local(), wish);
     node.replication().hold(MEMBERS[1], granted);
     assert_eq!(pair.get(0).now_or_never(), None);
 }

@@ -1,6 +1,7 @@
 //! What `cargo xtask bench` is told.
 
 use crate::failure::Failure;
+use std::str::FromStr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) keys: u64,
     /// How many backups the maps have that are written to.
     pub(crate) backups: Vec<u32>,
+    /// For how long leases are granted when nodes are killed, in milliseconds.
+    pub(crate) leases_ms: Vec<u64>,
     /// What there is to share when another node joins, keys and values.
     pub(crate) rebalanced_bytes: u64,
 }
@@ -37,6 +40,7 @@ impl Default for Options {
             rounds: super::ROUNDS,
             keys: super::KEYS,
             backups: vec![0, 1, 2],
+            leases_ms: vec![2000, 500],
             rebalanced_bytes: 1_000_000_000,
         }
     }
@@ -62,11 +66,8 @@ impl Options {
                 "--rounds" => options.rounds = number(words.next())? as usize,
                 "--keys" => options.keys = number(words.next())?,
                 "--rebalance-mb" => options.rebalanced_bytes = number(words.next())? * 1_000_000,
-                "--backups" => {
-                    let counts = words.next().map(|list| list.split(',').map(str::parse).collect());
-                    let counts = counts.and_then(Result::ok);
-                    options.backups = counts.ok_or_else(|| Failure::Usage { word: word.to_owned() })?;
-                }
+                "--backups" => options.backups = list(word, words.next())?,
+                "--leases-ms" => options.leases_ms = list(word, words.next())?,
                 word => return Err(Failure::Usage { word: word.to_owned() }),
             }
         }
@@ -75,6 +76,12 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// Numbers with commas between them.
+fn list<T: FromStr>(option: &str, numbers: Option<&&str>) -> Result<Vec<T>, Failure> {
+    let numbers = numbers.map(|list| list.split(',').map(str::parse).collect());
+    numbers.and_then(Result::ok).ok_or_else(|| Failure::Usage { word: option.to_owned() })
 }
 
 #[cfg(test)]
@@ -86,14 +93,15 @@ mod tests {
         let all = Options::parse(&[]).expect("no options");
         assert_eq!(all.parts[..2], [Part::InProcess, Part::Node]);
         assert_eq!(all.parts[2..], GRID);
-        let words =
-            ["grid", "--dev", "--rounds", "3", "--keys", "1000", "--backups", "0,2", "--rebalance-mb", "20"];
+        let words = "grid --dev --rounds 3 --keys 1000 --backups 0,2 --leases-ms 300 --rebalance-mb 20";
+        let words: Vec<&str> = words.split(' ').collect();
         let expected = Options {
             parts: GRID.to_vec(),
             dev: true,
             rounds: 3,
             keys: 1000,
             backups: vec![0, 2],
+            leases_ms: vec![300],
             rebalanced_bytes: 20_000_000,
         };
         assert_eq!(Options::parse(&words).expect("options"), expected);
@@ -102,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         for words in
-            [&["gird"][..], &["--rounds"], &["--rounds", "0"], &["--backups", "1,x"], &["--keys", "many"]]
+            [&["gird"][..], &["--rounds"], &["--rounds", "0"], &["--backups", "1,x"], &["--leases-ms"]]
         {
             assert!(matches!(Options::parse(words), Err(Failure::Usage { .. })), "{words:?}");
         }

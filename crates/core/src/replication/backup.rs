@@ -172,7 +172,7 @@ impl<P: Clone, C: Clone> Replica<P, C> {
 #[cfg(test)]
 mod tests {
     use super::super::assignment::Assignment;
-    use super::super::lease::{GrantedLeases, LocalTime};
+    use super::super::lease::{GrantedLeases, LocalTime, Reckoning, Wish};
     use super::super::message::Message;
     use super::*;
     use crate::ids::NodeId;
@@ -224,7 +224,8 @@ mod tests {
                 replica.receive(LocalTime(7), first, message, &mut Vec::new());
             }
             let mut granted = GrantedLeases::default();
-            granted.grant(first, LocalTime(7), LocalTime(7), 1);
+            let wish = Wish { asked: LocalTime(7), reckoning: Reckoning::Granted };
+            granted.grant(first, LocalTime(7), wish, 1);
             let in_sync = [me].into();
             let primary = Some(me);
             let assignment =

@@ -22,7 +22,7 @@ mod replica;
 mod replicated;
 
 pub use assignment::{Assignment, Change, Proposal, ProposalError};
-pub use lease::{Grant, GrantedLeases, HeldLeases, LocalTime};
+pub use lease::{Grant, GrantedLeases, HeldLeases, LocalTime, Reckoning, Wish};
 pub use log::{Mark, Record};
 pub use message::{Body, Message};
 pub use primary::{ReadPermit, Unavailable};

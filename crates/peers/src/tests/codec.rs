@@ -1,11 +1,14 @@
 //! What travels: the same bytes as ever, read back as it was, and refused when it is nonsense.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
 use wattle_core::ids::{Epoch, PartitionId, ReplicationClass, Version};
+use wattle_core::limits::LEASE_TERM;
 use wattle_core::partition::{MutationError, Mutations};
-use wattle_core::replication::{Body, Grant, LocalTime, Mark, Message, Record};
+use wattle_core::replication::{Body, Grant, LocalTime, Mark, Message, Reckoning, Record, Wish};
 use wattle_proto::internal as wire;
 
 use crate::PeerMessage;
@@ -62,9 +65,17 @@ fn examples() -> Vec<PeerMessage> {
         }),
         partition(Body::Released),
         partition(Body::Deposed),
-        PeerMessage::LeaseWish(LocalTime(1000)),
-        PeerMessage::LeaseGrant(Grant { asked: LocalTime(1000), table: 77 }),
+        wish(Reckoning::Granted),
+        grant(Duration::from_millis(500)),
     ]
+}
+
+fn wish(reckoning: Reckoning) -> PeerMessage {
+    PeerMessage::LeaseWish(Wish { asked: LocalTime(1000), reckoning })
+}
+
+fn grant(term: Duration) -> PeerMessage {
+    PeerMessage::LeaseGrant(Grant { asked: LocalTime(1000), table: 77, term })
 }
 
 /// As version 1 wrote them.
@@ -79,9 +90,12 @@ const GOLDEN: [&str; 9] = [
     "0a0d0801108e021a04080210093a00",
     "0a0d0801108e021a04080210094200",
     "0a0d0801108e021a04080210094a00",
-    "120308e807",
-    "1a0508e807104d",
+    "120508e8071001",
+    "1a0808e807104d18f403",
 ];
+
+/// As they were before leases had terms.
+const WITHOUT_TERM: [&str; 2] = ["120308e807", "1a0508e807104d"];
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -106,6 +120,14 @@ fn messages_are_written_as_ever() {
 #[test]
 fn messages_of_version_1_are_understood() {
     for (text, message) in GOLDEN.iter().zip(examples()) {
+        assert_eq!(read(unhex(text)), Ok(Some(message)));
+    }
+}
+
+#[test]
+fn leases_without_a_term_are_those_of_the_default() {
+    let expected = [wish(Reckoning::Default), grant(LEASE_TERM)];
+    for (text, message) in WITHOUT_TERM.iter().zip(expected) {
         assert_eq!(read(unhex(text)), Ok(Some(message)));
     }
 }

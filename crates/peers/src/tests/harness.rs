@@ -15,7 +15,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use wattle_core::ids::{GridTime, MemberId, NodeId};
 use wattle_core::limits::CONNECTION_BYTES;
-use wattle_core::replication::LocalTime;
+use wattle_core::replication::{LocalTime, Reckoning, Wish};
 
 use crate::{
     Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Grid, Handler, Heartbeat,
@@ -234,7 +234,8 @@ pub(super) async fn in_time<T>(future: impl Future<Output = T>) -> T {
 
 /// Messages that can be told apart.
 pub(super) fn wishes(range: std::ops::Range<u64>) -> Vec<PeerMessage> {
-    range.map(|time| PeerMessage::LeaseWish(LocalTime(time))).collect()
+    let wish = |time| Wish { asked: LocalTime(time), reckoning: Reckoning::Granted };
+    range.map(|time| PeerMessage::LeaseWish(wish(time))).collect()
 }
 
 /// Lets others dial it.

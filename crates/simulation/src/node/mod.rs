@@ -7,14 +7,17 @@ mod serve;
 mod table;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use wattle_core::control::grid::{
     Delta, Formats, Grid, GridCommand, GridId, GridRefusal, JoinNonce, Joining, NodeDescription, NodeState,
     Role,
 };
 use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId};
-use wattle_core::limits::HEARTBEAT_TIME;
-use wattle_core::replication::{GrantedLeases, HeldLeases, LocalTime, Now, ReplicatedPartition};
+use wattle_core::limits::{HEARTBEAT_TIME, LEASE_TERM};
+use wattle_core::replication::{
+    GrantedLeases, HeldLeases, LocalTime, Now, Reckoning, ReplicatedPartition, Wish,
+};
 
 use crate::letter::{Address, Letter};
 use crate::random::Random;
@@ -25,6 +28,8 @@ pub(crate) use table::{Table, machine};
 
 /// Heartbeats without an answer after which another machine is asked.
 const PATIENCE: u32 = 2;
+/// For how long nodes grant leases, in milliseconds: they need not be configured the same.
+const LEASE_TERMS: [u64; 4] = [200, 600, 2_000, 6_000];
 /// How long a partition may go on with the assignment that it has when the table has a newer one, in milliseconds.
 const ASSIGN_TIME: u64 = 20;
 
@@ -40,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) copies: BTreeMap<PartitionId, Copy>,
     granted: GrantedLeases,
     held: HeldLeases,
+    next_beat: LocalTime,
     /// All machines that may be one of the grid's.
     seeds: usize,
     /// Who may lead, and how often it was asked without an answer.
@@ -62,6 +68,8 @@ pub(crate) struct Copy {
 pub(crate) enum Timer {
     /// Every half second: heartbeats, leases, duties.
     Beat,
+    /// Leases are asked for again.
+    Renew,
     /// The leader looks who is silent.
     Look,
     Wake(PartitionId),
@@ -102,6 +110,7 @@ pub(crate) struct Beginning {
 impl Node {
     pub(crate) fn new(beginning: Beginning) -> Self {
         let Beginning { machine, nonce, known, zone, seeds, mut random } = beginning;
+        let term = random.of(&LEASE_TERMS).map_or(LEASE_TERM, Duration::from_millis);
         Self {
             machine,
             nonce,
@@ -110,8 +119,9 @@ impl Node {
             me: None,
             table: Table::default(),
             copies: BTreeMap::new(),
-            granted: GrantedLeases::default(),
+            granted: GrantedLeases::of_term(term),
             held: HeldLeases::default(),
+            next_beat: LocalTime::default(),
             seeds,
             leader: (random.below(seeds), 0),
             leading: None,
@@ -141,6 +151,7 @@ impl Node {
     pub(crate) fn wake(&mut self, now: Now, timer: Timer, out: &mut Out) {
         match timer {
             Timer::Beat => self.beat(now, out),
+            Timer::Renew => self.ask_leases(now, out),
             Timer::Look => self.look(now, out),
             Timer::Wake(partition) => {
                 self.step(now, partition, out, |copy, now, deeds| copy.wake(now, deeds));
@@ -155,8 +166,8 @@ impl Node {
             Letter::Replica { from, to, partition, message } if Some(to) == self.me => {
                 self.receive_replica(now, from, (partition, message), out);
             }
-            Letter::AskLease { from: asker, to, asked } if Some(to) == self.me => {
-                let grant = self.granted.grant(asker, now.local, asked, self.table.version);
+            Letter::AskLease { from: asker, to, wish } if Some(to) == self.me => {
+                let grant = self.granted.grant(asker, now.local, wish, self.table.version);
                 out.letters.push((from, Letter::Lease { from: to, to: asker, grant }));
             }
             Letter::Lease { from, to, grant } if Some(to) == self.me => self.held.receive(from, grant),
@@ -199,7 +210,8 @@ impl Node {
 
     /// Half a second has passed.
     fn beat(&mut self, now: Now, out: &mut Out) {
-        out.timers.push((now.local + HEARTBEAT_TIME, Timer::Beat));
+        self.next_beat = now.local + HEARTBEAT_TIME;
+        out.timers.push((self.next_beat, Timer::Beat));
         self.leader.1 += 1;
         if self.leader.1 > PATIENCE {
             self.leader = (self.random.below(self.seeds), 0);
@@ -211,18 +223,32 @@ impl Node {
         };
         self.send_heartbeat(me, out);
         for member in self.table.others(me) {
-            if let Some(machine) = self.table.machine(member) {
-                let asked = Letter::AskLease { from: me, to: member, asked: now.local };
-                out.letters.push((Address::Machine(machine), asked));
-            }
             if self.held.wish(member) {
                 self.remove(now, member, out);
             }
         }
+        self.ask_leases(now, out);
         let partitions: Vec<PartitionId> = self.copies.keys().copied().collect();
         for partition in partitions {
             self.do_duty(now, partition, out);
             self.step(now, partition, out, |copy, now, deeds| copy.tick(now, deeds));
+        }
+    }
+
+    /// Asks for the leases of all others; where they are short, once more before the next beat.
+    fn ask_leases(&mut self, now: Now, out: &mut Out) {
+        let Some(me) = self.me else { return };
+        let others = self.table.others(me);
+        for member in &others {
+            if let Some(machine) = self.table.machine(*member) {
+                let wish = Wish { asked: now.local, reckoning: Reckoning::Granted };
+                let ask = Letter::AskLease { from: me, to: *member, wish };
+                out.letters.push((Address::Machine(machine), ask));
+            }
+        }
+        let again = now.local + self.held.renewal(others);
+        if again < self.next_beat {
+            out.timers.push((again, Timer::Renew));
         }
     }
 
@@ -250,7 +276,7 @@ impl Node {
     pub(crate) fn follow(&mut self, now: Now, delta: Delta, out: &mut Out) {
         let Some(me) = self.me else { return };
         for partition in self.table.follow(delta) {
-            let wait = std::time::Duration::from_millis(self.random.between(0, ASSIGN_TIME));
+            let wait = Duration::from_millis(self.random.between(0, ASSIGN_TIME));
             out.timers.push((now.local + wait, Timer::Assign(partition)));
         }
         let newest = self.table.node(me.node).map(|node| node.member);

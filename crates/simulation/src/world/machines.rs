@@ -207,7 +207,7 @@ fn fingerprint(letter: &Letter) -> u64 {
     std::mem::discriminant(letter).hash(&mut hasher);
     match letter {
         Letter::Replica { from, to, partition, message } => (from, to, partition, message).hash(&mut hasher),
-        Letter::AskLease { from, to, asked } => (from, to, asked).hash(&mut hasher),
+        Letter::AskLease { from, to, wish } => (from, to, wish).hash(&mut hasher),
         Letter::Lease { from, to, grant } => (from, to, grant).hash(&mut hasher),
         Letter::Heartbeat { from, table } => (from, table).hash(&mut hasher),
         Letter::Heard { to, delta, needs } => {

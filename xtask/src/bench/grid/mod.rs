@@ -27,8 +27,13 @@ struct Grid {
 
 impl Grid {
     fn start(binary: &Path, nodes: usize) -> Result<Self, Failure> {
+        Self::configured(binary, nodes, "")
+    }
+
+    /// With what a configuration file would say.
+    fn configured(binary: &Path, nodes: usize, settings: &str) -> Result<Self, Failure> {
         println!("starting {nodes} nodes");
-        let mut grid = Self { nodes: vec![Node::start(binary)?] };
+        let mut grid = Self { nodes: vec![Node::configured(binary, settings)?] };
         while grid.nodes.len() < nodes {
             grid.join()?;
         }

@@ -1,12 +1,15 @@
 //! A member: a replica, its store, its leases, its clock, and the clients that wait at it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::store::{Chunk, Store, Write};
 use super::world::{Envelope, Letter};
 use crate::ids::{Epoch, MemberId, Version};
+use crate::limits::LEASE_TERM;
 use crate::replication::{
-    Assignment, Effect, GrantedLeases, HeldLeases, LocalTime, Message, Proposal, Replica, Unavailable,
+    Assignment, Effect, Grant, GrantedLeases, HeldLeases, LocalTime, Message, Proposal, Reckoning, Replica,
+    Unavailable, Wish,
 };
 
 pub(super) type Copy = Replica<Write, Chunk>;
@@ -26,6 +29,14 @@ pub(super) enum Waiting {
     },
 }
 
+/// How a member grants leases and counts on them: members may be configured differently.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leasing {
+    pub(super) term: Duration,
+    /// An earlier version grants for the default, and counts all by that.
+    pub(super) reckoning: Reckoning,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
     pub(super) me: MemberId,
@@ -39,6 +50,8 @@ pub(super) struct Machine {
     pub(super) table: Assignment,
     pub(super) granted: GrantedLeases,
     pub(super) held: HeldLeases,
+    /// How it grants leases, and counts on them.
+    pub(super) leasing: Leasing,
     pub(super) waiting: Vec<Waiting>,
     pub(super) wake_at: Option<LocalTime>,
     /// Of a thousandth of real time.
@@ -52,7 +65,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(me: MemberId, min_in_sync: usize, table: &Assignment, speed: u64) -> Self {
+    pub(super) fn new(
+        me: MemberId,
+        min_in_sync: usize,
+        table: &Assignment,
+        (speed, leasing): (u64, Leasing),
+    ) -> Self {
         // A newcomer has heard of nothing yet.
         let unheard = Assignment { version: 0, epoch: Epoch::default(), primary: None, ..table.clone() };
         Self {
@@ -62,8 +80,9 @@ impl Machine {
             states: BTreeMap::from([(Version::NONE, Store::default())]),
             applied: BTreeMap::new(),
             table: unheard,
-            granted: GrantedLeases::default(),
+            granted: GrantedLeases::of_term(leasing.term),
             held: HeldLeases::default(),
+            leasing,
             waiting: Vec::new(),
             wake_at: None,
             speed,
@@ -76,6 +95,22 @@ impl Machine {
 
     pub(super) fn clock(&self, now: u64) -> LocalTime {
         LocalTime(now * self.speed / 1000)
+    }
+
+    pub(super) fn wish(&self, now: u64) -> Wish {
+        Wish { asked: self.clock(now), reckoning: self.leasing.reckoning }
+    }
+
+    pub(super) fn grant(&mut self, now: u64, to: MemberId, wish: Wish) -> Grant {
+        self.granted.grant(to, self.clock(now), wish, self.table.version)
+    }
+
+    pub(super) fn hold(&mut self, from: MemberId, grant: Grant) {
+        let term = match self.leasing.reckoning {
+            Reckoning::Granted => grant.term,
+            Reckoning::Default => LEASE_TERM,
+        };
+        self.held.receive(from, Grant { term, ..grant });
     }
 
     /// Steps the replica and does what it says.

@@ -1,10 +1,14 @@
 //! One walk through the states of a world, drawn from a seed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use super::machine::Leasing;
 use super::store::{SLOTS, Write};
 use super::world::{Envelope, Letter, World};
 use crate::ids::MemberId;
+use crate::limits::LEASE_TERM;
+use crate::replication::Reckoning;
 
 /// What may go wrong.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +25,8 @@ pub(super) struct Scenario {
 }
 
 const STEPS: u32 = 1000;
+/// For how long members may grant leases, in milliseconds.
+const TERMS: [u64; 4] = [200, 700, 2000, 6000];
 /// Enough for every timer there is, several times.
 const HEALING: u32 = 150;
 
@@ -44,13 +50,25 @@ impl Random {
     fn one_in(&mut self, chances: u64) -> bool {
         self.next().is_multiple_of(chances)
     }
+
+    /// Every fourth member is of an earlier version.
+    fn leasing(&mut self) -> Leasing {
+        let term = Duration::from_millis(TERMS[self.below(TERMS.len())]);
+        if self.one_in(4) {
+            Leasing { term: LEASE_TERM, reckoning: Reckoning::Default }
+        } else {
+            Leasing { term, reckoning: Reckoning::Granted }
+        }
+    }
 }
 
 /// Returns how many answers were given, and how many of them by lease alone.
 pub(super) fn walk(scenario: Scenario, seed: u64) -> (u64, u64) {
+    let mut random = Random(seed);
+    let leasing: Vec<Leasing> = (0..scenario.nodes).map(|_| random.leasing()).collect();
     let mut walk = Walk {
-        world: World::new(scenario.nodes, scenario.copies, scenario.min_in_sync),
-        random: Random(seed),
+        world: World::new(&leasing, scenario.copies, scenario.min_in_sync),
+        random,
         scenario,
         crashes: 0,
         requests: 0,
@@ -149,13 +167,13 @@ impl Walk {
 
     fn ask_leases(&mut self, index: usize) {
         let (now, machine) = (self.world.now, &self.world.machines[index]);
-        let (from, asked) = (machine.me, machine.clock(now));
+        let (from, wish) = (machine.me, machine.wish(now));
         let others: Vec<MemberId> =
             self.world.machines.iter().map(|m| m.me).filter(|to| *to != from).collect();
         self.world.network.extend(others.into_iter().map(|to| Envelope {
             from,
             to,
-            letter: Letter::Ask(asked),
+            letter: Letter::Ask(wish),
         }));
     }
 
@@ -247,7 +265,7 @@ impl Walk {
         (self.world.cut, self.world.deaf) = (None, None);
         let lost = self.world.control.is_lost();
         self.want();
-        for round in 0..HEALING {
+        for _ in 0..HEALING {
             self.world.now += 100;
             let control = &self.world.control;
             if control.primary.is_none_or(|primary| self.world.machines.iter().all(|m| m.me != primary)) {
@@ -262,9 +280,7 @@ impl Walk {
                 self.world.publish(index);
                 self.world.machines[index].hear_table(now);
                 self.world.machines[index].wake(now);
-                if round % 5 == 0 {
-                    self.ask_leases(index);
-                }
+                self.ask_leases(index);
                 let me = self.world.machines[index].me;
                 self.world.settle(me);
             }

@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::judge::Judge;
-use super::machine::Machine;
+use super::machine::{Leasing, Machine};
 use super::store::{Chunk, Write};
 use crate::ids::{Epoch, MemberId, NodeId};
-use crate::replication::{Assignment, Body, Grant, LocalTime, Message, Proposal};
+use crate::replication::{Assignment, Body, Grant, Message, Proposal, Wish};
 
 /// What travels.
 #[derive(Debug, Clone)]
 pub(super) enum Letter {
     Replica(Message<Write, Chunk>),
-    /// A wish for a lease, with the asker's clock.
-    Ask(LocalTime),
+    Ask(Wish),
     Lease(Grant),
 }
 
@@ -45,9 +44,10 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(nodes: u64, copies: usize, min_in_sync: usize) -> Self {
+    /// Of as many members as have a way with leases.
+    pub(super) fn new(leasing: &[Leasing], copies: usize, min_in_sync: usize) -> Self {
         let members: Vec<MemberId> =
-            (1..=nodes).map(|n| MemberId { node: NodeId(n), incarnation: 1 }).collect();
+            (1..).zip(leasing).map(|(n, _)| MemberId { node: NodeId(n), incarnation: 1 }).collect();
         let first: BTreeSet<MemberId> = members[..copies].iter().copied().collect();
         let control = Assignment {
             version: 1,
@@ -56,9 +56,10 @@ impl World {
             in_sync: first.clone(),
             wanted: first,
         };
-        let machine =
-            |(n, me): (usize, &MemberId)| Machine::new(*me, min_in_sync, &control, 1000 + 15 * n as u64);
-        let machines = members.iter().enumerate().map(machine).collect();
+        let machine = |((n, me), leasing): ((usize, &MemberId), &Leasing)| {
+            Machine::new(*me, min_in_sync, &control, (1000 + 15 * n as u64, *leasing))
+        };
+        let machines = members.iter().enumerate().zip(leasing).map(machine).collect();
         Self {
             now: 10_000,
             machines,
@@ -90,13 +91,11 @@ impl World {
         let Some(machine) = self.machine(to) else { return };
         match letter {
             Letter::Replica(message) => machine.receive(now, from, message),
-            Letter::Ask(asked) => {
-                let local = machine.clock(now);
-                let table = machine.table.version;
-                let grant = machine.granted.grant(from, local, asked, table);
+            Letter::Ask(wish) => {
+                let grant = machine.grant(now, from, wish);
                 machine.outbox.push(Envelope { from: to, to: from, letter: Letter::Lease(grant) });
             }
-            Letter::Lease(grant) => machine.held.receive(from, grant),
+            Letter::Lease(grant) => machine.hold(from, grant),
         }
         self.settle(to);
     }
@@ -168,10 +167,10 @@ impl World {
     /// A node loses its memory and comes back.
     pub(super) fn crash(&mut self, index: usize) {
         let machine = &self.machines[index];
-        let (before, speed) = (machine.me, machine.speed);
+        let (before, ways) = (machine.me, (machine.speed, machine.leasing));
         self.judge.crashed.push(machine.replica.last().position);
         let after = before.reborn();
-        self.machines[index] = Machine::new(after, self.min_in_sync, &self.control, speed);
+        self.machines[index] = Machine::new(after, self.min_in_sync, &self.control, ways);
         if before != after {
             self.control.forget(before);
         }
