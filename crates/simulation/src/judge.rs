@@ -8,7 +8,7 @@ use wattle_core::ids::{Epoch, MemberId, PartitionId, Version};
 use wattle_core::replication::ReplicatedPartition;
 
 use crate::history::{History, Operation, Told};
-use crate::letter::{Key, Shown};
+use crate::letter::{Action, Key, Shown};
 use crate::linearizability::{self, Finding};
 use crate::node::Entry;
 
@@ -271,7 +271,8 @@ impl Judge {
                 let (from, to) =
                     (lives.get(life).copied().filter(|_| life > 0), lives.get(life + 1).copied());
                 let is_of = |told: &&Told| is_between(told, from, to);
-                let history: Vec<Told> = operations.iter().filter(is_of).copied().collect();
+                let mut history: Vec<Told> = operations.iter().filter(is_of).copied().collect();
+                history.extend(unanswered(operations, &history, to));
                 judge_one(key, from, &history)?;
             }
         }
@@ -282,6 +283,22 @@ impl Judge {
 /// Whether an operation may have taken effect in these reigns: one that was never answered may in any.
 fn is_between(told: &Told, from: Option<Epoch>, to: Option<Epoch>) -> bool {
     told.epoch.is_none_or(|epoch| from.is_none_or(|from| epoch >= from) && to.is_none_or(|to| epoch < to))
+}
+
+/// Writes that were asked for in a life of a partition and answered in a later one, which knows nothing of what they had done before.
+fn unanswered<'a>(
+    operations: &'a [Told],
+    history: &[Told],
+    to: Option<Epoch>,
+) -> impl Iterator<Item = Told> + use<'a> {
+    let answers = history.iter().filter_map(|told| told.operation.answer);
+    let last = answers.map(|answer| answer.at).max();
+    let is_later = move |told: &&Told| to.is_some_and(|to| told.epoch.is_some_and(|epoch| epoch >= to));
+    let asked = move |told: &&Told| last.is_some_and(|last| told.operation.asked < last);
+    let later = operations.iter().filter(is_later).filter(asked);
+    later
+        .filter(|told| told.operation.action != Action::Get)
+        .map(|told| Told { operation: Operation { answer: None, ..told.operation }, epoch: None })
 }
 
 fn judge_one(key: Key, began: Option<Epoch>, history: &[Told]) -> Result<(), Violation> {
@@ -298,5 +315,47 @@ fn judge_one(key: Key, began: Option<Epoch>, history: &[Told]) -> Result<(), Vio
             let history = history.iter().map(line).collect();
             Err(Violation::NotLinearizable { key: key.0, began, explained, answered, history })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattle_core::ids::ReplicationClass;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::history::Answer;
+
+    const KEY: Key = Key(1);
+    const PARTITION: PartitionId = PartitionId { class: ReplicationClass(0), index: 0 };
+
+    fn epoch(number: u64) -> Epoch {
+        Epoch { generation: 1, number }
+    }
+
+    fn told(action: Action, (asked, at): (u64, u64), (shown, number): (Shown, u64)) -> Told {
+        let answer = Some(Answer { at: Time(at), shown });
+        Told { operation: Operation { action, asked: Time(asked), answer }, epoch: Some(epoch(number)) }
+    }
+
+    /// Of a partition that began anew in its fourth reign.
+    fn check(told: &[Told], is_explained: bool) {
+        let mut judge = Judge::default();
+        judge.lives.insert(PARTITION, vec![epoch(1), epoch(4)]);
+        for told in told {
+            judge.ended(PARTITION, KEY, *told).unwrap();
+        }
+        assert_eq!(judge.histories(|_| PARTITION).is_ok(), is_explained);
+    }
+
+    #[test]
+    fn what_is_answered_after_a_loss_may_have_taken_effect_before_it() {
+        let swap = Action::CompareAndSet { expected: Version::NONE, value: 7 };
+        let seen = told(Action::Get, (20, 30), (Shown::Found(Some((7, Version(5)))), 3));
+        let refused = |asked| told(swap, (asked, 90), (Shown::Mismatch(Version(9)), 4));
+        let other = told(Action::Put(8), (60, 70), (Shown::Written(Version(9)), 4));
+        check(&[seen, other, refused(10)], true);
+        check(&[seen, other, refused(50)], false);
+        check(&[seen, other], false);
     }
 }
