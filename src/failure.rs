@@ -406,6 +406,9 @@ fn no_reply_facts(reason: &NoReply) -> Facts<'_> {
         NoReply::Fenced => {
             Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, "FENCED") }
         }
+        NoReply::NoGridTime => {
+            Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, "NO_GRID_TIME") }
+        }
         NoReply::Behind { .. } => overloaded(),
         NoReply::Deposed => {
             Facts { outcome: v1::Outcome::InDoubt, ..Facts::new(Code::Unavailable, "DEPOSED") }

@@ -9,11 +9,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 use wattle_control::ControlVersion;
 use wattle_core::control::grid::Grid;
-use wattle_core::ids::MemberId;
+use wattle_core::ids::{GridTime, MemberId};
 use wattle_core::limits::HEARTBEAT_TIME;
 use wattle_core::replication::{LocalTime, Reckoning, Wish};
 use wattle_peers::{ControlPosition, Heartbeat, PeerMessage};
 
+use super::Sessions;
 use crate::control::Control;
 use crate::partition::Partitions;
 use crate::peering::Links;
@@ -48,7 +49,7 @@ pub(crate) async fn live(
     control: Arc<Control>,
     me: MemberId,
     (partitions, links): (Arc<Partitions>, Arc<Links>),
-    suspects: Suspects,
+    (sessions, suspects): (Arc<Sessions>, Suspects),
 ) {
     let mut beat = interval(HEARTBEAT_TIME);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +62,7 @@ pub(crate) async fn live(
         tokio::select! {
             _ = beat.tick() => {
                 let state = control.decided();
-                say_alive(&control, &partitions, &links);
+                say_alive(&control, &partitions, (&links, &sessions));
                 wished = Instant::now();
                 if let Some(grid) = state.grid() {
                     wish_for_leases(grid, me, (&partitions, &links));
@@ -79,25 +80,36 @@ pub(crate) async fn live(
     }
 }
 
-fn say_alive(control: &Arc<Control>, partitions: &Arc<Partitions>, links: &Arc<Links>) {
+fn say_alive(
+    control: &Arc<Control>,
+    partitions: &Arc<Partitions>,
+    (links, sessions): (&Arc<Links>, &Arc<Sessions>),
+) {
     let (control, partitions, now) =
         (Arc::clone(control), Arc::clone(partitions), partitions.clock().local());
     let me = partitions.replication().me().node;
     match control.leader() {
         Some(leader) if leader == me => {
-            let Some(group) = control.running() else { return };
+            let (Some(group), sessions) = (control.running(), Arc::clone(sessions)) else { return };
             tokio::spawn(async move {
-                if let Ok(Ok(())) = timeout(HEARTBEAT_TIME, group.confirm_leadership()).await {
+                if let Ok(Ok(())) = timeout(HEARTBEAT_TIME, group.confirm_leadership()).await
+                    && keeps_time(&control, &partitions, &sessions)
+                {
                     prove(&control, (&partitions, now), control.decided_position()).await;
                 }
             });
         }
         leader => {
             let Some(leader) = leader.and_then(|leader| links.member(leader)) else { return };
-            let (links, heartbeat) = (Arc::clone(links), Heartbeat { position: control.position() });
+            let heartbeat = Heartbeat { position: control.position(), time: partitions.clock().known() };
+            let links = Arc::clone(links);
             tokio::spawn(async move {
                 match timeout(HEARTBEAT_TIME, links.heartbeat(leader, heartbeat)).await {
-                    Ok(Ok(answer)) => prove(&control, (&partitions, now), answer.position).await,
+                    Ok(Ok(answer)) => {
+                        let travelled = partitions.clock().local().0.saturating_sub(now.0) / 2;
+                        partitions.clock().follow(GridTime(answer.time.0.saturating_add(travelled)));
+                        prove(&control, (&partitions, now), answer.position).await;
+                    }
                     Ok(Err(error)) => debug!(leader = leader.node.0, %error, "a heartbeat was not heard"),
                     Err(_elapsed) => {
                         debug!(leader = leader.node.0, "a heartbeat was not answered in time");
@@ -106,6 +118,18 @@ fn say_alive(control: &Arc<Control>, partitions: &Arc<Partitions>, links: &Arc<L
             });
         }
     }
+}
+
+/// The leader's wall clock is what grid time follows; whether it may, for a leader whose process has only begun goes on with what others
+/// have gone on with: it waits until they have said so, or are silent.
+fn keeps_time(control: &Control, partitions: &Partitions, sessions: &Sessions) -> bool {
+    let clock = partitions.clock();
+    let is_alone = || control.decided().grid().is_some_and(|grid| grid.nodes().len() == 1);
+    let keeps = clock.is_set() || sessions.have_settled() || is_alone();
+    if keeps {
+        clock.follow_wall();
+    }
+    keeps
 }
 
 /// The leader has heard what this member said at a time. It may have decided before that this member is gone: that is followed first.

@@ -22,8 +22,8 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new(clock: GridClock) -> Self {
-        Self { clock, sessions: Mutex::default(), changed: Notify::new() }
+    pub(crate) fn new(clock: &GridClock) -> Self {
+        Self { clock: clock.clone(), sessions: Mutex::default(), changed: Notify::new() }
     }
 
     /// This node begins to lead.
@@ -47,8 +47,8 @@ impl Sessions {
         self.note(|sessions, _| sessions.refused(member));
     }
 
-    fn note(&self, note: impl FnOnce(&mut membership::Sessions, GridClock) -> bool) {
-        let changed = self.sessions.lock().as_mut().is_some_and(|sessions| note(sessions, self.clock));
+    fn note(&self, note: impl FnOnce(&mut membership::Sessions, &GridClock) -> bool) {
+        let changed = self.sessions.lock().as_mut().is_some_and(|sessions| note(sessions, &self.clock));
         if changed {
             self.changed.notify_one();
         }
@@ -67,6 +67,11 @@ impl Sessions {
     /// Who lives, as far as it has said so to this leader.
     pub(super) fn proven(&self) -> Option<BTreeMap<MemberId, Presence>> {
         self.sessions.lock().as_ref().map(membership::Sessions::proven)
+    }
+
+    /// Whether nobody is waited for who may live and was not heard by this leader yet.
+    pub(super) fn have_settled(&self) -> bool {
+        self.sessions.lock().as_ref().is_some_and(membership::Sessions::have_settled)
     }
 
     /// What the last look has found.

@@ -185,7 +185,7 @@ impl Becoming {
             Arc::clone(control),
             me,
             (Arc::clone(&grid.partitions), Arc::clone(links)),
-            suspects,
+            (Arc::clone(&sessions), suspects),
         ));
         let (settled, has_settled) = oneshot::channel();
         let leading = (Arc::clone(&sessions), Arc::clone(links));

@@ -183,6 +183,9 @@ impl Shard {
     fn standing(&self) -> Result<Standing, NoReply> {
         self.copy.may_write()?;
         self.check_fence()?;
+        if !self.of_node.clock.is_set() {
+            return Err(NoReply::NoGridTime);
+        }
         if self.copy.has_peers() {
             self.of_node.replication.check_room()?;
         }
@@ -206,7 +209,7 @@ impl Shard {
 
     /// Ends a step, and says what the answer must wait for.
     pub(crate) fn seal(&mut self, begun: &mut Standing) -> Option<Gate> {
-        let (clock, confirms) = (self.of_node.clock, std::mem::take(&mut self.confirms));
+        let (clock, confirms) = (&self.of_node.clock, std::mem::take(&mut self.confirms));
         let (before, held) = (self.copy.in_flight_bytes(), self.copy.bytes());
         let position = self.copy.seal(|| clock.read(), &mut self.deeds);
         self.count_in_flight(before);

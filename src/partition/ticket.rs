@@ -33,6 +33,9 @@ pub(crate) enum NoReply {
         "this node was not heard by the grid for a while, and the partition may have begun anew elsewhere"
     )]
     Fenced,
+    /// Nobody has told this node yet what grid time it is: it has not run.
+    #[error("this node does not know the grid's time yet")]
+    NoGridTime,
     /// Other copies are too far behind: it has not run.
     #[error("other copies are {bytes} bytes behind")]
     Behind {

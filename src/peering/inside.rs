@@ -167,7 +167,7 @@ impl Handler for Inside {
         self.control()?.decide_for(&proposal).await
     }
 
-    async fn heartbeat(&self, from: MemberId, _: Heartbeat) -> Result<HeartbeatAnswer, CallRefusal> {
+    async fn heartbeat(&self, from: MemberId, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, CallRefusal> {
         let control = self.control()?;
         let group = control.running().ok_or(CallRefusal::NoPart)?;
         let status = group.status();
@@ -177,6 +177,8 @@ impl Handler for Inside {
         else {
             return Err(CallRefusal::NotLeader { leader: status.leader.map(|leader| leader.node) });
         };
+        // A leader whose process has only begun goes on with the time of those who go on.
+        heartbeat.time.into_iter().for_each(|time| partitions.clock().begin_with(time));
         member.sessions.heard(from);
         // Another may lead by now, who has not heard it.
         if !partitions.replication().has_proven(MAJORITY_TIME, partitions.clock().local()) {
@@ -186,7 +188,9 @@ impl Handler for Inside {
     }
 
     async fn ask_heartbeat(&self, _: MemberId) -> Result<Heartbeat, CallRefusal> {
-        Ok(Heartbeat { position: self.position()? })
+        let partitions = self.0.member.get().and_then(|member| member.partitions.upgrade());
+        let time = partitions.and_then(|partitions| partitions.clock().known());
+        Ok(Heartbeat { position: self.position()?, time })
     }
 
     /// Every node has a part in the control group, which says what is decided.

@@ -23,6 +23,7 @@ use super::survivors;
 use super::table::{Tables, tables};
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::partition::NoReply;
 
 /// GridService on this node.
 #[derive(Debug, Clone)]
@@ -187,7 +188,9 @@ impl GridService for GridInfo {
     ) -> Result<Response<v1::IssueClientIdResponse>, Status> {
         let random =
             getrandom::u64().map_err(|_| Failure::Internal { what: "the system has no randomness" })?;
-        let client = ClientId { issued: self.grid.partitions.clock().now(), random };
+        // Or others would refuse it, or it would soon be too old.
+        let issued = self.grid.partitions.clock().known().ok_or(Failure::NoReply(NoReply::NoGridTime))?;
+        let client = ClientId { issued, random };
         Ok(Response::new(v1::IssueClientIdResponse {
             client_id: client.to_bytes().to_vec().into(),
             renew_after: Some(wire_duration(CLIENT_ID_RENEWAL)),

@@ -13,6 +13,9 @@ const REPLICATION: [&str; 2] = ["replication::", "partition::tests::copies"];
 const GRID: &str = "control::grid";
 /// How the names of the grid's mutants begin.
 const OF_GRID: &str = "control-";
+const TIME: &str = "slew";
+/// How the names of its mutants begin.
+const OF_TIME: &str = "slew-";
 /// The mark in the code.
 const MARK: &str = "mutant = \"";
 
@@ -26,8 +29,9 @@ pub(crate) fn run(wanted: &[&str]) -> Result<(), Failure> {
         let started = Instant::now();
         // A rule of replication is its own tests' to miss, whoever else notices.
         let tests = match name {
-            None => &[REPLICATION[0], REPLICATION[1], GRID][..],
+            None => &[REPLICATION[0], REPLICATION[1], GRID, TIME][..],
             Some(name) if name.starts_with(OF_GRID) => &[GRID],
+            Some(name) if name.starts_with(OF_TIME) => &[TIME],
             Some(_) => &REPLICATION,
         };
         let passed = works(&mut program(&build(name.map(String::as_str))?, tests));

@@ -10,4 +10,5 @@ pub mod membership;
 pub mod name;
 pub mod partition;
 pub mod replication;
+pub mod slew;
 pub mod store;

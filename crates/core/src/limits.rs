@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::GridTime;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -254,6 +256,10 @@ pub const SUSPENSION_REASON_BYTES: usize = 256;
 
 /// How long a time to live may be: a hundred years, so that sums of times cannot overflow.
 pub const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// The beginning of the year 2200: whoever says that it is later is wrong, and versions begin where grid time does.
+pub const GRID_TIME_MAX: GridTime = GridTime(7_258_118_400_000);
+/// Until grid time here agrees with the grid's, it runs faster or slower by one part in so many.
+pub const SLEW_PART: u64 = 200;
 /// How long a call waits for its turn when the client sets no deadline.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unanswered messages of one pipeline.

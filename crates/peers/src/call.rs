@@ -29,6 +29,8 @@ pub struct ControlPosition {
 pub struct Heartbeat {
     /// How far it follows the control group.
     pub position: ControlPosition,
+    /// Grid time by its clock, if it has heard of that before.
+    pub time: Option<GridTime>,
 }
 
 /// A leader's answer to a heartbeat: the member's session goes on.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 use wattle_core::control::grid::{Grid, GridCommand};
-use wattle_core::ids::{Epoch, MemberId, PartitionId, Version};
+use wattle_core::ids::{Epoch, GridTime, MemberId, PartitionId, Version};
 use wattle_core::replication::ReplicatedPartition;
 
 use crate::history::{History, Operation, Told};
@@ -68,6 +68,18 @@ pub enum Violation {
         in_sync: usize,
         /// Of its class.
         min_in_sync: usize,
+    },
+    /// Grid time never goes back, and never jumps once a process has heard of it.
+    #[error("grid time at {member:?} went from {from:?} to {to:?} in {passed} ms")]
+    TimeJumped {
+        /// Where.
+        member: MemberId,
+        /// What it was.
+        from: GridTime,
+        /// What it is.
+        to: GridTime,
+        /// By the clock of the machine, in milliseconds.
+        passed: u64,
     },
     /// A version is of one write.
     #[error("version {version:?} of partition {partition} was shown for two writes")]

@@ -1,8 +1,8 @@
 //! What travels between machines, and between clients and machines.
 
 use wattle_core::control::grid::{Delta, GridCommand, GridRefusal, JoinNonce, Joining};
-use wattle_core::ids::{Epoch, MemberId, PartitionId, RequestId, Version};
-use wattle_core::replication::{Grant, PartitionMessage, Wish};
+use wattle_core::ids::{Epoch, GridTime, MemberId, PartitionId, RequestId, Version};
+use wattle_core::replication::{Grant, LocalTime, PartitionMessage, Wish};
 
 /// Where a letter is from, or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,12 +35,20 @@ pub(crate) enum Letter {
     Heartbeat {
         from: MemberId,
         table: u64,
+        /// When, by the member's clock.
+        said: LocalTime,
+        /// Grid time, if it was told.
+        time: Option<GridTime>,
     },
     /// The leader's answer: what has changed since that table, and how many partitions need the member still.
     Heard {
         to: MemberId,
         delta: Delta,
         needs: usize,
+        /// When the heartbeat was said.
+        said: LocalTime,
+        /// Grid time, if the leader may say it.
+        time: Option<GridTime>,
     },
     /// The leader wants a heartbeat at once.
     AskHeartbeat {

@@ -26,6 +26,7 @@ use crate::partition::{
 };
 use crate::replication::{Outside, Settings, Table};
 
+mod clocks;
 mod turns;
 
 const ID: PartitionId = PartitionId { class: ReplicationClass(0), index: 0 };
@@ -62,6 +63,13 @@ struct Pair {
 impl Pair {
     /// The first decides, and both are in sync.
     fn new() -> Self {
+        let pair = Self::by_wall();
+        pair.nodes.iter().for_each(|node| node.clock().follow_wall());
+        pair
+    }
+
+    /// And nobody has told them what time it is.
+    fn by_wall() -> Self {
         let network = Network::default();
         let node = |me| {
             let (catalog, _tripped) = Catalog::new(FunctionMetrics::register(&mut Registry::default()));

@@ -132,6 +132,12 @@ impl Sessions {
         self.sessions.iter().map(|(member, session)| (*member, presence(session))).collect()
     }
 
+    /// Whether everybody was heard in this term, or has fallen silent.
+    #[must_use]
+    pub fn have_settled(&self) -> bool {
+        self.sessions.values().all(|session| session.proven || session.presence != Presence::Alive)
+    }
+
     /// While the leader did not look it did not hear, either: that time does not count.
     fn excuse(&mut self, now: LocalTime) {
         let due = self.looked + HEARTBEAT_TIME + HEARTBEAT_TIME;
@@ -193,6 +199,19 @@ mod tests {
 
     fn presence(sessions: &Sessions, node: u64) -> Presence {
         sessions.presences()[&member(node)]
+    }
+
+    #[test]
+    fn sessions_have_settled_when_nobody_is_waited_for() {
+        let mut sessions = sessions(3);
+        sessions.look(at(0));
+        assert!(!sessions.have_settled());
+        sessions.heard(at(10), member(2));
+        assert!(!sessions.have_settled());
+        sessions.refused(member(3));
+        assert!(sessions.have_settled(), "nobody listens where the third was");
+        sessions.heard(at(20), member(3));
+        assert!(sessions.have_settled());
     }
 
     #[test]

@@ -254,11 +254,13 @@ fn decode_refusal(refusal: wire::CallRefusal) -> CallRefusal {
 }
 
 fn encode_heartbeat(heartbeat: Heartbeat) -> wire::Heartbeat {
-    wire::Heartbeat { position: Some(encode_position(heartbeat.position)) }
+    let time = heartbeat.time.map(|time| time.0);
+    wire::Heartbeat { position: Some(encode_position(heartbeat.position)), time }
 }
 
 fn decode_heartbeat(heartbeat: wire::Heartbeat) -> Result<Heartbeat, CodecError> {
-    Ok(Heartbeat { position: decode_position(heartbeat.position, "position")? })
+    let time = heartbeat.time.map(GridTime);
+    Ok(Heartbeat { position: decode_position(heartbeat.position, "position")?, time })
 }
 
 fn decode_rest(rest: wire::SnapshotRest) -> Result<SnapshotRest, CodecError> {

@@ -34,18 +34,19 @@ fn calls() -> Vec<Call> {
     vec![
         Call::Control(bytes("vote")),
         Call::Propose(bytes("drain")),
-        Call::Heartbeat(Heartbeat { position: position(300) }),
+        Call::Heartbeat(Heartbeat { position: position(300), time: None }),
         Call::AskHeartbeat,
         Call::Follow(Follow { after: position(300), rest_of: None }),
         Call::Follow(Follow { after: ControlPosition::default(), rest_of: Some(rest) }),
         Call::Ask(Ask { process: 0x1001, founds: false }),
         Call::Ask(Ask { process: 0x1001, founds: true }),
         Call::Join(bytes("join")),
+        Call::Heartbeat(Heartbeat { position: position(300), time: Some(GridTime(1_700_000_000_000)) }),
     ]
 }
 
 /// As version 1 wrote them, with id 7.
-const CALLS: [&str; 9] = [
+const CALLS: [&str; 10] = [
     "08071204766f7465",
     "08071a05647261696e",
     "080722070a05080210ac02",
@@ -55,6 +56,7 @@ const CALLS: [&str; 9] = [
     "08073a120a1000000000000000000000000000001001",
     "08073a140a10000000000000000000000000000010011001",
     "080742046a6f696e",
+    "0807220e0a05080210ac021080d095ffbc31",
 ];
 
 /// One of each kind.
@@ -73,7 +75,7 @@ fn answers() -> Vec<Answer> {
         Answer::Control(bytes("yes")),
         Answer::Propose(bytes("done")),
         Answer::Heartbeat(HeartbeatAnswer { position: position(301), time: GridTime(1_700_000_000_000) }),
-        Answer::AskHeartbeat(Heartbeat { position: position(300) }),
+        Answer::AskHeartbeat(Heartbeat { position: position(300), time: None }),
         Answer::Follow(Decided::Changes { position: position(302), changes: vec![bytes("a"), bytes("bc")] }),
         Answer::Follow(Decided::Changes { position: position(300), changes: vec![] }),
         Answer::Follow(Decided::Piece(piece)),

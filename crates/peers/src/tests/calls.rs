@@ -72,7 +72,7 @@ async fn calls_that_wait_do_not_hold_up_heartbeats() {
         while b.peers.figures().answers < PEER_CALLS as u64 {
             tokio::task::yield_now().await;
         }
-        a.peers.heartbeat(b.member, Heartbeat { position: position(1) }).await
+        a.peers.heartbeat(b.member, Heartbeat { position: position(1), time: None }).await
     };
     tokio::select! {
         _ = hanging => panic!("nobody answers them"),
@@ -151,10 +151,11 @@ async fn a_proposal_is_answered_or_refused_with_who_leads() {
 #[tokio::test]
 async fn heartbeats_go_both_ways() {
     let (a, b) = pair().await;
-    let heartbeat = Heartbeat { position: position(7) };
+    let heartbeat = Heartbeat { position: position(7), time: None };
     let expected = HeartbeatAnswer { position: position(8), time: GridTime(a.member.node.0) };
     assert_eq!(in_time(a.peers.heartbeat(b.member, heartbeat)).await, Ok(expected));
-    let expected = Heartbeat { position: ControlPosition { generation: 1, version: b.member.node.0 } };
+    let position = ControlPosition { generation: 1, version: b.member.node.0 };
+    let expected = Heartbeat { position, time: None };
     assert_eq!(in_time(b.peers.ask_heartbeat(a.member)).await, Ok(expected));
 }
 

@@ -69,7 +69,8 @@ impl Handler for Recorder {
     }
 
     async fn ask_heartbeat(&self, from: MemberId) -> Result<Heartbeat, CallRefusal> {
-        Ok(Heartbeat { position: ControlPosition { generation: 1, version: from.node.0 } })
+        let position = ControlPosition { generation: 1, version: from.node.0 };
+        Ok(Heartbeat { position, time: None })
     }
 
     /// So many changes as the version is that is asked for, or the rest of "snapshot".

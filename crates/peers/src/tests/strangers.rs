@@ -137,7 +137,10 @@ async fn a_stranger_can_do_nothing_else() {
         (call(Body::Control(Bytes::new())), link_is_for),
         (call(Body::Propose(Bytes::new())), link_is_for),
         (
-            call(Body::Heartbeat(wire::Heartbeat { position: Some(wire::ControlPosition::default()) })),
+            call(Body::Heartbeat(wire::Heartbeat {
+                position: Some(wire::ControlPosition::default()),
+                time: None,
+            })),
             link_is_for,
         ),
         (call(Body::AskHeartbeat(wire::AskHeartbeat {})), link_is_for),

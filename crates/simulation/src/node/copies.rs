@@ -114,6 +114,10 @@ impl Node {
         (partition, message): (PartitionId, PartitionMessage),
         out: &mut Out,
     ) {
+        // Whose clock may be wrong holds nothing yet.
+        if !self.time.slew.is_set() {
+            return;
+        }
         if !self.copies.contains_key(&partition) {
             // It learns the reign that this node knows of first: one that was dropped may have followed it.
             self.assign(now, partition, out);

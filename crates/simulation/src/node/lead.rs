@@ -7,7 +7,7 @@ use wattle_core::control::grid::{
 };
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::membership::Sessions;
-use wattle_core::replication::Now;
+use wattle_core::replication::{LocalTime, Now};
 
 use super::{Node, Out, Timer, machine};
 use crate::letter::{Address, Letter};
@@ -95,7 +95,14 @@ impl Node {
     }
 
     /// A member says that it lives.
-    pub(super) fn hear(&mut self, now: Now, from: Address, (member, table): (MemberId, u64), out: &mut Out) {
+    pub(super) fn hear(
+        &mut self,
+        now: Now,
+        from: Address,
+        (member, table, said): (MemberId, u64, LocalTime),
+        out: &mut Out,
+    ) {
+        let time = self.time.known(now);
         let leader = self.leader.0;
         let Some(leading) = &mut self.leading else {
             let leader = (leader != self.machine).then_some(leader);
@@ -108,7 +115,7 @@ impl Node {
         leading.tables.insert(member, table);
         let needs = leading.grid.needs(member, &leading.sessions.presences());
         let delta = leading.grid.changes_since(table);
-        out.letters.push((from, Letter::Heard { to: member, delta, needs }));
+        out.letters.push((from, Letter::Heard { to: member, delta, needs, said, time }));
     }
 
     /// A machine has refused a connection: nobody listens there.
@@ -162,6 +169,11 @@ impl Node {
 }
 
 impl Leading {
+    /// Whether nobody is waited for who may know better what time it is.
+    pub(super) fn has_settled(&self) -> bool {
+        self.sessions.have_settled() || self.grid.nodes().len() == 1
+    }
+
     /// Proposes what is next, if anything is.
     fn reconcile(&mut self, now: Now, out: &mut Out) {
         if self.busy {

@@ -5,6 +5,7 @@ mod copies;
 mod lead;
 mod serve;
 mod table;
+mod time;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use wattle_core::control::grid::{
     Delta, Formats, Grid, GridCommand, GridId, GridRefusal, JoinNonce, Joining, NodeDescription, NodeState,
     Role,
 };
-use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId};
+use wattle_core::ids::{Epoch, GridTime, MemberId, NodeId, PartitionId};
 use wattle_core::limits::{HEARTBEAT_TIME, LEASE_TERM};
 use wattle_core::replication::{
     GrantedLeases, HeldLeases, LocalTime, Now, Reckoning, ReplicatedPartition, Wish,
@@ -25,6 +26,7 @@ pub(crate) use lead::{Entry, Leading};
 use serve::Waiting;
 pub(crate) use serve::map;
 pub(crate) use table::{Table, machine};
+use time::TimeKeeper;
 
 /// Heartbeats without an answer after which another machine is asked.
 const PATIENCE: u32 = 2;
@@ -46,6 +48,7 @@ pub(crate) struct Node {
     granted: GrantedLeases,
     held: HeldLeases,
     next_beat: LocalTime,
+    pub(crate) time: TimeKeeper,
     /// All machines that may be one of the grid's.
     seeds: usize,
     /// Who may lead, and how often it was asked without an answer.
@@ -105,11 +108,14 @@ pub(crate) struct Beginning {
     pub(crate) zone: Option<String>,
     pub(crate) seeds: usize,
     pub(crate) random: Random,
+    /// What its clocks show.
+    pub(crate) local: LocalTime,
+    pub(crate) wall: GridTime,
 }
 
 impl Node {
     pub(crate) fn new(beginning: Beginning) -> Self {
-        let Beginning { machine, nonce, known, zone, seeds, mut random } = beginning;
+        let Beginning { machine, nonce, known, zone, seeds, mut random, local, wall } = beginning;
         let term = random.of(&LEASE_TERMS).map_or(LEASE_TERM, Duration::from_millis);
         Self {
             machine,
@@ -122,6 +128,7 @@ impl Node {
             granted: GrantedLeases::of_term(term),
             held: HeldLeases::default(),
             next_beat: LocalTime::default(),
+            time: TimeKeeper::new(local, wall),
             seeds,
             leader: (random.below(seeds), 0),
             leading: None,
@@ -171,13 +178,17 @@ impl Node {
                 out.letters.push((from, Letter::Lease { from: to, to: asker, grant }));
             }
             Letter::Lease { from, to, grant } if Some(to) == self.me => self.held.receive(from, grant),
-            Letter::Heartbeat { from: member, table } => self.hear(now, from, (member, table), out),
-            Letter::Heard { to, delta, needs } if Some(to) == self.me => {
+            Letter::Heartbeat { from: member, table, said, time } => {
+                self.begin_with(now, time);
+                self.hear(now, from, (member, table, said), out);
+            }
+            Letter::Heard { to, delta, needs, said, time } if Some(to) == self.me => {
                 self.leader.1 = 0;
                 self.follow(now, delta, out);
+                self.is_heard(now, (said, time));
                 self.leave_if_spare(needs, out);
             }
-            Letter::AskHeartbeat { to } if Some(to) == self.me => self.send_heartbeat(to, out),
+            Letter::AskHeartbeat { to } if Some(to) == self.me => self.send_heartbeat(now, to, out),
             Letter::Changes { to, delta } if Some(to) == self.me => {
                 // Who has news of the grid leads it, or has.
                 if let Address::Machine(leader) = from
@@ -221,7 +232,8 @@ impl Node {
             out.letters.push((Address::Machine(self.leader.0), Letter::Join(joining)));
             return;
         };
-        self.send_heartbeat(me, out);
+        self.keep_time(now);
+        self.send_heartbeat(now, me, out);
         for member in self.table.others(me) {
             if self.held.wish(member) {
                 self.remove(now, member, out);
@@ -252,9 +264,10 @@ impl Node {
         }
     }
 
-    fn send_heartbeat(&mut self, me: MemberId, out: &mut Out) {
+    fn send_heartbeat(&mut self, now: Now, me: MemberId, out: &mut Out) {
         if self.leading.is_none() {
-            let heartbeat = Letter::Heartbeat { from: me, table: self.table.version };
+            let (table, said, time) = (self.table.version, now.local, self.time.known(now));
+            let heartbeat = Letter::Heartbeat { from: me, table, said, time };
             out.letters.push((Address::Machine(self.leader.0), heartbeat));
         }
     }

@@ -75,7 +75,7 @@ impl Node {
                 copy.replicated.may_write()
             }
         };
-        if may.is_err() || copy.waiting.len() == WAITING {
+        if may.is_err() || copy.waiting.len() == WAITING || !self.time.slew.is_set() {
             out.letters.push((from, reply(Verdict::Unavailable)));
             return;
         }

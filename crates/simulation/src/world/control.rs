@@ -3,8 +3,9 @@
 use wattle_core::control::grid::{
     ClassOptions, Grid, GridApplied, GridCommand, GridRefusal, JoinNonce, NewGrid, OnFullLoss, Recovery,
 };
-use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::ids::{GridTime, MemberId, NodeId};
 use wattle_core::name::Name;
+use wattle_core::replication::LocalTime;
 
 use super::faults::usual_clock;
 use super::machines::Machine;
@@ -260,6 +261,8 @@ fn new_grid(scenario: Scenario, random: &mut Random) -> (Grid, MemberId) {
         zone: scenario.zones.then(|| "a".to_owned()),
         seeds: scenario.machines,
         random: random.fork(),
+        local: LocalTime::default(),
+        wall: GridTime::default(),
     });
     let new = NewGrid {
         name: Name::new("simulated").expect("this is a name"),

@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    /// The clock on the wall jumps. A process that runs does not look at it again.
+    /// The clock on the wall jumps. Grid time does not.
     fn turn_clock(&mut self, place: usize) -> Option<&'static str> {
         let ahead = self.random.one_in(2);
         let error = i64::try_from(self.random.between(1, 300_000)).expect("minutes fit");

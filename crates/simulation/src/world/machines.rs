@@ -4,10 +4,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use wattle_core::control::grid::JoinNonce;
 use wattle_core::ids::{GridTime, MemberId, NodeId};
+use wattle_core::limits::SLEW_PART;
 use wattle_core::replication::{LocalTime, Now};
 
 use super::{Event, World};
 use crate::clock::{Clock, Time};
+use crate::judge::Violation;
 use crate::letter::{Address, Letter, Reply, Request, Verdict};
 use crate::node::{Beginning, Node, Out, Timer};
 
@@ -17,8 +19,8 @@ pub(super) struct Machine {
     /// Processes so far.
     pub(super) life: u32,
     pub(super) process: Option<Node>,
-    /// Grid time when the machine's clock stood at zero, for this process.
-    origin: u64,
+    /// What the process was shown of grid time when it looked last, if it was told by then.
+    shown: Option<Now>,
     /// What the data directory says of who it was.
     pub(super) known: Option<MemberId>,
     zone: Option<&'static str>,
@@ -36,7 +38,7 @@ impl Machine {
             clock,
             life: 0,
             process: None,
-            origin: 0,
+            shown: None,
             known: None,
             zone,
             frozen: None,
@@ -47,7 +49,21 @@ impl Machine {
 
     fn read(&self, now: Time) -> Now {
         let local = self.clock.local(now);
-        Now { local, grid: GridTime(self.origin + local.0) }
+        let grid = self.process.as_ref().map(|node| node.time.slew.read(local));
+        Now { local, grid: grid.unwrap_or_default() }
+    }
+
+    /// What the process is shown: whether grid time goes on as it should.
+    fn show(&mut self, now: Now) -> Result<(), Violation> {
+        let Some(node) = &self.process else { return Ok(()) };
+        let before = self.shown.take();
+        self.shown = node.time.slew.is_set().then_some(now);
+        let Some((before, member)) = before.zip(node.me) else { return Ok(()) };
+        let passed = now.local.0 - before.local.0;
+        let most = before.grid.0 + passed + passed / SLEW_PART + 1;
+        let is_steady = before.grid <= now.grid && now.grid.0 <= most;
+        let (from, to) = (before.grid, now.grid);
+        if is_steady { Ok(()) } else { Err(Violation::TimeJumped { member, from, to, passed }) }
     }
 
     /// Whether something goes on here.
@@ -72,8 +88,8 @@ impl World {
             return;
         }
         machine.life += 1;
-        machine.origin = machine.clock.wall(self.now).saturating_sub(machine.clock.local(self.now).0);
         machine.frozen = None;
+        machine.shown = None;
         let mut node = Node::new(Beginning {
             machine: place,
             nonce: JoinNonce(nonce),
@@ -81,6 +97,8 @@ impl World {
             zone: machine.zone.map(str::to_owned),
             seeds,
             random,
+            local: machine.clock.local(self.now),
+            wall: GridTime(machine.clock.wall(self.now)),
         });
         if let Some(member) = founder {
             node.found(member, &self.group.grid);
@@ -156,11 +174,13 @@ impl World {
     pub(super) fn on(&mut self, place: usize, step: impl FnOnce(&mut Node, Now, &mut Out)) {
         let machine = &mut self.machines[place];
         let now = machine.read(self.now);
+        let mut judgement = machine.show(now);
+        let wall = GridTime(machine.clock.wall(self.now));
         let Some(node) = &mut machine.process else { return };
         let mut out = Out::default();
+        node.time.wall = wall;
         step(node, now, &mut out);
         let (life, clock, me) = (machine.life, machine.clock, node.me);
-        let mut judgement = Ok(());
         for partition in out.stepped {
             if let (Some(me), Some(copy)) = (me, node.copies.get(&partition)) {
                 let min_in_sync = node.table.min_in_sync(partition).unwrap_or_default();
@@ -209,9 +229,9 @@ fn fingerprint(letter: &Letter) -> u64 {
         Letter::Replica { from, to, partition, message } => (from, to, partition, message).hash(&mut hasher),
         Letter::AskLease { from, to, wish } => (from, to, wish).hash(&mut hasher),
         Letter::Lease { from, to, grant } => (from, to, grant).hash(&mut hasher),
-        Letter::Heartbeat { from, table } => (from, table).hash(&mut hasher),
-        Letter::Heard { to, delta, needs } => {
-            (to, delta.version, delta.partitions.len(), needs).hash(&mut hasher)
+        Letter::Heartbeat { from, table, said, time } => (from, table, said, time).hash(&mut hasher),
+        Letter::Heard { to, delta, needs, said, time } => {
+            (to, delta.version, delta.partitions.len(), needs, said, time).hash(&mut hasher)
         }
         Letter::AskHeartbeat { to } => to.hash(&mut hasher),
         Letter::Changes { to, delta } => (to, delta.version, delta.partitions.len()).hash(&mut hasher),
