@@ -12,7 +12,9 @@ use wattle_core::control::grid::{self, ClassOptions, CopyDuty, Duty, Row};
 use wattle_core::ids::{MapId, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{CLASSES, INBOX_BYTES, INBOX_OPERATIONS, PREFETCHED_KEYS};
 use wattle_core::partition::{Partition, partition_of};
-use wattle_core::replication::{Assignment, LocalTime, Offer, PartitionMessage, ReplicatedPartition};
+use wattle_core::replication::{
+    Addressed, Assignment, LocalTime, Offer, PartitionMessage, ReplicatedPartition,
+};
 use wattle_strand::{Bounds, ComputePool, Cost, Group, Refused, Strand, Turn};
 
 use super::gate::Gate;
@@ -123,9 +125,8 @@ impl Partitions {
     /// Does what is decided about partitions, of which this node has followed `before`.
     pub(crate) fn follow(&self, before: Option<&grid::Grid>, grid: &grid::Grid) {
         let replication = &self.of_node.replication;
-        let epochs = grid.rows().map(|(partition, row)| (partition, row.assignment.epoch));
         // First the table: what is granted from now on says so.
-        replication.follow(Table::new(grid.version(), epochs));
+        replication.follow(Table::of(grid));
         for (partition, duty) in grid.duties_of(replication.me(), before) {
             let Some(strand) = self.find(partition) else { continue };
             match duty {
@@ -138,6 +139,8 @@ impl Partitions {
                 CopyDuty::Release => self.note_spare(strand, partition),
             }
         }
+        let now = self.of_node.clock.local();
+        replication.take_early(now).into_iter().for_each(|early| self.pass_on(early));
     }
 
     fn note_spare(&self, strand: &Arc<Strand<Shard, Worker>>, partition: PartitionId) {
@@ -179,10 +182,17 @@ impl Partitions {
 
     /// Another copy says something.
     pub(crate) fn receive(&self, from: MemberId, partition: PartitionId, message: PartitionMessage) {
+        let now = self.of_node.clock.local();
         // Whose clock may be wrong must hold nothing yet that has a time to live: it is sent again.
         if !self.of_node.clock.is_set() {
             return;
         }
+        if let Some(message) = self.of_node.replication.admit(now, (from, partition, message)) {
+            self.pass_on(message);
+        }
+    }
+
+    fn pass_on(&self, (from, partition, message): Addressed) {
         // Of a class that is not known here yet: it is sent again.
         let Some(strand) = self.find(partition) else { return };
         strand.submit_urgent(move |shard| shard.receive(from, message), drop);

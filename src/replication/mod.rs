@@ -9,10 +9,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tracing::warn;
 use wattle_core::ids::{MemberId, PartitionId};
-use wattle_core::limits::{COPY_BYTES_PER_SECOND, FENCE_TIME, LEASE_TERM, REPLICATION_BYTES};
+use wattle_core::limits::{
+    COPY_BYTES_PER_SECOND, FENCE_TIME, LEASE_TERM, REPLICA_PATIENCE, REPLICATION_BYTES,
+};
 use wattle_core::replication::{
-    Grant, GrantedLeases, HeldLeases, LocalTime, PartitionMessage, Proposal, ReplicatedPartition, Wish,
+    Addressed, Contact, Credence, EarlyMessages, Grant, GrantedLeases, HeldLeases, LocalTime,
+    PartitionMessage, Proposal, ReplicatedPartition, Wish,
 };
 
 use crate::partition::NoReply;
@@ -38,6 +42,14 @@ impl Default for Settings {
     }
 }
 
+/// What is said about reigns that this node does not know of.
+#[derive(Debug, Default)]
+struct Early {
+    messages: EarlyMessages,
+    /// When it was last noted that such a reign has not become known.
+    noted: LocalTime,
+}
+
 /// What the copies on this node share.
 #[derive(Debug)]
 pub(crate) struct Replication {
@@ -46,6 +58,8 @@ pub(crate) struct Replication {
     table: RwLock<Table>,
     held: RwLock<HeldLeases>,
     granted: Mutex<GrantedLeases>,
+    /// Held to look whether a message must wait, and to keep it; or to take what waits no more.
+    early: Mutex<Early>,
     outside: Box<dyn Outside>,
     /// What the records take that some copy may still miss, in bytes.
     in_flight: AtomicI64,
@@ -62,6 +76,7 @@ impl Replication {
             me,
             table: RwLock::default(),
             held: RwLock::default(),
+            early: Mutex::default(),
             granted: Mutex::new(GrantedLeases::of_term(settings.lease_term)),
             outside,
             in_flight: AtomicI64::new(0),
@@ -109,6 +124,40 @@ impl Replication {
     /// It has sent so many bytes more.
     pub(crate) fn copied(&self, now: LocalTime, bytes: u64) {
         self.pace.lock().spend(now, bytes);
+    }
+
+    /// What another copy says, if it is to reach the copy now: it may speak of a reign before this node has heard of it.
+    pub(crate) fn admit(&self, now: LocalTime, message: Addressed) -> Option<Addressed> {
+        let judge = |contact| {
+            let (from, partition, message) = &message;
+            self.table.read().reign(*partition).judge(*from, message, contact)
+        };
+        let contact = self.contact(now);
+        let mut credence = judge(contact);
+        if credence == Credence::Early {
+            let mut early = self.early.lock();
+            // Who has followed a table since takes from here what that one knows.
+            credence = judge(contact);
+            if credence == Credence::Early {
+                early.keep(now, message);
+                return None;
+            }
+        }
+        (credence == Credence::Believed).then_some(message)
+    }
+
+    /// Whether what is decided will be in the table: nobody is replaced who has been heard by the leader. Who was never heard has just
+    /// begun, and knows nobody whom it could believe.
+    fn contact(&self, now: LocalTime) -> Contact {
+        let was_heard = self.proven.load(Ordering::Relaxed) > 0;
+        if was_heard && !self.has_proven(FENCE_TIME, now) { Contact::Lost } else { Contact::Kept }
+    }
+
+    /// What other copies have said about reigns that the table knows of by now.
+    pub(crate) fn take_early(&self, now: LocalTime) -> Vec<Addressed> {
+        let mut early = self.early.lock();
+        let table = self.table.read();
+        early.messages.take(now, |partition| table.reign(partition))
     }
 
     /// Until when an answer may leave that was just read from a copy; `None` is for ever, and a time that is over says that the other
@@ -164,5 +213,16 @@ impl Replication {
     /// Another has granted a lease.
     pub(crate) fn hold(&self, from: MemberId, grant: Grant) {
         self.held.write().receive(from, grant);
+    }
+}
+
+impl Early {
+    fn keep(&mut self, now: LocalTime, message: Addressed) {
+        let Some((from, partition, message)) = self.messages.keep(now, message) else { return };
+        if self.noted + REPLICA_PATIENCE <= now {
+            self.noted = now;
+            let (from, class, index) = (from.node.0, partition.class.0, partition.index);
+            warn!(from, class, index, epoch = ?message.epoch, "a message of a reign that was not decided is dropped");
+        }
     }
 }

@@ -159,7 +159,15 @@ impl Liar {
             probe: 0,
             missing: false,
         };
-        for body in [Body::Begin { attempt: 1, start }, acknowledge, Body::Deposed, Body::Released] {
+        let notice = Body::Append {
+            attempt: 0,
+            previous: start,
+            records: Vec::new(),
+            commit: Version(u64::MAX),
+            probe: 7,
+        };
+        let begin = Body::Begin { attempt: 1, start };
+        for body in [begin, notice, acknowledge, Body::Deposed, Body::Released] {
             // A link that is down takes nothing: the first makes it open one.
             self.peers.send(to, PeerMessage::Partition(partition, Message { epoch, body })).ok();
         }
@@ -241,20 +249,36 @@ async fn a_peer_with_another_secret_is_refused() {
     check_refused(|grid| (Liar::new(grid, SECOND, secret), FIRST), "have different secrets").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_says_under_old_epochs_changes_nothing() {
+/// Somebody with the secret says this of all partitions, as if it were the second node.
+async fn check_unheeded(epochs: &[Epoch]) {
     let scene = Scene::start().await;
-    let epochs = scene.epochs().await;
-    // It has the secret and says that it is the second node: its link takes the place of that one's for a while.
+    let before = scene.epochs().await;
+    // Its link takes the place of the second node's for a while.
     let mut liar = Liar::new(scene.grid(), SECOND, SECRET);
     liar.peers.set_members([(FIRST, scene.nodes[0].peer_address())]);
-    let old = [Epoch { generation: 0, number: 0 }, Epoch { generation: 1, number: 0 }];
-    liar.say(0, old[0], FIRST);
+    liar.say(0, epochs[0], FIRST);
     while !matches!(liar.events.recv().await.unwrap(), Event::Opened { .. }) {}
     for partition in 0..PARTITIONS {
-        old.iter().for_each(|epoch| liar.say(partition, *epoch, FIRST));
+        epochs.iter().for_each(|epoch| liar.say(partition, *epoch, FIRST));
     }
     liar.peers.stop().await;
     scene.check_unharmed().await;
-    assert_eq!(scene.epochs().await, epochs, "nobody was deposed");
+    assert_eq!(scene.epochs().await, before, "nobody was deposed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_says_under_old_epochs_changes_nothing() {
+    check_unheeded(&[Epoch { generation: 0, number: 0 }, Epoch { generation: 1, number: 0 }]).await;
+}
+
+/// Or who is told so would take itself for deposed, and wait for a primary that there never will be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_says_under_epochs_that_nobody_has_decided_changes_nothing() {
+    let far = Epoch { generation: 1, number: 1 << 40 };
+    check_unheeded(&[
+        far,
+        Epoch { generation: 9, number: 0 },
+        Epoch { generation: u32::MAX, number: u64::MAX },
+    ])
+    .await;
 }

@@ -283,6 +283,10 @@ pub const LEASE_RENEWALS: u32 = 4;
 pub const REPLICATION_BYTES: usize = 64 * MIB;
 /// What a replica was sent is sent again after this long without an answer.
 pub const RESEND_TIME: Duration = Duration::from_millis(250);
+/// Messages of reigns that a node's table does not know yet, and that wait for it; the rest is sent again.
+pub const EARLY_MESSAGES: usize = 4096;
+/// What they carry, in bytes.
+pub const EARLY_BYTES: usize = 8 * MIB;
 /// A replica that owes an answer for this long is to leave the in-sync set.
 pub const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -334,6 +338,7 @@ const _: () = {
         GUEST_MEMORY_BYTES_MAX + BATCH_BYTES + COMPLETION_BYTES_PER_CLIENT <= PEER_MESSAGE_BYTES,
         "a largest record fits a message between nodes"
     );
+    assert!(PEER_BATCH_BYTES <= EARLY_BYTES);
     assert!(CHUNK_BYTES <= PEER_BATCH_BYTES && PEER_BATCH_BYTES <= PEER_QUEUE_BYTES);
     assert!(PEER_CALL_BYTES <= PEER_QUEUE_BYTES && PEER_HELLO_BYTES >= 4 * NAME_BYTES);
     assert!(CONTROL_MESSAGE_BYTES <= PEER_CALL_BYTES && CONTROL_PIECE_BYTES <= PEER_CALL_BYTES);

@@ -12,7 +12,7 @@ const THREADS: u64 = 2;
 const LAST_EVENTS: usize = 200;
 
 /// What must happen in some seed.
-const EVENTS: [&str; 37] = [
+const EVENTS: [&str; 39] = [
     "added",
     "answer alone",
     "answer by confirmation",
@@ -27,12 +27,14 @@ const EVENTS: [&str; 37] = [
     "deposed",
     "drain",
     "dropped copy",
+    "early message",
     "elected",
     "hand-over",
     "handed over",
     "in doubt",
     "joined",
     "left",
+    "lie",
     "new machine",
     "not applied",
     "not heard",

@@ -20,7 +20,7 @@ pub(crate) fn description() -> NodeDescription {
         version: "0.1.0".to_owned(),
         formats: Formats { oldest: 1, newest: 1 },
         role: Role::Data,
-            prepares: false,
+        prepares: false,
     }
 }
 

@@ -13,7 +13,7 @@ use wattle_core::limits::{LEASE_TERM, REPLICATION_BYTES, SCAN_ENTRIES};
 use wattle_core::map::{MapDescriptor, MapOptions};
 use wattle_core::name::Name;
 use wattle_core::partition::{Admission, Answer, Condition, Previous, Put, Refusal, TtlChoice};
-use wattle_core::replication::{Proposal, Reckoning, Wish};
+use wattle_core::replication::{KnownReign, Proposal, Reckoning, Wish};
 use wattle_strand::{Group, Turn};
 
 use super::*;
@@ -103,8 +103,9 @@ impl Pair {
 
     /// A node learns what was decided.
     fn tell(&self, node: usize) {
-        let Assignment { version, epoch, .. } = self.assignment;
-        self.nodes[node].replication().follow(Table::new(version, [(ID, epoch)]));
+        let Assignment { version, epoch, primary, .. } = self.assignment;
+        let reign = KnownReign { epoch, primary };
+        self.nodes[node].replication().follow(Table::new(version, [(ID, reign)]));
         let assignment = self.assignment.clone();
         self.nodes[node].strand(ID).submit_urgent(|shard| shard.assign(assignment), drop);
     }
@@ -273,7 +274,8 @@ async fn a_read_with_a_lease_is_answered_at_once() {
     pair.lend(0);
     assert_eq!(pair.get(0).now_or_never(), Some(Ok(None)));
     // A lease from somebody who has seen a newer table says nothing yet.
-    let newer = Table::new(pair.assignment.version + 1, [(ID, pair.assignment.epoch)]);
+    let Assignment { version, epoch, primary, .. } = pair.assignment;
+    let newer = Table::new(version + 1, [(ID, KnownReign { epoch, primary })]);
     pair.nodes[1].replication().follow(newer);
     pair.lend(0);
     assert_eq!(pair.get(0).now_or_never(), None);

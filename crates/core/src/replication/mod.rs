@@ -7,10 +7,12 @@
 //!
 //! - [`Assignment`]: what the control group has decided about a partition, and the conditional changes of it.
 //! - [`Replica`]: one copy, primary or backup; [`ReplicatedPartition`]: the same with its entries.
+//! - [`KnownReign`]: which messages reach a copy, and which wait in [`EarlyMessages`].
 //! - [`GrantedLeases`] and [`HeldLeases`]: for how long a primary may read without asking.
 
 mod assignment;
 mod backup;
+mod early;
 mod lease;
 mod log;
 mod message;
@@ -22,6 +24,7 @@ mod replica;
 mod replicated;
 
 pub use assignment::{Assignment, Change, Proposal, ProposalError};
+pub use early::{Addressed, Contact, Credence, EarlyMessages, KnownReign};
 pub use lease::{Grant, GrantedLeases, HeldLeases, LocalTime, Reckoning, Wish};
 pub use log::{Mark, Record};
 pub use message::{Body, Message};

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use wattle_core::control::grid::{Duty, GridCommand, Row};
 use wattle_core::ids::{Epoch, MemberId, PartitionId, Version};
 use wattle_core::partition::Partition;
-use wattle_core::replication::{Assignment, Deed, Now, PartitionMessage, ReplicatedPartition};
+use wattle_core::replication::{Assignment, Credence, Deed, Now, PartitionMessage, ReplicatedPartition};
 
 use super::{Copy, Node, Out, Timer};
 use crate::letter::{Address, Letter};
@@ -118,6 +118,23 @@ impl Node {
         if !self.time.slew.is_set() {
             return;
         }
+        match self.table.reign(partition).judge(from, &message, self.time.contact(now.local)) {
+            Credence::Believed => self.hear_replica(now, from, (partition, message), out),
+            Credence::Early => {
+                out.events.push("early message");
+                drop(self.early.keep(now.local, (from, partition, message)));
+            }
+            Credence::Refused => {}
+        }
+    }
+
+    pub(super) fn hear_replica(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        (partition, message): (PartitionId, PartitionMessage),
+        out: &mut Out,
+    ) {
         if !self.copies.contains_key(&partition) {
             // It learns the reign that this node knows of first: one that was dropped may have followed it.
             self.assign(now, partition, out);

@@ -17,7 +17,7 @@ use wattle_core::control::grid::{
 use wattle_core::ids::{Epoch, GridTime, MemberId, NodeId, PartitionId};
 use wattle_core::limits::{HEARTBEAT_TIME, LEASE_TERM};
 use wattle_core::replication::{
-    GrantedLeases, HeldLeases, LocalTime, Now, Reckoning, ReplicatedPartition, Wish,
+    EarlyMessages, GrantedLeases, HeldLeases, LocalTime, Now, Reckoning, ReplicatedPartition, Wish,
 };
 
 use crate::letter::{Address, Letter};
@@ -48,6 +48,8 @@ pub(crate) struct Node {
     granted: GrantedLeases,
     held: HeldLeases,
     next_beat: LocalTime,
+    /// What is said about reigns that its table does not know of.
+    early: EarlyMessages,
     pub(crate) time: TimeKeeper,
     /// All machines that may be one of the grid's.
     seeds: usize,
@@ -128,6 +130,7 @@ impl Node {
             granted: GrantedLeases::of_term(term),
             held: HeldLeases::default(),
             next_beat: LocalTime::default(),
+            early: EarlyMessages::default(),
             time: TimeKeeper::new(local, wall),
             seeds,
             leader: (random.below(seeds), 0),
@@ -291,6 +294,10 @@ impl Node {
         for partition in self.table.follow(delta) {
             let wait = Duration::from_millis(self.random.between(0, ASSIGN_TIME));
             out.timers.push((now.local + wait, Timer::Assign(partition)));
+        }
+        let table = &self.table;
+        for (from, partition, message) in self.early.take(now.local, |partition| table.reign(partition)) {
+            self.hear_replica(now, from, (partition, message), out);
         }
         let newest = self.table.node(me.node).map(|node| node.member);
         out.ends |= self.table.version > 0 && newest != Some(me);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wattle_core::control::grid::{Delta, Members, Node, Row};
 use wattle_core::ids::{MemberId, NodeId, PartitionId};
+use wattle_core::replication::KnownReign;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -23,6 +24,14 @@ impl Table {
         let changed = delta.partitions.iter().map(|(partition, _)| *partition).collect();
         self.rows.extend(delta.partitions);
         changed
+    }
+
+    pub(super) fn reign(&self, partition: PartitionId) -> KnownReign {
+        let assignment = self.rows.get(&partition).map(|row| &row.assignment);
+        assignment.map_or_else(KnownReign::default, |assignment| KnownReign {
+            epoch: assignment.epoch,
+            primary: assignment.primary,
+        })
     }
 
     pub(crate) fn node(&self, node: NodeId) -> Option<&Node> {

@@ -29,7 +29,7 @@ const OPERATOR_TIME: u64 = 2 * SECOND;
 /// Entries that wait at a leader that reaches no majority.
 const PENDING: usize = 1000;
 /// Entries of a grid's life: many times as many as it needs.
-const RESTLESS: u64 = 10_000;
+pub(super) const RESTLESS: u64 = 10_000;
 
 impl World {
     pub(super) fn found(mut random: Random, scenario: Scenario, usual: Link, trace: Trace) -> Self {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use wattle_core::control::grid::NodeState;
-use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::ids::{Epoch, MemberId, NodeId, Version};
+use wattle_core::replication::{Body, Contact, Mark, Message};
 
+use super::control::RESTLESS;
 use super::machines::Machine;
 use super::{Event, World};
 use crate::clock::{Clock, MILLISECOND, SECOND};
-use crate::letter::Address;
+use crate::letter::{Address, Letter};
 use crate::network::Link;
 use crate::random::Random;
 
@@ -35,7 +37,7 @@ impl World {
         let wait = self.random.between(BETWEEN.0, BETWEEN.1);
         self.after(wait, Event::Fault);
         let place = self.random.below(self.machines.len());
-        let fault = match self.random.below(23) {
+        let fault = match self.random.below(24) {
             0..3 => self.crash(place),
             3 => self.scrap(place),
             4..8 => self.pause(place),
@@ -48,6 +50,7 @@ impl World {
             17 => self.add_machine(),
             18 => self.turn_clock(place),
             19..22 => self.defame(place),
+            22 => self.lie(place),
             _ if self.scenario.may_lose && self.random.one_in(2) => self.black_out(),
             _ => self.restart_at_once(place),
         };
@@ -285,6 +288,35 @@ impl World {
         if self.staying() < STAYING && !waits {
             self.buy_machine();
         }
+    }
+
+    /// Somebody who knows the grid's secret speaks to a node as a member who reigns, in reigns that nobody has decided. Who has not been
+    /// heard by a leader for long would believe it.
+    fn lie(&mut self, place: usize) -> Option<&'static str> {
+        let to = self.machines[place].member().filter(|_| self.machines[place].is_awake())?;
+        let others: Vec<MemberId> =
+            self.members().map(|node| node.member).filter(|member| *member != to).collect();
+        let from = self.random.of(&others)?;
+        let rows = self.group.grid.rows();
+        let reigns: Vec<_> = rows.map(|(partition, row)| (partition, row.assignment.epoch)).collect();
+        let lies = reigns.into_iter().map(|(partition, epoch)| {
+            let later = Epoch { generation: epoch.generation + 1, number: 0 };
+            let far = Epoch { number: epoch.number + RESTLESS, ..epoch };
+            let epoch = if self.random.one_in(2) { later } else { far };
+            let (attempt, start) = (1, Mark { epoch, position: Version(u64::MAX) });
+            let body = if self.random.one_in(2) { Body::Deposed } else { Body::Begin { attempt, start } };
+            (partition, Message { epoch, body })
+        });
+        let lies: Vec<_> = lies.collect();
+        self.on(place, |node, now, out| {
+            if node.time.contact(now.local) == Contact::Kept {
+                for (partition, message) in lies {
+                    let letter = Letter::Replica { from, to, partition, message };
+                    node.receive(now, Address::Machine(place), letter, out);
+                }
+            }
+        });
+        Some("lie")
     }
 
     /// The clock on the wall jumps. Grid time does not.

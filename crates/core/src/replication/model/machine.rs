@@ -8,8 +8,8 @@ use super::world::{Envelope, Letter};
 use crate::ids::{Epoch, MemberId, Version};
 use crate::limits::LEASE_TERM;
 use crate::replication::{
-    Assignment, Effect, Grant, GrantedLeases, HeldLeases, LocalTime, Message, Proposal, Reckoning, Replica,
-    Unavailable, Wish,
+    Assignment, Contact, Credence, Effect, Grant, GrantedLeases, HeldLeases, KnownReign, LocalTime, Message,
+    Proposal, Reckoning, Replica, Unavailable, Wish,
 };
 
 pub(super) type Copy = Replica<Write, Chunk>;
@@ -174,7 +174,21 @@ impl Machine {
         self.applied.insert(position, write);
     }
 
-    pub(super) fn receive(&mut self, now: u64, from: MemberId, message: Message<Write, Chunk>) {
+    /// What is early is lost: it is sent again.
+    pub(super) fn hear(
+        &mut self,
+        now: u64,
+        from: MemberId,
+        message: Message<Write, Chunk>,
+        contact: Contact,
+    ) {
+        let Assignment { epoch, primary, .. } = self.table;
+        if (KnownReign { epoch, primary }).judge(from, &message, contact) == Credence::Believed {
+            self.receive(now, from, message);
+        }
+    }
+
+    fn receive(&mut self, now: u64, from: MemberId, message: Message<Write, Chunk>) {
         self.step(now, |replica, local, _, out| replica.receive(local, from, message, out));
     }
 

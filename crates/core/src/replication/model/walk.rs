@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::machine::Leasing;
 use super::store::{SLOTS, Write};
 use super::world::{Envelope, Letter, World};
-use crate::ids::MemberId;
+use crate::ids::{Epoch, MemberId, Version};
 use crate::limits::LEASE_TERM;
-use crate::replication::Reckoning;
+use crate::replication::{Body, Contact, Mark, Message, Reckoning};
 
 /// What may go wrong.
 #[derive(Debug, Clone, Copy)]
@@ -65,9 +65,11 @@ impl Random {
 /// Returns how many answers were given, and how many of them by lease alone.
 pub(super) fn walk(scenario: Scenario, seed: u64) -> (u64, u64) {
     let mut random = Random(seed);
+    // Members that do not wait for their table to tell them of a reign follow reigns that only messages have told them of.
+    let contact = if random.one_in(2) { Contact::Kept } else { Contact::Lost };
     let leasing: Vec<Leasing> = (0..scenario.nodes).map(|_| random.leasing()).collect();
     let mut walk = Walk {
-        world: World::new(&leasing, scenario.copies, scenario.min_in_sync),
+        world: World::new(&leasing, scenario.copies, scenario.min_in_sync, contact),
         random,
         scenario,
         crashes: 0,
@@ -179,7 +181,8 @@ impl Walk {
 
     fn fault(&mut self, index: usize) {
         let me = self.world.machines[index].me;
-        match self.random.below(8) {
+        match self.random.below(9) {
+            8 if self.world.contact == Contact::Kept => self.lie(index),
             7 => {
                 let to = self.world.machines[self.random.below(self.world.machines.len())].me;
                 let now = self.world.now;
@@ -211,6 +214,33 @@ impl Walk {
             }
             _ => {}
         }
+    }
+
+    /// A member is told of a reign that nobody has decided.
+    fn lie(&mut self, to: usize) {
+        let (to, control) = (self.world.machines[to].me, &self.world.control);
+        let Some(from) = self.world.machines.iter().map(|machine| machine.me).find(|from| *from != to) else {
+            return;
+        };
+        let Epoch { generation, number } = control.epoch;
+        let epoch = match self.random.below(3) {
+            0 => Epoch { generation, number: number + 1000 },
+            1 => Epoch { generation, number: u64::MAX },
+            _ => Epoch { generation: generation + 1, number: 0 },
+        };
+        let position = Version(self.random.next() % 100);
+        let mark = Mark { epoch, position };
+        let body = match self.random.below(4) {
+            0 => Body::Begin { attempt: 1, start: mark },
+            1 => {
+                let (previous, commit) = (Mark::default(), position);
+                Body::Append { attempt: 0, previous, records: Vec::new(), commit, probe: 0 }
+            }
+            2 => Body::Deposed,
+            _ => Body::Released,
+        };
+        let letter = Letter::Replica(Message { epoch, body });
+        self.world.deliver(Envelope { from, to, letter });
     }
 
     /// Another primary is named, or the old one hands over; the new one hears of it at once, and the old one is cut off.

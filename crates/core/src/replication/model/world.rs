@@ -6,7 +6,7 @@ use super::judge::Judge;
 use super::machine::{Leasing, Machine};
 use super::store::{Chunk, Write};
 use crate::ids::{Epoch, MemberId, NodeId};
-use crate::replication::{Assignment, Body, Grant, Message, Proposal, Wish};
+use crate::replication::{Assignment, Body, Contact, Grant, Message, Proposal, Wish};
 
 /// What travels.
 #[derive(Debug, Clone)]
@@ -41,11 +41,13 @@ pub(super) struct World {
     pub(super) deaf: Option<MemberId>,
     /// And the control group does not reach that node either.
     pub(super) blind: bool,
+    /// Whether members wait for the table to tell them of a reign.
+    pub(super) contact: Contact,
 }
 
 impl World {
     /// Of as many members as have a way with leases.
-    pub(super) fn new(leasing: &[Leasing], copies: usize, min_in_sync: usize) -> Self {
+    pub(super) fn new(leasing: &[Leasing], copies: usize, min_in_sync: usize, contact: Contact) -> Self {
         let members: Vec<MemberId> =
             (1..).zip(leasing).map(|(n, _)| MemberId { node: NodeId(n), incarnation: 1 }).collect();
         let first: BTreeSet<MemberId> = members[..copies].iter().copied().collect();
@@ -72,6 +74,7 @@ impl World {
             cut: None,
             deaf: None,
             blind: false,
+            contact,
         }
     }
 
@@ -88,9 +91,10 @@ impl World {
         if self.deaf == Some(to) && matches!(letter, Letter::Replica(_)) {
             return;
         }
+        let contact = self.contact;
         let Some(machine) = self.machine(to) else { return };
         match letter {
-            Letter::Replica(message) => machine.receive(now, from, message),
+            Letter::Replica(message) => machine.hear(now, from, message, contact),
             Letter::Ask(wish) => {
                 let grant = machine.grant(now, from, wish);
                 machine.outbox.push(Envelope { from: to, to: from, letter: Letter::Lease(grant) });
