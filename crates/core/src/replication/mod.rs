@@ -7,8 +7,7 @@
 //!
 //! - [`Assignment`]: what the control group has decided about a partition, and the conditional changes of it.
 //! - [`Replica`]: one copy, primary or backup; [`ReplicatedPartition`]: the same with its entries.
-//! - [`KnownReign`]: which messages reach a copy, and which wait in [`EarlyMessages`].
-//! - [`GrantedLeases`] and [`HeldLeases`]: for how long a primary may read without asking.
+//! - [`KnownReign`]: which messages reach a copy; [`GrantedLeases`], [`HeldLeases`]: how long a primary may read without asking.
 
 mod assignment;
 mod backup;
