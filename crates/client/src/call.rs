@@ -19,6 +19,7 @@ use crate::failure::{Failure, Outcome};
 use crate::options::Options;
 use crate::request_ids::{AwaitedRequest, IssuedId, RequestIds};
 use crate::retry::{RetryPolicy, random};
+use crate::routes::{Member, Routes};
 
 /// Larger than any message the grid sends: a batch of 8 MiB and what it answers.
 const MAX_MESSAGE_BYTES: usize = 32 << 20;
@@ -193,11 +194,19 @@ impl Caller {
         self.request_ids.begin(|| self.issue_client_id(timeout)).await
     }
 
-    /// For a stream that looks after its own deadlines and repetitions.
-    pub(crate) fn stream_attempt(&self, course: &Course<'_>) -> (Attempt, Way) {
-        let way = self.connections.next(course);
+    /// What is known of the grid's members.
+    pub(crate) fn routes(&self) -> &Routes {
+        self.connections.routes()
+    }
+
+    /// For a stream that looks after its own deadlines and repetitions: to a member, if it is connected, or to any node.
+    pub(crate) fn stream_attempt(&self, to: Option<&Member>) -> Option<(Attempt, Way)> {
+        let way = match to {
+            Some(member) => self.connections.to(member)?,
+            None => self.connections.next(&Course::default()),
+        };
         let confirm_reads = self.confirm_reads;
-        (Attempt { channel: way.channel(), remaining: None, confirm_reads, request_id: None }, way)
+        Some((Attempt { channel: way.channel(), remaining: None, confirm_reads, request_id: None }, way))
     }
 
     /// For a call that looks after its own repetitions.

@@ -81,7 +81,7 @@ impl Client {
         Functions::new(self.caller.clone())
     }
 
-    /// Opens a pipeline: many batches in flight on one connection.
+    /// Opens a pipeline: many batches in flight.
     pub fn pipeline(&self, options: PipelineOptions) -> Pipeline {
         Pipeline::open(self.caller.clone(), options)
     }

@@ -9,7 +9,7 @@ use crate::endpoints::{Connection, Endpoints};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::options::Options;
-use crate::routes::{Routes, TableVersion};
+use crate::routes::{Member, Routes, TableVersion};
 use crate::table_watch::TableWatch;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) enum Way {
     Straight(Channel, TableVersion),
     /// By an address that was given.
     Given(Arc<Connection>),
-    /// By any member, because none of the addresses that were given answers.
+    /// By a member: it decides about all that is sent, or none of the addresses that were given answers.
     Member(Channel),
 }
 
@@ -75,6 +75,17 @@ impl Connections {
         let watch = TableWatch::new(Arc::clone(&endpoints), Arc::clone(&routes), options.clone());
         let watch = options.straight.then(|| tokio::spawn(watch.run()));
         Ok(Self { endpoints, routes, watch })
+    }
+
+    /// What is known of the grid's members.
+    pub(crate) fn routes(&self) -> &Routes {
+        self.routes.use_now();
+        &self.routes
+    }
+
+    /// The way to a member, if it is connected.
+    pub(crate) fn to(&self, member: &Member) -> Option<Way> {
+        member.channel().map(Way::Member)
     }
 
     /// The next way of a call: straight, unless that has failed by the same table; else by any node, which sends it on.

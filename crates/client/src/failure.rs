@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
+use wattle_frame::FrameError;
+use wattle_frame::pipeline::Facts;
 use wattle_proto::v1;
+
+/// A fact of an operation's error, which has no details of its own: when the node asked to be tried again.
+const RETRY_AFTER: &str = "retry_after_ms";
 
 /// What became of a mutation or an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +153,42 @@ impl Failure {
         Self { outcome: None, ..self }
     }
 
+    /// Of a member to which there is no connection: it has heard nothing.
+    pub(crate) fn not_connected() -> Self {
+        Self {
+            code: Code::Unavailable,
+            reason: None,
+            outcome: Some(Outcome::NotApplied),
+            message: "the member is not connected".to_owned(),
+            facts: HashMap::new(),
+            retry_after: None,
+        }
+    }
+
+    /// As the result of an operation. `facts` holds what it says beside the reason.
+    pub(crate) fn pack<'a>(
+        &'a self,
+        facts: &'a mut Vec<u8>,
+    ) -> Result<wattle_frame::pipeline::Failure<'a>, FrameError> {
+        use wattle_frame::pipeline::Outcome as Packed;
+        let delay = self.retry_after.filter(|_| !self.facts.contains_key(RETRY_AFTER));
+        let delay = delay.map(|delay| delay.as_millis().to_string());
+        let own = self.facts.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let delay = delay.as_deref().map(|delay| (RETRY_AFTER, delay));
+        Ok(wattle_frame::pipeline::Failure {
+            code: i32::from(self.code).unsigned_abs(),
+            reason: self.reason.as_deref().unwrap_or_default(),
+            message: &self.message,
+            outcome: match self.outcome {
+                None => Packed::Unspecified,
+                Some(Outcome::Applied) => Packed::Applied,
+                Some(Outcome::NotApplied) => Packed::NotApplied,
+                Some(Outcome::InDoubt) => Packed::InDoubt,
+            },
+            facts: Facts::pack(facts, own.chain(delay))?,
+        })
+    }
+
     /// No answer within the call's timeout.
     pub(crate) fn timed_out(timeout: Duration) -> Self {
         Self {
@@ -195,7 +236,7 @@ impl From<wattle_frame::pipeline::Failure<'_>> for Failure {
         Self {
             // What is no code at all becomes `Code::Unknown`.
             code: Code::from_i32(i32::try_from(failure.code).unwrap_or(i32::MAX)),
-            reason: Some(failure.reason.to_owned()),
+            reason: Some(failure.reason.to_owned()).filter(|reason| !reason.is_empty()),
             outcome,
             message: failure.message.to_owned(),
             retry_after: retry_after(&facts),
@@ -219,7 +260,7 @@ impl From<v1::OperationError> for Failure {
 
 /// Of an operation's error, which has no details of its own.
 fn retry_after(facts: &HashMap<String, String>) -> Option<Duration> {
-    facts.get("retry_after_ms").and_then(|delay| delay.parse().ok()).map(Duration::from_millis)
+    facts.get(RETRY_AFTER).and_then(|delay| delay.parse().ok()).map(Duration::from_millis)
 }
 
 /// What the status alone says about the outcome. A connection that could not be made carried nothing to the node; the
@@ -350,6 +391,21 @@ mod tests {
         {
             assert!(!refused(code, reason, &[]).is_transient(), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_failure_of_a_call_is_the_same_as_that_of_an_operation() {
+        let facts = &[("outcome", "NOT_APPLIED"), ("version", "7")];
+        let told = refused(Code::FailedPrecondition, "VERSION_MISMATCH", facts);
+        for failure in [told, Failure::not_connected(), Failure::timed_out(Duration::from_secs(1))] {
+            let mut facts = Vec::new();
+            assert_eq!(Failure::from(failure.pack(&mut facts).unwrap()), failure);
+        }
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(40)));
+        let busy = Failure::from(&Status::with_error_details(Code::ResourceExhausted, "busy", details));
+        let mut facts = Vec::new();
+        let packed = Failure::from(busy.pack(&mut facts).unwrap());
+        assert_eq!(packed.retry_after(), Some(Duration::from_millis(40)));
     }
 
     #[test]

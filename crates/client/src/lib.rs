@@ -3,8 +3,8 @@
 //! A [`Client`] is a handle that is cheap to clone; its calls share a few connections. [`Client::map`] gives typed maps,
 //! [`Client::raw_map`] maps of bytes, [`Client::functions`] uploads code, [`Client::pipeline`] is the fast path.
 //!
-//! Calls on one key go straight to the node that decides about it, which the client learns by watching the grid's table; others
-//! go to any node, which sends on what is not for it. Calls are repeated after transient failures until the client's timeout,
+//! Calls on one key, and the operations of batches and pipelines, go straight to the node that decides about the key, which the client
+//! learns by watching the grid's table; others go to any node, which sends on what is not for it. Calls are repeated after transient failures until the client's timeout,
 //! mutations under one request id, so that they take effect once. What cannot be known is said: [`Error::InDoubt`].
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod call;
 mod client;
 mod codec;
 mod connection;
+mod deal;
 mod endpoints;
 mod error;
 mod failure;

@@ -1,16 +1,18 @@
-//! A batch as a list of operations in a call of its own. It is repeated as a whole while any of its operations is refused for a moment:
-//! what was done is answered from its record.
+//! A batch as lists of operations, a call for each member that decides about some of the keys. A call is repeated as a whole while any of
+//! its operations is refused for a moment: what was done is answered from its record.
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 use wattle_frame::pipeline::{Facts, Failure as PackedFailure, OperationResult, Outcome, ResultsWriter};
 use wattle_proto::v1;
 
 use crate::call::{Caller, least_attempt};
 use crate::connection::Course;
+use crate::deal::deal;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::operation::{Answer, Operation, TtlChange};
-use crate::pipeline::{Answered, Attempts, BatchAnswers, Progress};
+use crate::pipeline::{Answered, Attempts, BatchAnswers, Progress, together};
 use crate::retry::random;
 use crate::wire::{from_wire, to_millis};
 
@@ -21,8 +23,7 @@ pub(crate) async fn perform(
     operations: Vec<Operation>,
 ) -> Result<Vec<Result<Answer, Error>>, Error> {
     let reads: Vec<bool> = operations.iter().map(only_reads).collect();
-    let operations = operations.into_iter().map(|operation| operation.into_wire(map)).collect();
-    match answers(caller, operations, reads.len()).await {
+    match dealt(caller, map, operations).await {
         Ok(answers) => {
             let told = answers.answers().zip(&reads);
             Ok(told.map(|(answer, &reads)| if reads { answer.map_err(of_a_read) } else { answer }).collect())
@@ -32,15 +33,38 @@ pub(crate) async fn perform(
     }
 }
 
+/// Asks those who decide about the keys, each in a call of its own and for what is its. What goes to any node goes in one call.
+async fn dealt(caller: &Caller, map: &str, operations: Vec<Operation>) -> Result<BatchAnswers, Error> {
+    let table = caller.routes().table();
+    let primaries = table.primaries(map);
+    let entries = operations.iter().map(|operation| (primaries, operation.key().as_ref()));
+    let shares: Vec<(bool, Vec<u32>)> = deal(entries, |member| member.is_connected())
+        .into_iter()
+        .map(|share| (share.owner.is_some(), share.places))
+        .collect();
+    let count = operations.len();
+    if count == 0 {
+        return answers(caller, Course::default(), Vec::new()).await;
+    }
+    let ask = |(is_straight, places): (bool, Vec<u32>)| {
+        let those = places.iter().map(|place| &operations[*place as usize]);
+        let wire: Vec<_> = those.clone().map(|operation| operation.clone().into_wire(map)).collect();
+        let key = those.take(1).map(Operation::key).find(|_| is_straight);
+        let course = key.map_or_else(Course::default, |key| Course::to((map, key)));
+        async move { (places, answers(caller, course, wire).await) }
+    };
+    together(count, join_all(shares.into_iter().map(ask)).await)
+}
+
 async fn answers(
     caller: &Caller,
+    mut course: Course<'_>,
     operations: Vec<v1::Operation>,
-    count: usize,
 ) -> Result<BatchAnswers, Error> {
+    let count = operations.len();
     let request = caller.begin_request().await?;
     let deadline = Instant::now() + caller.timeout();
     let (mut attempts, mut backoff) = (Attempts::new(), caller.retry().backoff());
-    let mut course = Course::default();
     loop {
         let request_id = request.id(attempts.are_open());
         let (attempt, way) = caller.identified_attempt(&course, request_id.clone(), deadline);

@@ -182,6 +182,23 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Which entry it is about.
+    pub(crate) fn key(&self) -> &Bytes {
+        match self {
+            Self::Get { key }
+            | Self::Put { key, .. }
+            | Self::GetAndPut { key, .. }
+            | Self::Remove { key }
+            | Self::RemoveIfVersion { key, .. }
+            | Self::GetAndRemove { key }
+            | Self::Increment { key, .. }
+            | Self::Touch { key, .. }
+            | Self::Invoke { key, .. } => key,
+        }
+    }
+}
+
 /// What an [`Operation`] answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

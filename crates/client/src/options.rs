@@ -73,7 +73,7 @@ impl Options {
         self
     }
 
-    /// Take the endpoints alone. By default a call on one key goes straight to the member that decides about it, at the member's own
+    /// Take the endpoints alone. By default what is about a key goes straight to the member that decides about it, at the member's own
     /// address, and to an endpoint only when that does not answer. If it never can, behind a port that is forwarded, say, this saves
     /// the client trying.
     #[must_use]

@@ -2,7 +2,7 @@
 //! sends a call on that is not for it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -30,11 +30,13 @@ pub(crate) struct Member {
     connected: RwLock<Vec<Channel>>,
     turn: AtomicUsize,
     wanted: Notify,
+    /// Those of the routes.
+    changes: Arc<AtomicU64>,
 }
 
 impl Member {
     /// A connection; if there is none, one is wanted.
-    fn channel(&self) -> Option<Channel> {
+    pub(crate) fn channel(&self) -> Option<Channel> {
         let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let channel = turn.checked_rem(connected.len()).map(|place| connected[place].clone());
@@ -42,6 +44,15 @@ impl Member {
             self.wanted.notify_one();
         }
         channel
+    }
+
+    /// Whether there is a connection; if there is none, one is wanted.
+    pub(crate) fn is_connected(&self) -> bool {
+        let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
+        if connected.is_empty() {
+            self.wanted.notify_one();
+        }
+        !connected.is_empty()
     }
 
     /// Waits until somebody wants a connection.
@@ -52,11 +63,13 @@ impl Member {
     /// These are the connections from now on.
     pub(crate) fn connect(&self, channels: Vec<Channel>) {
         *self.connected.write().unwrap_or_else(PoisonError::into_inner) = channels;
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 
+/// What a grid has said.
 #[derive(Debug, Default)]
-struct Table {
+pub(crate) struct Table {
     grid_id: Bytes,
     version: TableVersion,
     members: Vec<Arc<Member>>,
@@ -66,27 +79,60 @@ struct Table {
     classes: HashMap<String, u32>,
 }
 
+/// The members that decide about the partitions of a map, by their index; `None` is nobody who is known.
+pub(crate) type Primaries = [Option<Arc<Member>>];
+
+impl Table {
+    /// Whether calls may go straight to members: who is alone answers at any address that was given.
+    pub(crate) fn has_ways(&self) -> bool {
+        self.members.len() > 1
+    }
+
+    /// Who decides about the partitions of a map; none, if that is not known.
+    pub(crate) fn primaries(&self, map: &str) -> &Primaries {
+        let class = self.classes.get(map).copied().unwrap_or_default();
+        self.primaries.get(&class).filter(|_| self.has_ways()).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn has(&self, member: &Arc<Member>) -> bool {
+        self.members.iter().any(|other| Arc::ptr_eq(other, member))
+    }
+}
+
+/// Who decides about a key.
+pub(crate) fn owner<'p>(primaries: &'p Primaries, key: &[u8]) -> Option<&'p Arc<Member>> {
+    if primaries.is_empty() {
+        return None;
+    }
+    primaries[partition_of(key, primaries.len())?].as_ref()
+}
+
 /// Where calls go.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     /// A leaf, held to look something up or to exchange it.
-    table: RwLock<Table>,
+    table: RwLock<Arc<Table>>,
     turn: AtomicUsize,
     /// Somebody calls the grid.
     used: Notify,
+    changes: Arc<AtomicU64>,
 }
 
 impl Routes {
+    /// What the grid has said last.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rises behind every change of the table, and of who is connected.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// The way to the member that decides about a key of a map, if it is known and connected. By which table is said with it.
     pub(crate) fn to(&self, (map, key): (&str, &[u8])) -> Option<(Channel, TableVersion)> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        // Who is alone answers at any address that was given.
-        if table.members.len() <= 1 {
-            return None;
-        }
-        let class = table.classes.get(map).copied().unwrap_or_default();
-        let primaries = table.primaries.get(&class)?;
-        let member = primaries[partition_of(key, primaries.len())?].as_ref()?;
+        let member = owner(table.primaries(map), key)?;
         Some((member.channel()?, table.version))
     }
 
@@ -118,11 +164,10 @@ impl Routes {
     /// Takes a table; its members are those that were there before, as far as they are the same.
     pub(crate) fn take(&self, told: v1::WatchTableResponse) -> Vec<Arc<Member>> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let before =
-            if table.grid_id == told.grid_id { std::mem::take(&mut table.members) } else { Vec::new() };
+        let before: &[_] = if table.grid_id == told.grid_id { &table.members } else { &[] };
         let version = version(&told);
         let members: Vec<Arc<Member>> =
-            told.members.into_iter().map(|member| known(&before, member)).collect();
+            told.members.into_iter().map(|member| known(before, member, &self.changes)).collect();
         let by_node: HashMap<u64, &Arc<Member>> =
             members.iter().map(|member| (member.node, member)).collect();
         let primary = |node: &u64| by_node.get(node).map(|&member| Arc::clone(member));
@@ -130,7 +175,9 @@ impl Routes {
             |class: v1::ClassTable| (class.class, class.primaries.iter().map(primary).collect::<Vec<_>>());
         let primaries = told.classes.into_iter().map(by_class).collect();
         let classes = classes(&told.maps);
-        *table = Table { grid_id: told.grid_id, version, members: members.clone(), primaries, classes };
+        let grid_id = told.grid_id;
+        *table = Arc::new(Table { grid_id, version, members: members.clone(), primaries, classes });
+        self.changes.fetch_add(1, Ordering::Release);
         members
     }
 }
@@ -143,14 +190,15 @@ fn version(told: &v1::WatchTableResponse) -> TableVersion {
     TableVersion { generation: told.generation, version: told.version }
 }
 
-fn known(before: &[Arc<Member>], told: v1::MemberAddress) -> Arc<Member> {
+fn known(before: &[Arc<Member>], told: v1::MemberAddress, changes: &Arc<AtomicU64>) -> Arc<Member> {
     let v1::MemberAddress { node, incarnation, address } = told;
     let is_same = |member: &&Arc<Member>| {
         (member.node, member.incarnation, &member.address) == (node, incarnation, &address)
     };
     before.iter().find(is_same).cloned().unwrap_or_else(|| {
         let (connected, turn, wanted) = Default::default();
-        Arc::new(Member { node, incarnation, address, connected, turn, wanted })
+        let changes = Arc::clone(changes);
+        Arc::new(Member { node, incarnation, address, connected, turn, wanted, changes })
     })
 }
 

@@ -1,5 +1,6 @@
 //! Calls, streams and pipelines against a scripted node.
 
+mod dealt;
 mod doubt;
 mod refused;
 mod straight;

@@ -162,11 +162,12 @@ impl RawMap {
         self.touch(key, TtlChange::Set(ttl)).await
     }
 
-    /// Mixed operations in one call, each with an answer of its own, in the order asked. Not atomic across keys.
+    /// Mixed operations, each with an answer of its own, in the order asked. Not atomic across keys: each member that decides about some
+    /// of them is asked in a call of its own, all at once.
     ///
     /// # Errors
     /// When the whole batch was refused; what became of single operations is in their answers. While some of them are refused for
-    /// a moment, the batch is repeated as a whole under its request id until the client's timeout: what is done is not done again.
+    /// a moment, their call is repeated as a whole under its request id until the client's timeout: what is done is not done again.
     pub async fn batch(&self, operations: Vec<Operation>) -> Result<Vec<Result<Answer, Error>>, Error> {
         listed::perform(&self.caller, &self.name, operations).await
     }

@@ -151,7 +151,7 @@ fn place_of<'a>(function: &'a str, names: &mut Vec<&'a str>) -> NameIndex {
 #[derive(Debug, Clone)]
 pub struct BatchAnswers {
     pub(super) frame: Bytes,
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl BatchAnswers {

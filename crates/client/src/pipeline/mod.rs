@@ -3,7 +3,10 @@
 mod attempts;
 mod batch;
 mod driver;
+mod lanes;
+mod order;
 mod state;
+mod together;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,17 +14,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use attempts::{Answered, Attempts, Progress};
 pub use batch::{Batch, BatchAnswers};
+pub(crate) use together::together;
 
 use crate::call::Caller;
 use crate::error::Error;
 use crate::failure::Failure;
-use driver::Driver;
-use state::Shared;
+use lanes::{Lanes, Submission};
+use together::Waiter;
 
 /// More batches in flight than this gain nothing and only wait in the node's inboxes.
 const MAX_WINDOW: usize = 4096;
@@ -52,10 +55,14 @@ impl PipelineOptions {
     }
 }
 
-/// Many batches in flight on one connection. From [`Client::pipeline`](crate::Client::pipeline).
+/// Many batches in flight. From [`Client::pipeline`](crate::Client::pipeline).
 ///
-/// Each batch has a request id: after a broken connection, or when a node had no room for all of it, the whole batch is
-/// sent again, and what was applied is not applied twice. Batches are answered in any order.
+/// A batch is dealt to the members that decide about its keys, each of which has a stream of its own; what cannot go straight goes by
+/// any node. What each is sent has a request id: after a broken connection, or when a node had no room for all of it, all of that is
+/// sent again, and what was applied is not applied twice.
+///
+/// Batches are answered in any order. What they do to a key they do in the order in which they were submitted; but what has to be sent
+/// again may come behind what was submitted later.
 ///
 /// ```no_run
 /// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {
@@ -83,10 +90,9 @@ impl PipelineOptions {
 #[derive(Debug)]
 pub struct Pipeline {
     caller: Arc<Caller>,
-    shared: Arc<Shared>,
+    lanes: Lanes,
     window: Arc<Semaphore>,
     window_size: u32,
-    driver: JoinHandle<()>,
 }
 
 /// The answers of a batch, once they are there. Dropped, they are thrown away; the batch is carried out all the same.
@@ -107,44 +113,34 @@ impl Future for Pending {
 
 impl Pipeline {
     pub(crate) fn open(caller: Arc<Caller>, options: PipelineOptions) -> Self {
-        let shared = Arc::new(Shared::new(options.window));
-        let driver = tokio::spawn(Driver::new(caller.clone(), shared.clone()).run());
+        let lanes = Lanes::open(Arc::clone(&caller), options.window);
         let window = Arc::new(Semaphore::new(options.window));
         // Clamped to `MAX_WINDOW`.
-        Self { caller, shared, window, window_size: options.window as u32, driver }
+        Self { caller, lanes, window, window_size: options.window as u32 }
     }
 
-    /// Sends a batch, as soon as the window has room for it.
+    /// Sends a batch, as soon as the window has room for it. When a key of it has come to be decided about by another member, it waits
+    /// until what was submitted before about that key is answered.
     ///
     /// # Errors
-    /// When the batch was not sent, because the window stayed full for the client's timeout or no request id could be
-    /// had: nothing changed.
+    /// When the batch was not sent, because that took as long as the client's timeout or no request id could be had:
+    /// nothing changed.
     pub async fn submit(&self, batch: Batch) -> Result<Pending, Error> {
         let deadline = Instant::now() + self.caller.timeout();
         let room = timeout_at(deadline, self.window.clone().acquire_owned()).await;
         let room = room.map_err(|_| Failure::timed_out(self.caller.timeout()))?;
         let permit = room.map_err(|_| Error::PipelineClosed)?;
-        let request = self.caller.begin_request().await?;
         let (reply, answers) = oneshot::channel();
-        let in_flight = state::InFlight::new(batch, request, deadline, self.caller.retry());
-        self.shared.send(in_flight.answering(reply, permit));
+        let waiter = Some(Waiter { reply, _permit: permit });
+        self.lanes.send(Submission { batch, deadline, waiter, requests: Vec::new() }).await?;
         Ok(Pending { answers })
     }
 
-    /// Waits until everything in flight is answered, then closes the stream.
+    /// Waits until everything in flight is answered, then closes the streams.
     pub async fn close(mut self) {
         if let Ok(all) = self.window.clone().acquire_many_owned(self.window_size).await {
             drop(all);
         }
-        self.driver.abort();
-        // Nothing is lost when it was cancelled, and its panic would have been reported.
-        drop((&mut self.driver).await);
-    }
-}
-
-impl Drop for Pipeline {
-    fn drop(&mut self) {
-        self.driver.abort();
-        self.shared.close();
+        self.lanes.close().await;
     }
 }

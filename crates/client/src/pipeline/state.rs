@@ -1,15 +1,17 @@
-//! What is in flight, shared by those who submit and the driver that reads answers. Time is an argument here.
+//! [`Lane`]: what is in flight on one stream, shared by those who submit and the driver that reads answers. Time is an argument here.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use wattle_proto::v1;
 
 use super::attempts::{Answered, Attempts, Progress};
 use super::batch::{Batch, BatchAnswers};
+use super::order::{Held, Order};
+use super::together::Reply;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::request_ids::AwaitedRequest;
@@ -30,12 +32,13 @@ pub(super) struct InFlight {
     failure: Option<Failure>,
 }
 
-/// A batch with the one who waits for it, and its share of the window.
+/// A batch with the one who waits for it.
 #[derive(Debug)]
 pub(super) struct Awaited {
     in_flight: InFlight,
-    reply: oneshot::Sender<Result<BatchAnswers, Error>>,
-    _permit: OwnedSemaphorePermit,
+    reply: Reply,
+    /// Whatever is about the same keys must not go by another way until it is answered.
+    held: Option<Held>,
 }
 
 impl InFlight {
@@ -44,12 +47,8 @@ impl InFlight {
         Self { batch, request, deadline, backoff, attempts, again_at: None, failure: None }
     }
 
-    pub(super) fn answering(
-        self,
-        reply: oneshot::Sender<Result<BatchAnswers, Error>>,
-        permit: OwnedSemaphorePermit,
-    ) -> Awaited {
-        Awaited { in_flight: self, reply, _permit: permit }
+    pub(super) fn answering(self, reply: Reply) -> Awaited {
+        Awaited { in_flight: self, reply, held: None }
     }
 
     fn message(&self, tag: u64, now: Instant) -> v1::PipelineRequest {
@@ -72,8 +71,11 @@ impl InFlight {
 
 impl Awaited {
     fn answer(self, answer: Result<BatchAnswers, Error>) {
-        // Whoever asked may have stopped waiting.
-        drop(self.reply.send(answer));
+        self.reply.answer(answer);
+    }
+
+    fn hold(&mut self, order: &Arc<Order>) {
+        self.held.get_or_insert_with(|| order.hold(&self.in_flight.batch));
     }
 
     /// There is no time for another attempt.
@@ -83,13 +85,17 @@ impl Awaited {
     }
 }
 
+/// Batches that go to the same place, one behind the other.
 #[derive(Debug)]
-pub(super) struct Shared {
-    /// A leaf: held to look up, to queue a message, to hand an answer over.
+pub(super) struct Lane {
+    /// A leaf, but for what goes on to another lane: held to look up, to queue a message, to hand an answer over.
     state: Mutex<State>,
     /// Something wants to be sent and there is no stream.
     wanted: Notify,
     window: usize,
+    /// Where goes what a member cannot do: to any node.
+    instead: Option<Arc<Lane>>,
+    order: Arc<Order>,
 }
 
 #[derive(Debug, Default)]
@@ -97,27 +103,60 @@ struct State {
     last_tag: u64,
     stream: Option<mpsc::Sender<v1::PipelineRequest>>,
     in_flight: HashMap<u64, Awaited>,
+    /// The stream to a member has broken, and is not to be opened yet.
+    resting: bool,
     closed: bool,
 }
 
-impl Shared {
-    pub(super) fn new(window: usize) -> Self {
-        Self { state: Mutex::default(), wanted: Notify::new(), window }
+impl Lane {
+    /// To any node.
+    pub(super) fn to_any(window: usize, order: &Arc<Order>) -> Self {
+        let (state, wanted, order) = (Mutex::default(), Notify::new(), Arc::clone(order));
+        Self { state, wanted, window, instead: None, order }
+    }
+
+    /// To a member. What it cannot do goes to any node.
+    pub(super) fn straight(any: &Arc<Self>) -> Self {
+        Self { instead: Some(Arc::clone(any)), ..Self::to_any(any.window, &any.order) }
     }
 
     pub(super) fn send(&self, awaited: Awaited) {
         let mut state = self.lock();
+        if let Some(instead) = self.instead.as_ref().filter(|_| state.resting) {
+            return instead.send(awaited);
+        }
         if state.closed {
             return awaited.answer(Err(Error::PipelineClosed));
         }
         state.last_tag += 1;
         let tag = state.last_tag;
+        let is_due = awaited.in_flight.again_at.is_none();
         state.in_flight.insert(tag, awaited);
-        if state.stream.is_some() {
-            state.transmit(tag, Instant::now());
-        } else {
+        if state.stream.is_none() {
             self.wanted.notify_one();
+        } else if is_due {
+            state.transmit(tag, Instant::now());
         }
+    }
+
+    /// Whether nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().in_flight.is_empty()
+    }
+
+    /// Whether what is sent goes elsewhere for a while.
+    pub(super) fn is_resting(&self) -> bool {
+        self.lock().resting
+    }
+
+    /// The stream may be opened again.
+    pub(super) fn end_rest(&self) {
+        self.lock().resting = false;
+    }
+
+    /// Has everything wait that would overtake what is in flight by another way.
+    pub(super) fn hold_all(&self) {
+        self.lock().in_flight.values_mut().for_each(|awaited| awaited.hold(&self.order));
     }
 
     /// Waits until something is in flight.
@@ -131,21 +170,20 @@ impl Shared {
         }
     }
 
-    /// A new stream: everything in flight goes out on it.
+    /// A new stream: everything in flight goes out on it, but for what is to be sent later.
     pub(super) fn connect(&self, now: Instant) -> mpsc::Receiver<v1::PipelineRequest> {
         // Everything in flight, and once more what is sent again because the node had no room.
         let (sender, receiver) = mpsc::channel(self.window * 2);
         let mut state = self.lock();
         state.stream = Some(sender);
-        let tags = state.in_flight.keys().copied().collect::<Vec<_>>();
-        for tag in tags {
+        for tag in state.tags(|in_flight| in_flight.again_at.is_none_or(|again_at| again_at <= now)) {
             state.transmit(tag, now);
         }
         receiver
     }
 
-    /// The stream broke. What another stream cannot cure is told to all who wait. Whatever the stream ended with, it
-    /// says nothing about the batches that were on their way.
+    /// The stream broke. What was on its way to a member goes to any node; what another stream cannot cure is told to all who wait.
+    /// Whatever the stream ended with, it says nothing about the batches that were on their way.
     pub(super) fn disconnect(&self, failure: Failure) {
         let may_be_cured = failure.is_transient();
         let failure = if failure.never_connected() { failure } else { failure.in_doubt() };
@@ -155,7 +193,14 @@ impl Shared {
             awaited.in_flight.attempts.note(&failure);
             awaited.in_flight.failure = Some(failure.clone());
         }
-        if !may_be_cured {
+        if let Some(instead) = &self.instead {
+            state.resting = true;
+            for tag in state.tags(|_| true) {
+                let Some(mut awaited) = state.in_flight.remove(&tag) else { continue };
+                awaited.hold(&self.order);
+                instead.send(awaited);
+            }
+        } else if !may_be_cured {
             for (_, awaited) in state.in_flight.drain() {
                 awaited.give_up(failure.clone());
             }
@@ -172,10 +217,16 @@ impl Shared {
             Ok(Progress::Transient(failure)) => failure,
             Err(error) => return awaited.answer(Err(error)),
         };
-        if awaited.in_flight.try_again(failure.clone(), now) {
-            state.in_flight.insert(answer.tag, awaited);
-        } else {
-            awaited.give_up(failure);
+        if !awaited.in_flight.try_again(failure.clone(), now) {
+            return awaited.give_up(failure);
+        }
+        // Who is merely busy is the right one.
+        match self.instead.as_ref().filter(|_| failure.is_of_the_place()) {
+            Some(instead) => {
+                awaited.hold(&self.order);
+                instead.send(awaited);
+            }
+            None => drop(state.in_flight.insert(answer.tag, awaited)),
         }
     }
 
@@ -191,10 +242,7 @@ impl Shared {
             let failure = awaited.in_flight.failure.take().unwrap_or(timed_out);
             awaited.give_up(failure);
         }
-        let due = |awaited: &Awaited| awaited.in_flight.again_at.is_some_and(|again_at| again_at <= now);
-        let due = state.in_flight.iter().filter(|(_, awaited)| due(awaited)).map(|(tag, _)| *tag);
-        let due = due.collect::<Vec<_>>();
-        for tag in due {
+        for tag in state.tags(|in_flight| in_flight.again_at.is_some_and(|again_at| again_at <= now)) {
             state.transmit(tag, now);
         }
     }
@@ -215,6 +263,14 @@ impl Shared {
 }
 
 impl State {
+    /// Of some batches, in the order in which they came.
+    fn tags(&self, which: impl Fn(&InFlight) -> bool) -> Vec<u64> {
+        let those = self.in_flight.iter().filter(|(_, awaited)| which(&awaited.in_flight));
+        let mut tags: Vec<u64> = those.map(|(tag, _)| *tag).collect();
+        tags.sort_unstable();
+        tags
+    }
+
     /// Queues a batch for the stream. When the queue is full or the stream is gone, the driver sends it later.
     fn transmit(&mut self, tag: u64, now: Instant) {
         let (Some(stream), Some(awaited)) = (&self.stream, self.in_flight.get_mut(&tag)) else { return };
@@ -240,9 +296,7 @@ fn read(results: Option<v1::pipeline_response::Results>, count: usize) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Semaphore, oneshot};
     use wattle_frame::pipeline::{
         Facts, Failure as PackedFailure, OperationResult, Outcome as PackedOutcome,
     };
@@ -250,6 +304,7 @@ mod tests {
     use super::*;
     use crate::failure::Outcome;
     use crate::operation::Operation;
+    use crate::pipeline::together::Waiter;
     use crate::request_ids::{IssuedId, RequestIds};
 
     const PUT: OperationResult<'static> = OperationResult::Put { version: 5, previous: None };
@@ -269,17 +324,18 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         let hasty = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(1));
         let (reply, mut answers) = oneshot::channel();
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let shared = Shared::new(1);
-        shared.send(InFlight::new(batch, request, deadline, &hasty).answering(reply, permit));
+        let waiter = Waiter { reply, _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap() };
+        let reply = Reply::each(waiter, 2, vec![vec![0, 1]]).next().unwrap();
+        let lane = Lane::to_any(1, &Arc::default());
+        lane.send(InFlight::new(batch, request, deadline, &hasty).answering(reply));
 
         let told = BatchAnswers::collect(2, [PUT, busy()].into_iter()).unwrap();
         let frame = v1::pipeline_response::Results::Frame(told.frame);
         let answer = v1::PipelineResponse { tag: 1, results: Some(frame) };
         // Soon enough for another attempt, but the driver looks only after the deadline.
-        shared.receive(answer, deadline - Duration::from_millis(10));
+        lane.receive(answer, deadline - Duration::from_millis(10));
         assert!(answers.try_recv().is_err(), "it is to be sent again");
-        shared.tick(deadline, Duration::from_secs(60));
+        lane.tick(deadline, Duration::from_secs(60));
 
         let told = answers.try_recv().unwrap().unwrap();
         assert_eq!(told.results().next(), Some(PUT));
