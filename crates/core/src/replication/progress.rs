@@ -175,7 +175,8 @@ impl<C: Clone> Peer<C> {
         let chunk = self.expansion.as_ref().and_then(|expansion| expansion.chunk.as_ref());
         // A chunk is next: what comes after it must not overtake it.
         let end = chunk.map_or(log.last().position, |chunk| chunk.at);
-        if self.sent >= end && self.probes.0 >= probe && !self.due {
+        let is_behind = self.sent < end && !self.is_on_its_way();
+        if !is_behind && self.probes.0 >= probe && !self.due {
             return;
         }
         let previous = log.mark_at(self.sent).expect("what a peer may miss is not dropped");
@@ -184,6 +185,12 @@ impl<C: Clone> Peer<C> {
         send(Body::Append { attempt: self.attempt, previous, records, commit, probe });
         self.sent = self.sent.max(end);
         (self.probes.0, self.due) = (probe, false);
+    }
+
+    /// Group commit: what is appended until the records on their way are acknowledged goes together, so that many share a message, a
+    /// step there and an acknowledgement. Who is not complete is sent everything at once: a chunk must not come before what it follows.
+    fn is_on_its_way(&self) -> bool {
+        self.expansion.is_none() && self.held < self.sent
     }
 
     fn send_chunk<P>(&mut self, commit: Version, send: &mut impl FnMut(Body<P, C>)) {
@@ -195,5 +202,82 @@ impl<C: Clone> Peer<C> {
             send(Body::Chunk { attempt: self.attempt, number, at, content, last });
             chunk.sent = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assignment::Assignment;
+    use super::super::lease::GrantedLeases;
+    use super::*;
+    use crate::ids::{Epoch, NodeId};
+
+    const NOW: LocalTime = LocalTime(7);
+
+    fn member(node: u64) -> MemberId {
+        MemberId { node: NodeId(node), incarnation: 1 }
+    }
+
+    /// The positions of the records of each append that is sent.
+    fn appends(effects: Vec<Effect<(), ()>>) -> Vec<Vec<u64>> {
+        let append = |effect| match effect {
+            Effect::Send { message: Message { body: Body::Append { records, .. }, .. }, .. } => {
+                Some(records.into_iter().map(|record| record.mark.position.0).collect())
+            }
+            _ => None,
+        };
+        effects.into_iter().filter_map(append).collect()
+    }
+
+    fn write(replica: &mut Replica<(), ()>, position: u64) -> Vec<Vec<u64>> {
+        let mut effects = Vec::new();
+        replica.append(Version(position), ());
+        replica.flush(NOW, &mut effects);
+        appends(effects)
+    }
+
+    fn acknowledge(replica: &mut Replica<(), ()>, position: u64) -> Vec<Vec<u64>> {
+        let (mut effects, epoch) = (Vec::new(), replica.epoch());
+        let (position, commit) = (Some(Version(position)), Version::NONE);
+        let body = Body::Acknowledge { attempt: 0, position, commit, chunks: 0, probe: 0, missing: false };
+        replica.receive(NOW, member(2), Message { epoch, body }, &mut effects);
+        appends(effects)
+    }
+
+    fn primary() -> Replica<(), ()> {
+        let (me, epoch) = (member(1), Epoch { generation: 1, number: 2 });
+        let mut replica = Replica::new(me, 1, Assignment::default());
+        let in_sync = [me, member(2)].into();
+        let assignment =
+            Assignment { version: 1, epoch, primary: Some(me), in_sync, ..Assignment::default() };
+        replica.assign(NOW, assignment, &GrantedLeases::default(), &mut Vec::new());
+        acknowledge(&mut replica, 0);
+        replica
+    }
+
+    #[test]
+    fn what_is_written_while_records_are_on_their_way_goes_together() {
+        let mut replica = primary();
+        assert_eq!(write(&mut replica, 5), [[5]]);
+        assert_eq!(write(&mut replica, 6), [[0; 0]; 0]);
+        assert_eq!(write(&mut replica, 9), [[0; 0]; 0]);
+        assert_eq!(acknowledge(&mut replica, 5), [[6, 9]]);
+        assert_eq!(acknowledge(&mut replica, 9), [[0; 0]; 0]);
+        assert_eq!(write(&mut replica, 10), [[10]]);
+    }
+
+    #[test]
+    fn nobody_waits_for_an_acknowledgement_that_is_lost() {
+        let mut replica = primary();
+        assert_eq!(write(&mut replica, 5), [[5]]);
+        assert_eq!(write(&mut replica, 6), [[0; 0]; 0]);
+        let mut effects = Vec::new();
+        replica.wake(NOW + RESEND_TIME, &mut effects);
+        assert_eq!(appends(effects), [[5, 6]]);
+        // To be confirmed is a round trip of its own.
+        let mut effects = Vec::new();
+        assert_eq!(write(&mut replica, 7), [[0; 0]; 0]);
+        replica.confirm(NOW, &mut effects).unwrap();
+        assert_eq!(appends(effects), [[7]]);
     }
 }
