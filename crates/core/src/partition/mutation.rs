@@ -44,6 +44,24 @@ pub(super) enum Mutation<'a> {
     Client { id: ClientId, watermark: u64, results: Cow<'a, [(u64, Completion)]> },
 }
 
+/// What a record takes beside keys and values, mostly.
+const USUAL_BYTES: usize = 96;
+
+impl Mutation<'_> {
+    /// What keys and values take.
+    fn about_bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Deadline { .. }
+            | Self::Remove { .. }
+            | Self::Clear { .. }
+            | Self::Complete { .. }
+            | Self::RaiseHorizon { .. }
+            | Self::Client { .. } => 0,
+        }
+    }
+}
+
 /// Why bytes are no mutations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MutationError {
@@ -113,6 +131,8 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn push(&mut self, mutation: &Mutation<'_>) {
         if self.bytes.is_empty() {
+            // Most records are an entry and the result of a request: they are not to grow by doubling.
+            self.bytes.reserve(mutation.about_bytes() + USUAL_BYTES);
             self.bytes.push(FORMAT);
         }
         let bytes = std::mem::take(&mut self.bytes);
