@@ -171,7 +171,9 @@ impl Ports {
         // What speaks HTTP/1 may have a port of its own.
         let speaks = if self.http.is_some() { Speaks::Http2 } else { Speaks::Http1Too };
         let with_clients = if self.peers.is_some() { None } else { peers() };
-        let mut listeners = vec![(start((with_clients, services, speaks))?, self.api.0)];
+        let api = start((with_clients, services, speaks))?;
+        links.copy_on(api.runtimes());
+        let mut listeners = vec![(api, self.api.0)];
         if let Some(((listener, _), probes)) = self.http.zip(probes.as_ref()) {
             listeners.push((start((None, probes, Speaks::Probes))?, listener));
         }

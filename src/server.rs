@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 use tracing::{debug, warn};
 use wattle_core::limits::{CONNECTION_BYTES, CONNECTION_CALLS, FILES_RESERVED_SHARE};
@@ -48,6 +49,7 @@ pub(crate) enum Speaks {
 struct IoThread {
     connections: Arc<AtomicUsize>,
     sender: mpsc::Sender<io::Result<Connection>>,
+    runtime: Handle,
     thread: JoinHandle<()>,
 }
 
@@ -57,26 +59,41 @@ pub(crate) struct IoThreads {
     threads: Vec<IoThread>,
     /// Connections, if there are files enough.
     most: usize,
+    /// As long as it is there, so are the runtimes.
+    over: DropGuard,
 }
 
 impl IoThreads {
-    /// Starts `count` threads that serve on `most` connections until `stop`, and then finish the calls in flight.
+    /// Starts `count` threads that serve on `most` connections until `stop`, and then finish the calls in flight. Their runtimes go on
+    /// until they are joined.
     pub(crate) fn start(
         (count, most): (usize, usize),
         entrance: &Entrance,
         speaks: Speaks,
         stop: &CancellationToken,
     ) -> io::Result<Self> {
+        let over = CancellationToken::new();
         let start = |number| {
             let (sender, receiver) = mpsc::channel(BACKLOG);
             let services = entrance.clone();
-            let stop = stop.clone();
+            let (stop, over) = (stop.clone(), over.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let work = async move {
+                serve(receiver, services, speaks, stop).await;
+                over.cancelled().await;
+            };
             let thread = std::thread::Builder::new().name(format!("io-{number}"));
-            let thread = thread.spawn(move || runtime.block_on(serve(receiver, services, speaks, stop)))?;
-            Ok(IoThread { connections: Arc::default(), sender, thread })
+            let thread = thread.spawn(move || runtime.block_on(work))?;
+            Ok(IoThread { connections: Arc::default(), sender, runtime: handle, thread })
         };
-        Ok(Self { threads: (0..count).map(start).collect::<io::Result<_>>()?, most })
+        let threads = (0..count).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { threads, most, over: over.drop_guard() })
+    }
+
+    /// Where connections are served.
+    pub(crate) fn runtimes(&self) -> impl Iterator<Item = Handle> {
+        self.threads.iter().map(|io| io.runtime.clone())
     }
 
     /// Accepts connections until `stop`.
@@ -118,8 +135,9 @@ impl IoThreads {
         io.sender.try_send(Ok(connection)).map_err(|_| Full { limit: BACKLOG })
     }
 
-    /// Waits for the threads, which end after `stop`.
+    /// Waits for the threads, which end after `stop`, and whatever runs there ends with them.
     pub(crate) fn join(self) {
+        drop(self.over);
         for io in self.threads {
             drop(io.sender);
             if io.thread.join().is_err() {

@@ -1,5 +1,7 @@
 //! [`PeerMessage`]: what nodes tell each other without waiting for an answer, and how much room it takes.
 
+use std::collections::HashMap;
+
 use wattle_core::ids::PartitionId;
 use wattle_core::limits::PEER_BATCH_BYTES;
 use wattle_core::partition::Mutations;
@@ -58,6 +60,63 @@ impl PeerMessage {
             }
             whole @ (Self::Partition(..) | Self::LeaseWish(_) | Self::LeaseGrant(_)) => vec![whole],
         }
+    }
+}
+
+/// The same messages in fewer: records that follow one another in one append, and of acknowledgements the last, which says what those
+/// before it said. Each is one that the copy might have sent itself, or that follows one which was lost.
+pub(crate) fn together(messages: Vec<PeerMessage>) -> Vec<PeerMessage> {
+    let mut together: Vec<PeerMessage> = Vec::with_capacity(messages.len());
+    // Where the last message of a partition is.
+    let mut last: HashMap<PartitionId, usize> = HashMap::with_capacity(messages.len());
+    for message in messages {
+        let PeerMessage::Partition(partition, next) = message else {
+            together.push(message);
+            continue;
+        };
+        let before = last.get(&partition).map(|place| &mut together[*place]);
+        let rest = match before {
+            Some(PeerMessage::Partition(_, before)) => join(before, next),
+            Some(PeerMessage::LeaseWish(_) | PeerMessage::LeaseGrant(_)) | None => Some(next),
+        };
+        if let Some(next) = rest {
+            last.insert(partition, together.len());
+            together.push(PeerMessage::Partition(partition, next));
+        }
+    }
+    together
+}
+
+/// Adds a message to the one before it, or gives it back.
+fn join(before: &mut PartitionMessage, next: PartitionMessage) -> Option<PartitionMessage> {
+    if before.epoch != next.epoch {
+        return Some(next);
+    }
+    match (&mut before.body, next.body) {
+        (
+            Body::Append { attempt, previous, records, commit, probe },
+            Body::Append { attempt: of, previous: behind, records: mut more, commit: to, probe: last },
+        ) if *attempt == of && records.last().map_or(*previous, |record| record.mark) == behind => {
+            records.append(&mut more);
+            (*commit, *probe) = (to.max(*commit), last.max(*probe));
+            None
+        }
+        (
+            Body::Acknowledge { attempt, position, commit, chunks, probe, missing },
+            Body::Acknowledge {
+                attempt: of,
+                position: at,
+                commit: to,
+                chunks: placed,
+                probe: last,
+                missing: lacks,
+            },
+        ) if *attempt == of => {
+            (*position, *commit, *chunks) = (at.max(*position), to.max(*commit), placed.max(*chunks));
+            (*probe, *missing) = (last.max(*probe), lacks || *missing);
+            None
+        }
+        (_, body) => Some(Message { epoch: next.epoch, body }),
     }
 }
 

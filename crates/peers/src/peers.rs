@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -42,6 +43,9 @@ pub struct Peers<H> {
     pub(crate) shared: Arc<Shared<H>>,
     /// Where the links of this node run.
     runtime: Handle,
+    /// Where those run that carry what copies say, if elsewhere.
+    copying: OnceLock<Vec<Handle>>,
+    turn: AtomicUsize,
     links: RwLock<Links>,
 }
 
@@ -83,7 +87,23 @@ impl<H: Handler> Peers<H> {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Self { shared: Arc::new(shared), runtime, links: RwLock::default() }
+        let (copying, turn, links) = Default::default();
+        Self { shared: Arc::new(shared), runtime, copying, turn, links }
+    }
+
+    /// Runs links that carry what copies say on these runtimes, and no others: where calls are served, what they change is on its way
+    /// without waking another thread. They must go on until [`Self::stop`] has returned. It is said once, before there is a link.
+    pub fn copy_on(&self, runtimes: impl IntoIterator<Item = Handle>) {
+        let said = self.copying.set(runtimes.into_iter().collect());
+        debug_assert!(said.is_ok(), "it is said once");
+    }
+
+    /// Where the next link runs.
+    fn runtime(&self, purpose: Purpose) -> &Handle {
+        let copying =
+            self.copying.get().filter(|copying| purpose == Purpose::Replication && !copying.is_empty());
+        let Some(copying) = copying else { return &self.runtime };
+        &copying[self.turn.fetch_add(1, Ordering::Relaxed) % copying.len()]
     }
 
     /// Says what this node is to a grid from now on. A member stays that one while its process lives.
@@ -252,7 +272,8 @@ impl<H: Handler> Peers<H> {
             return Err(SendError::NotYet);
         }
         let dialler = Dialler { shared: Arc::clone(&self.shared), to, traffic: Arc::clone(&traffic) };
-        self.shared.tasks.spawn_on(dialler.run(stop.clone()), &self.runtime);
+        let runtime = self.runtime(traffic.purpose());
+        self.shared.tasks.spawn_on(dialler.run(stop.clone()), runtime);
         links.insert(key, Link { traffic: Arc::clone(&traffic), stop });
         Ok(traffic)
     }

@@ -73,7 +73,8 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for something, and takes what weighs up to `bytes`, or one thing that weighs more.
+    /// Waits for something, and takes what weighs up to `bytes`, or one thing that weighs more. Whatever else runs on this thread first
+    /// may put in more: it is taken together.
     pub(crate) async fn take(&self, bytes: usize) -> Vec<T> {
         loop {
             let taken = self.state.lock().take(bytes);
@@ -81,6 +82,7 @@ impl<T> Queue<T> {
                 return taken;
             }
             self.filled.notified().await;
+            tokio::task::yield_now().await;
         }
     }
 

@@ -16,7 +16,7 @@ use crate::codec::{decode_answer, encode, encode_call};
 use crate::counters::Counters;
 use crate::error::{CallError, LinkError, SendError};
 use crate::identity::Purpose;
-use crate::message::PeerMessage;
+use crate::message::{PeerMessage, together};
 use crate::queue::{Queue, Queued};
 use crate::refusal::Refusal;
 
@@ -50,19 +50,27 @@ impl Replication {
 
     /// Takes a message, or as many pieces of a long one as there is room for.
     pub(crate) fn send(&self, message: PeerMessage) -> Result<(), SendError> {
+        let weight = message.weight();
+        if weight <= PEER_BATCH_BYTES {
+            return self.push(message, weight);
+        }
         for piece in message.into_pieces() {
             let weight = piece.weight();
-            let pushed = if weight > PEER_MESSAGE_BYTES {
-                Err(SendError::TooLarge { bytes: weight })
-            } else {
-                self.queue.push(piece, weight).map_err(SendError::from)
-            };
-            if pushed.is_err() {
-                self.counters.refused.add(1);
-            }
-            pushed?;
+            self.push(piece, weight)?;
         }
         Ok(())
+    }
+
+    fn push(&self, message: PeerMessage, weight: usize) -> Result<(), SendError> {
+        let pushed = if weight > PEER_MESSAGE_BYTES {
+            Err(SendError::TooLarge { bytes: weight })
+        } else {
+            self.queue.push(message, weight).map_err(SendError::from)
+        };
+        if pushed.is_err() {
+            self.counters.refused.add(1);
+        }
+        pushed
     }
 
     pub(crate) fn queued(&self) -> Queued {
@@ -76,7 +84,7 @@ impl Traffic for Replication {
     }
 
     async fn next(&self) -> Body {
-        let messages = self.queue.take(PEER_BATCH_BYTES).await;
+        let messages = together(self.queue.take(PEER_BATCH_BYTES).await);
         let batch = wire::Batch { messages: messages.into_iter().map(encode).collect() };
         let chunks = batch.messages.iter().filter(|message| is_chunk(message));
         self.counters.sent_batches.add(1);

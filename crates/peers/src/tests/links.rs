@@ -8,10 +8,11 @@ use wattle_core::ids::{Epoch, MemberId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{
     PEER_BATCH_BYTES, PEER_KEEP_ALIVE, PEER_KEEP_ALIVE_TIMEOUT, PEER_QUEUE_BYTES, PEER_RETRY_MIN,
 };
-use wattle_core::replication::{Body, Mark, Message, Record};
+use wattle_core::replication::{Body, LocalTime, Mark, Message, Record};
 
 use super::codec::mutations;
 use super::harness::{Node, Wire, in_time, member, wishes};
+use crate::message::together;
 use crate::{Event, LinkError, PeerMessage, Purpose, Refusal, SendError};
 
 /// What a connection holds beside the queue: a batch that is encoded, HTTP/2 windows, buffers of the kernel.
@@ -74,6 +75,75 @@ async fn messages_of_two_hundred_partitions_share_a_batch() {
         a.peers.send(b.member, message.clone()).unwrap();
     }
     assert_eq!(b.batch().await, (a.member, messages));
+}
+
+/// So many of the records of [`append`], behind the first so many, and how far all is committed.
+fn part(index: u16, (from, count): (usize, usize), commit: u64) -> PeerMessage {
+    let PeerMessage::Partition(partition, Message { epoch, body }) = append(index, 10, 100) else {
+        panic!("an append")
+    };
+    let Body::Append { attempt, mut previous, records, probe, .. } = body else { panic!("an append") };
+    previous = from.checked_sub(1).map_or(previous, |before| records[before].mark);
+    let records = records[from..from + count].to_vec();
+    let body = Body::Append { attempt, previous, records, commit: Version(commit), probe };
+    PeerMessage::Partition(partition, Message { epoch, body })
+}
+
+fn acknowledge(index: u16, attempt: u32, position: u64, missing: bool) -> PeerMessage {
+    let (position, commit) = (Some(Version(position)), Version(position - 1));
+    let body = Body::Acknowledge { attempt, position, commit, chunks: 0, probe: 1, missing };
+    let partition = PartitionId { class: ReplicationClass(0), index };
+    PeerMessage::Partition(partition, Message { epoch: Epoch { generation: 1, number: 2 }, body })
+}
+
+#[test]
+fn records_that_follow_one_another_travel_in_one_append() {
+    let messages = vec![
+        part(1, (0, 1), 10),
+        part(2, (0, 2), 10),
+        PeerMessage::LeaseWish(LocalTime(7)),
+        part(1, (1, 2), 11),
+        // How far all is committed, and no record.
+        part(1, (3, 0), 12),
+        part(2, (5, 1), 10),
+        part(1, (3, 1), 12),
+    ];
+    let expected = vec![
+        part(1, (0, 4), 12),
+        part(2, (0, 2), 10),
+        PeerMessage::LeaseWish(LocalTime(7)),
+        // It does not follow.
+        part(2, (5, 1), 10),
+    ];
+    assert_eq!(together(messages), expected);
+}
+
+#[test]
+fn of_acknowledgements_the_last_is_sent_and_none_overtakes() {
+    let released = |index| {
+        let partition = PartitionId { class: ReplicationClass(0), index };
+        let epoch = Epoch { generation: 1, number: 2 };
+        PeerMessage::Partition(partition, Message { epoch, body: Body::Released })
+    };
+    let messages = vec![
+        acknowledge(1, 0, 11, true),
+        acknowledge(2, 0, 11, false),
+        acknowledge(1, 0, 12, false),
+        acknowledge(1, 1, 12, false),
+        part(2, (0, 1), 10),
+        released(2),
+        part(2, (1, 1), 10),
+    ];
+    let expected = vec![
+        // That something was missing is said all the same.
+        acknowledge(1, 0, 12, true),
+        acknowledge(2, 0, 11, false),
+        acknowledge(1, 1, 12, false),
+        part(2, (0, 1), 10),
+        released(2),
+        part(2, (1, 1), 10),
+    ];
+    assert_eq!(together(messages), expected);
 }
 
 #[tokio::test]
