@@ -195,7 +195,10 @@ impl Partitions {
     fn pass_on(&self, (from, partition, message): Addressed) {
         // Of a class that is not known here yet: it is sent again.
         let Some(strand) = self.find(partition) else { return };
-        strand.submit_urgent(move |shard| shard.receive(from, message), drop);
+        let receive = move |shard: &mut Shard| shard.receive(from, message);
+        if let Err(receive) = strand.try_run(receive) {
+            strand.submit_urgent(receive, drop);
+        }
     }
 
     /// Does what this node owes as the primary of its partitions.
