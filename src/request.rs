@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use wattle_core::ids::{GridTime, ReplicationClass, RequestId};
 use wattle_core::limits::{
-    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, CLIENT_ID_AHEAD, CLIENT_ID_LIFE, KEY_BYTES,
+    ARGUMENT_BYTES, BATCH_BYTES, BATCH_OPERATIONS, CALL_TIMEOUT, CLIENT_ID_AHEAD, CLIENT_ID_LIFE, KEY_BYTES,
     OPERATION_BYTES, REQUEST_BYTES, TTL_MAX,
 };
 use wattle_core::partition::{Operation, Outcome, PartRefusal, TtlChange, TtlChoice};
@@ -99,9 +99,17 @@ impl Grid {
         if waiting.is_empty() && gated.is_empty() && elsewhere.is_empty() {
             return Ok(message);
         }
+        // What was changed waits for the copies alone, and that in any order: it needs no future for each partition.
+        let (changed, seen): (Vec<_>, Vec<_>) = gated.into_iter().partition(|gated| gated.gate.is_timeless());
+        let changed = Some(changed).filter(|changed| !changed.is_empty());
+        if waiting.is_empty() && seen.is_empty() && elsewhere.is_empty() {
+            give(Arc::clone(self).pass(changed.unwrap_or_default()).await, set);
+            return Ok(message);
+        }
         let in_turn = |part| Arc::clone(self).run_in_turn(Arc::clone(&message), part).left_future();
         let pass = |gated| Arc::clone(self).pass(gated).right_future();
-        let here = waiting.into_iter().map(in_turn).chain(gated.into_iter().map(pass));
+        let gated = seen.into_iter().map(|seen| vec![seen]).chain(changed);
+        let here = waiting.into_iter().map(in_turn).chain(gated.map(pass));
         let there = |elsewhere| {
             Arc::clone(self).perform_elsewhere((request.id, request.reads), elsewhere).right_future()
         };
@@ -325,13 +333,19 @@ impl Grid {
         ran.unwrap_or_else(|no_reply| failed(places.into_iter(), &no_reply))
     }
 
-    /// Waits until results may leave.
-    async fn pass(self: Arc<Self>, gated: Gated) -> OwnedResults {
-        let Gated { partition, results, gate } = gated;
-        match self.partitions.pass(partition, Some(gate)).await {
-            Ok(()) => results,
-            Err(no_reply) => failed(results.into_iter().map(|(place, _)| place), &no_reply),
+    /// Waits until results may leave, those of one partition after those of another.
+    async fn pass(self: Arc<Self>, gated: Vec<Gated>) -> OwnedResults {
+        let deadline = tokio::time::Instant::now() + CALL_TIMEOUT;
+        let mut passed = OwnedResults::new();
+        for Gated { partition, results, gate } in gated {
+            match self.partitions.pass_until(partition, gate, deadline).await {
+                Ok(()) => passed.extend(results),
+                Err(no_reply) => {
+                    passed.extend(failed(results.into_iter().map(|(place, _)| place), &no_reply));
+                }
+            }
         }
+        passed
     }
 
     /// Runs short work in its turn.

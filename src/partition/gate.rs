@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wattle_core::ids::{Epoch, PartitionId, Version};
 use wattle_core::limits::CALL_TIMEOUT;
 use wattle_core::replication::{LocalTime, Unavailable};
@@ -78,12 +79,32 @@ impl WaitingAnswers {
     }
 }
 
+impl Gate {
+    /// Whether what is committed may be told, whatever time it is by then.
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.not_after.is_none()
+    }
+}
+
 impl Partitions {
     /// Waits until an answer may leave.
     pub(crate) async fn pass(&self, partition: PartitionId, gate: Option<Gate>) -> Result<(), NoReply> {
-        let Some(Gate { epoch, committed, changed, not_after }) = gate else { return Ok(()) };
+        match gate {
+            Some(gate) => self.pass_until(partition, gate, Instant::now() + CALL_TIMEOUT).await,
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::pass`], with a time when it is waited no longer for what is to be committed.
+    pub(crate) async fn pass_until(
+        &self,
+        partition: PartitionId,
+        gate: Gate,
+        deadline: Instant,
+    ) -> Result<(), NoReply> {
+        let Gate { epoch, committed, changed, not_after } = gate;
         if let Some(committed) = committed {
-            let waited = tokio::time::timeout(CALL_TIMEOUT, committed).await;
+            let waited = tokio::time::timeout_at(deadline, committed).await;
             match waited {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) if changed => return Err(NoReply::Deposed),
