@@ -61,8 +61,9 @@ impl PipelineOptions {
 /// any node. What each is sent has a request id: after a broken connection, or when a node had no room for all of it, all of that is
 /// sent again, and what was applied is not applied twice.
 ///
-/// Batches are answered in any order. What they do to a key they do in the order in which they were submitted; but what has to be sent
-/// again may come behind what was submitted later.
+/// Batches are answered in any order. What goes straight reaches whoever decides about a key in the order in which it was submitted, and
+/// overtakes nothing that went by another way. There what is short may overtake invocations, and writes one another that make their map;
+/// what goes by any node is in no order, and what has to be sent again may come behind what was submitted later.
 ///
 /// ```no_run
 /// # async fn example(client: wattle_client::Client) -> Result<(), wattle_client::Error> {

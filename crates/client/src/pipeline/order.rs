@@ -1,5 +1,5 @@
-//! [`Order`]: what is done to a key is done in the order in which it was submitted, also when the way to who decides about it becomes
-//! another: what would go by the new way waits until what went by the old one is answered.
+//! [`Order`]: what goes straight to who decides about a key keeps its order, also when the way there becomes another: what would go by
+//! the new way waits until what went by the old one is answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
