@@ -280,7 +280,8 @@ impl Rows {
         Ok(Contents {
             identity: self.voter(path, "identity")?,
             vote: self.voter(path, "vote")?,
-            committed: self.voter(path, "committed")?,
+            // It is written beside what is appended, also while nothing of that is known to be committed.
+            committed: self.voter::<Option<LogId>>(path, "committed")?.flatten(),
             entries: entries(&self.log, purged, path)?,
             purged,
             snapshot,

@@ -62,6 +62,19 @@ async fn voters_keep_their_log_and_vote_over_a_restart_of_all() {
     assert_same(&again, 1).await;
 }
 
+#[test]
+fn a_log_of_which_nothing_is_known_to_be_committed_can_be_read() {
+    let faulty = FaultyDisk::new();
+    let opened = faulty.open().unwrap();
+    let entry =
+        Entry { log_id: LogId::new(CommittedLeaderId::new(1, voter(1)), 0), payload: EntryPayload::Blank };
+    let entry = (0, disk::json(&entry));
+    disk::write(&opened.database, &[Write::Append(vec![entry], None)]).unwrap();
+    drop(opened);
+    let contents = faulty.open().unwrap().contents;
+    assert_eq!((contents.entries.len(), contents.committed), (1, None));
+}
+
 /// The disk of a lone voter with some maps.
 async fn used_disk() -> Vec<u8> {
     let [_, closed] = used_disks().await;
