@@ -190,11 +190,20 @@ impl Disk {
         self.contents.identity
     }
 
-    /// Whether the first state of the group has come: before that nothing is lost with this log.
+    /// Whether the first state of the group has come, and is known to be decided or this voter has a part in that. Before that nothing is
+    /// lost with this log; and who went on with it would not even know who else is in the group.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        let begins = |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Payload::Begin(_)));
-        self.contents.snapshot.is_some() || self.contents.entries.iter().any(|(entry, _)| begins(entry))
+        let Contents { identity, committed, entries, snapshot, .. } = &self.contents;
+        let begins = |entry: &&Entry| matches!(entry.payload, EntryPayload::Normal(Payload::Begin(_)));
+        let entries = || entries.iter().map(|(entry, _)| entry);
+        let Some(begin) = entries().find(begins) else { return snapshot.is_some() };
+        let own = identity.map(|identity| identity.voter);
+        let votes = |entry: &Entry| {
+            let EntryPayload::Membership(members) = &entry.payload else { return false };
+            members.voter_ids().any(|id| Some(id) == own)
+        };
+        snapshot.is_some() || entries().any(votes) || *committed >= Some(begin.log_id)
     }
 
     pub(crate) fn read(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, DiskError> {
