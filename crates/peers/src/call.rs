@@ -123,6 +123,11 @@ pub struct Generation {
     pub founder: NodeId,
 }
 
+impl Generation {
+    /// That of a grid before its control group was ever built anew.
+    pub const FIRST: Self = Self { number: 1, founder: NodeId(1) };
+}
+
 /// What became of the wish to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {

@@ -129,6 +129,7 @@ fn encode_partition(partition: PartitionId, message: PartitionMessage) -> wire::
         index: partition.index.into(),
         epoch: Some(encode_epoch(message.epoch)),
         body: Some(body),
+        founder: None,
     }
 }
 

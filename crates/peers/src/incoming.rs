@@ -153,9 +153,10 @@ impl<H: Handler> Link<H> {
             counters.received_bytes.add(batch.encoded_len());
             let mut messages = Vec::with_capacity(batch.messages.len());
             for message in batch.messages {
+                let counts = self.shared.reigns.know(&message);
                 match decode(message).map_err(|error| malformed(&error))? {
-                    Some(message) => messages.push(message),
-                    None => counters.skipped.add(1),
+                    Some(message) if counts => messages.push(message),
+                    Some(_) | None => counters.skipped.add(1),
                 }
             }
             counters.received_messages.add(messages.len());

@@ -23,6 +23,7 @@ mod message;
 mod peers;
 mod queue;
 mod refusal;
+mod reigns;
 mod shared;
 mod stranger;
 mod traffic;

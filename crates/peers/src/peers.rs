@@ -24,7 +24,7 @@ use wattle_core::limits::{
 };
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
-use crate::call::{Answer, Call, Decided, Follow, Heartbeat, HeartbeatAnswer};
+use crate::call::{Answer, Call, Decided, Follow, Generation, Heartbeat, HeartbeatAnswer};
 use crate::counters::Figures;
 use crate::directory::Directory;
 use crate::error::{CallError, SendError};
@@ -81,6 +81,7 @@ impl<H: Handler> Peers<H> {
             handler,
             directory: watch::Sender::new(Directory::default()),
             counters: Arc::default(),
+            reigns: Arc::default(),
             hellos: Hellos::default(),
             sessions: Sessions::default(),
             strangers: Semaphore::new(STRANGERS),
@@ -109,6 +110,12 @@ impl<H: Handler> Peers<H> {
     /// Says what this node is to a grid from now on. A member stays that one while its process lives.
     pub fn set_standing(&self, standing: Standing) {
         self.shared.identity.write().standing = standing;
+    }
+
+    /// Says in which control group this node takes part from now on, before anything is sent in one of its reigns. What others say in a
+    /// reign counts if it is of this one or of one before.
+    pub fn set_generation(&self, generation: Generation) {
+        self.shared.reigns.begin(generation);
     }
 
     /// Says who the members are, and where (`HOST:PORT`). Links with everybody else are closed: what they have sent may be received
@@ -242,7 +249,8 @@ impl<H: Handler> Peers<H> {
             return Ok(Arc::clone(&link.traffic));
         }
         let links = &mut self.links.write().replication;
-        self.link(to, (to, links), || Replication::new(Arc::clone(&self.shared.counters)))
+        let Shared { counters, reigns, .. } = &*self.shared;
+        self.link(to, (to, links), || Replication::new(Arc::clone(counters), Arc::clone(reigns)))
     }
 
     fn calls(&self, to: MemberId, purpose: Purpose) -> Result<Arc<Calls>, SendError> {

@@ -13,6 +13,7 @@ use wattle_core::limits::PEER_HELLOS;
 use crate::counters::Counters;
 use crate::directory::Directory;
 use crate::identity::{Identity, Purpose};
+use crate::reigns::Reigns;
 
 #[derive(Debug)]
 pub(crate) struct Shared<H> {
@@ -21,6 +22,7 @@ pub(crate) struct Shared<H> {
     pub(crate) handler: H,
     pub(crate) directory: watch::Sender<Directory>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) reigns: Arc<Reigns>,
     pub(crate) hellos: Hellos,
     pub(crate) sessions: Sessions,
     /// Who is no member and is answered has one.

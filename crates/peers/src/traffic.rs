@@ -19,6 +19,7 @@ use crate::identity::Purpose;
 use crate::message::{PeerMessage, together};
 use crate::queue::{Queue, Queued};
 use crate::refusal::Refusal;
+use crate::reigns::Reigns;
 
 /// What a link carries.
 pub(crate) trait Traffic: Send + Sync + 'static {
@@ -41,11 +42,12 @@ pub(crate) trait Traffic: Send + Sync + 'static {
 pub(crate) struct Replication {
     queue: Queue<PeerMessage>,
     counters: Arc<Counters>,
+    reigns: Arc<Reigns>,
 }
 
 impl Replication {
-    pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Self { queue: Queue::new(), counters }
+    pub(crate) fn new(counters: Arc<Counters>, reigns: Arc<Reigns>) -> Self {
+        Self { queue: Queue::new(), counters, reigns }
     }
 
     /// Takes a message, or as many pieces of a long one as there is room for.
@@ -85,7 +87,8 @@ impl Traffic for Replication {
 
     async fn next(&self) -> Body {
         let messages = together(self.queue.take(PEER_BATCH_BYTES).await);
-        let batch = wire::Batch { messages: messages.into_iter().map(encode).collect() };
+        let mut batch = wire::Batch { messages: messages.into_iter().map(encode).collect() };
+        batch.messages.iter_mut().for_each(|message| self.reigns.sign(message));
         let chunks = batch.messages.iter().filter(|message| is_chunk(message));
         self.counters.sent_batches.add(1);
         self.counters.sent_messages.add(batch.messages.len());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use wattle_core::ids::{Epoch, MemberId, PartitionId, ReplicationClass, Version};
+use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
 use wattle_core::limits::{
     PEER_BATCH_BYTES, PEER_KEEP_ALIVE, PEER_KEEP_ALIVE_TIMEOUT, PEER_QUEUE_BYTES, PEER_RETRY_MIN,
 };
@@ -13,7 +13,7 @@ use wattle_core::replication::{Body, LocalTime, Mark, Message, Record};
 use super::codec::mutations;
 use super::harness::{Node, Wire, in_time, member, wishes};
 use crate::message::together;
-use crate::{Event, LinkError, PeerMessage, Purpose, Refusal, SendError};
+use crate::{Event, Generation, LinkError, PeerMessage, Purpose, Refusal, SendError};
 
 /// What a connection holds beside the queue: a batch that is encoded, HTTP/2 windows, buffers of the kernel.
 const IN_FLIGHT: usize = 32 * 1024 * 1024;
@@ -171,6 +171,39 @@ async fn a_long_append_travels_in_pieces_that_follow_one_another() {
         }
     }
     assert_eq!((arrived, pieces), (records, 12));
+}
+
+/// What the first node sends in a reign of the second generation, and then in one of the first, as far as it counts at the second.
+async fn heard_in_reigns(first: u64, second: Option<u64>) -> Vec<PeerMessage> {
+    let (a, mut b) = pair().await;
+    let group = |founder| Generation { number: 2, founder: NodeId(founder) };
+    a.peers.set_generation(group(first));
+    if let Some(second) = second {
+        b.peers.set_generation(group(second));
+        // It goes on from there, and forgets nothing.
+        b.peers.set_generation(Generation { number: 3, founder: b.member.node });
+    }
+    let PeerMessage::Partition(partition, Message { body, .. }) = append(1, 1, 10) else { unreachable!() };
+    let later = Message { epoch: Epoch { generation: 2, number: 3 }, body };
+    a.peers.send(b.member, PeerMessage::Partition(partition, later)).unwrap();
+    a.peers.send(b.member, wishes(0..1).remove(0)).unwrap();
+    a.peers.send(b.member, append(2, 1, 10)).unwrap();
+    let mut heard = Vec::new();
+    while heard.last() != Some(&append(2, 1, 10)) {
+        heard.extend(b.batch().await.1);
+    }
+    assert_eq!(heard.len() as u64 + b.peers.figures().skipped, 3);
+    heard
+}
+
+#[tokio::test]
+async fn what_is_said_in_a_reign_counts_only_in_the_control_group_that_has_named_it() {
+    assert_eq!(heard_in_reigns(4, Some(4)).await.len(), 3);
+    assert_eq!(heard_in_reigns(1, Some(1)).await.len(), 3);
+    let other = [wishes(0..1).remove(0), append(2, 1, 10)];
+    assert_eq!(heard_in_reigns(4, Some(5)).await, other, "of a group that another has built");
+    assert_eq!(heard_in_reigns(4, None).await, other, "of one that is still to be heard of");
+    assert_eq!(heard_in_reigns(1, Some(5)).await, other);
 }
 
 /// Whether something leaves a full queue any more.
