@@ -80,6 +80,14 @@ impl Follower {
             if !before.catalog().runs_the_same(now.state.catalog()) {
                 self.set_functions_decided(now.version);
             }
+            if !goes_on_from(&before, &now.state) {
+                tracing::error!(
+                    "the control group was built anew from what others knew, and what this node has done since is no part of it: it stops"
+                );
+                replaced.cancel();
+                stop.cancel();
+                return;
+            }
             self.follow((&before, &now.state));
             control.table_followed(now.version);
             let me = self.partitions.replication().me();
@@ -135,6 +143,11 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether what was decided includes all that a node has followed: else its copies are not what they are taken for.
+fn goes_on_from(before: &GroupState, now: &GroupState) -> bool {
+    before.grid().zip(now.grid()).is_none_or(|(before, now)| now.descends_from(before))
 }
 
 /// Whether a member was to go, so that it is no surprise that it is none.

@@ -91,6 +91,19 @@ pub(crate) enum ArrivalError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The data directory is of one of two groups that know nothing of each other.
+    #[error(
+        "the control group was built anew twice in generation {generation}: by node {}, of whose group this data directory is, and by node {}, \
+         of whose group nodes answer. Choose one: stop the nodes of the other's group, and start those with empty data directories", here.0, there.0
+    )]
+    BuiltTwice {
+        /// In which generation.
+        generation: u32,
+        /// Who has built the group of the data directory.
+        here: NodeId,
+        /// Who has built that of others.
+        there: NodeId,
+    },
     /// The data directory is of a grid of another name.
     #[error(
         "the data directory is of grid {found:?}, and the node looks for grid {meant}: say the one, or use another directory"

@@ -152,7 +152,7 @@ impl Control {
     ) -> Result<Admission, CallRefusal> {
         let joining: Joining = serde_json::from_slice(joining).map_err(|_| CallRefusal::Unknown)?;
         let group = self.running().ok_or(CallRefusal::NoPart)?;
-        if !is_member && group.status().role != Role::Leader {
+        if self.is_unheard() || !is_member && group.status().role != Role::Leader {
             return Err(CallRefusal::NotLeader { leader: self.leader() });
         }
         let join = GroupCommand::Grid(GridCommand::Join(Box::new(joining)));

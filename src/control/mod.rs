@@ -7,7 +7,9 @@ mod decide;
 mod rebuilding;
 mod voter;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 use wattle_control::{ControlGroup, ControlVersion, Decided, ProposeError, VoterId};
@@ -27,7 +29,9 @@ use crate::peering::Links;
 /// The control group, as this node takes part in it.
 #[derive(Debug)]
 pub(crate) struct Control {
-    voter: Voter,
+    voter: Arc<Voter>,
+    /// It was in a grid with others before its process began, and might lead that without one of them: none has answered so far.
+    unheard: AtomicBool,
     links: Arc<Links>,
     /// Written by the voter, whichever there is.
     decided: watch::Receiver<Decided>,
@@ -88,7 +92,8 @@ impl Control {
     fn new(voter: Voter, links: Arc<Links>) -> Self {
         let decided = voter.watch();
         let followed = || watch::Sender::new(ControlVersion::default());
-        Self { voter, links, decided, followed: followed(), table_followed: followed() }
+        let (voter, unheard) = (Arc::new(voter), AtomicBool::new(false));
+        Self { voter, unheard, links, decided, followed: followed(), table_followed: followed() }
     }
 
     /// Has a command decided and made durable by whoever leads, and waits until this node has followed it; what is about maps and
@@ -155,6 +160,13 @@ impl Control {
             Some((node.member, node.description.peer_address.clone()))
         };
         (status.leader.map(|leader| leader.node), status.voters.iter().filter_map(place).collect())
+    }
+
+    /// Who votes, as far as this node knows: who has built the group if this node has nothing of it yet. `None` if its own voter has ended.
+    pub(crate) fn electorate(&self) -> Option<BTreeSet<NodeId>> {
+        let group = self.running()?;
+        let voters: BTreeSet<NodeId> = group.status().voters.iter().map(|voter| voter.node).collect();
+        Some(if voters.is_empty() { BTreeSet::from([group.identity().group.founder]) } else { voters })
     }
 
     /// How far this node is.

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use tokio::time::timeout;
+use wattle_control::GroupId;
 use wattle_core::control::grid::{GridApplied, NodeDescription};
 use wattle_core::control::{Applied, Command};
 use wattle_core::ids::{MapId, MemberId, NodeId};
@@ -175,4 +176,45 @@ async fn a_description_that_is_too_long_founds_nothing() {
     let error = alone(Some(&directory), Arrival { description, ..arrival(7) }).await.unwrap_err();
     assert!(matches!(error, ArrivalError::Refused(_)), "{error}");
     assert!(directory.is_new());
+}
+
+#[tokio::test]
+async fn a_group_is_built_to_the_end_also_if_nobody_waits_for_it() {
+    let (control, ..) = begin(None, 7).await;
+    let mut decided = control.watch();
+    let generation = |decided: &Decided| decided.state.grid().map(|grid| grid.generation());
+    tokio::select! {
+        // First: whoever has asked for it goes as soon as its state is known.
+        biased;
+        known = decided.wait_for(|decided| generation(decided) == Some(2)) => drop(known.unwrap()),
+        built = control.rebuild(2) => panic!("{built:?}"),
+    }
+    control.propose(create("a")).await.unwrap();
+    assert_eq!(control.group_id().generation, 2);
+    control.rebuild(3).await.unwrap();
+    assert_eq!(generation(&decided.borrow()), Some(3));
+    assert_eq!(map_names(&control), ["a"]);
+    let again = control.rebuild(3).await.unwrap_err();
+    assert!(matches!(again, NotRebuilt::Changed), "{again}");
+}
+
+#[tokio::test]
+async fn a_group_is_built_beyond_one_that_was_only_heard_of() {
+    let root = tempfile::tempdir().unwrap();
+    let (control, me, directory) = begin(Some(root.path()), 7).await;
+    control.propose(create("a")).await.unwrap();
+    let heard = GroupId { generation: 2, founder: NodeId(9), ..control.group_id() };
+    control.succeed(heard).await;
+    assert_eq!((control.group_id(), control.known().generation), (heard, 1));
+    assert_eq!(control.electorate(), Some([NodeId(9)].into()), "whoever has built it");
+    let refused = control.rebuild(2).await.unwrap_err();
+    assert!(matches!(refused, NotRebuilt::Changed), "{refused}");
+    control.rebuild(3).await.unwrap();
+    assert_eq!(control.group_id(), GroupId { generation: 3, founder: me.node, ..heard });
+    control.propose(create("b")).await.unwrap();
+    control.shutdown().await;
+    drop((control, directory));
+    let (control, ..) = begin(Some(root.path()), 7).await;
+    assert_eq!(control.known().generation, 3);
+    assert_eq!(map_names(&control), ["a", "b"]);
 }

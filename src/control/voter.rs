@@ -103,6 +103,7 @@ impl Voter {
         (path, storage): (Option<PathBuf>, Storage),
     ) -> Result<Self, StartError> {
         let (decided, runtime) = (watch::Sender::new(Decided::default()), Handle::current());
+        way.takes_part_in(identity.group);
         let group = Some(Arc::new(begin((identity, way.clone()), storage, decided.clone()).await?));
         let current = RwLock::new(Current { identity, path, group });
         Ok(Self { way, current, beginning: Mutex::default(), decided, runtime })
@@ -155,16 +156,30 @@ impl Voter {
         let storage = open_new(path.as_deref()).await?;
         let voter = self.begin_another(identity, storage).await?;
         info!(%group, "the control group was built anew: this node takes part in the new one");
+        self.way.takes_part_in(group);
         self.exchange(Current { identity, path, group: Some(voter) }).await;
         Ok(())
     }
 
     /// Builds a group that takes the place of this voter's, and goes on from a state. Whether it is there: not if another one is already.
-    pub(super) async fn build(&self, group: GroupId, state: GroupState) -> Result<bool, BuildError> {
+    /// Once begun it is done to the end, also if nobody waits for it any more: else the state might be known, and the group not be there.
+    pub(super) async fn build(
+        self: &Arc<Self>,
+        group: GroupId,
+        state: GroupState,
+    ) -> Result<bool, BuildError> {
+        let voter = Arc::clone(self);
+        let building = self.runtime.spawn(async move { voter.build_whole(group, state).await });
+        building.await.expect("to build does not panic, and the runtime runs")
+    }
+
+    async fn build_whole(&self, group: GroupId, state: GroupState) -> Result<bool, BuildError> {
         let _turn = self.beginning.lock().await;
         let Some((identity, path)) = self.successor(group) else { return Ok(false) };
         let storage = open_new(path.as_deref()).await?;
         let voter = self.begin_another(identity, storage).await.map_err(VoterError::from)?;
+        // Before its state is known, and with that its reigns.
+        self.way.takes_part_in(group);
         if let Err(error) = voter.create(state).await {
             voter.shutdown().await;
             return Err(error.into());
@@ -255,7 +270,9 @@ impl Voter {
         self.current.read().group.as_ref().is_some_and(|current| Arc::ptr_eq(current, group))
     }
 
+    /// Ends it, behind what is being begun or built.
     pub(super) async fn shutdown(&self) {
+        let _turn = self.beginning.lock().await;
         let group = self.current.read().group.clone();
         if let Some(group) = group {
             group.shutdown().await;

@@ -12,8 +12,10 @@ use crate::control::{NotDecided, NotRebuilt};
 pub(super) fn not_rebuilt_facts(why: &NotRebuilt) -> Facts<'_> {
     match why {
         NotRebuilt::Lives { .. } => unfit("CONTROL_LIVES"),
-        NotRebuilt::Changed | NotRebuilt::Succeeded => unfit("SURVIVORS_CHANGED"),
+        NotRebuilt::Twice { .. } => unfit("BUILT_TWICE"),
+        NotRebuilt::Changed => unfit("SURVIVORS_CHANGED"),
         NotRebuilt::Refused(_) => unfit("TOO_MANY_GENERATIONS"),
+        NotRebuilt::NoVoter => Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
         NotRebuilt::Build(_) => Facts::new(Code::Internal, "DATA_DIRECTORY"),
     }
 }

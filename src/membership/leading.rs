@@ -1,6 +1,6 @@
 //! What the leader of the control group does for the grid: it looks at what is decided and at who lives, and proposes what is next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,14 +116,14 @@ impl Reign<'_> {
 }
 
 /// As long as this node leads: gives every member the control log, and votes to those who should have them.
-pub(crate) async fn settle_voters(control: Arc<Control>, (sessions, links): (Arc<Sessions>, Arc<Links>)) {
+pub(crate) async fn settle_voters(control: Arc<Control>, sessions: Arc<Sessions>) {
     let mut decided = control.watch();
     loop {
         let group = control.leading().await;
         let state = Arc::clone(&decided.borrow_and_update().state);
         if let Some(grid) = state.grid()
             && let Some(change) =
-                next_change((grid, &group), &sessions, &newcomers(grid, &group, &links).await)
+                next_change((grid, &group), &sessions, &newcomers(grid, &group, &control).await)
         {
             match apply(&group, &change).await {
                 Ok(()) => {
@@ -148,18 +148,21 @@ enum Change {
     Voters(BTreeSet<VoterId>),
 }
 
-/// Who has no log yet, and answers. A leader that has just begun grants everybody a session: in a group that was built anew many may be
-/// dead, and to wait for each of them would take long.
-async fn newcomers(grid: &Grid, group: &ControlGroup, links: &Links) -> BTreeSet<NodeId> {
+/// Who has no log yet, and is there, in whatever life: one that went on without this group, as another life than is known here, hears by
+/// that that it is no member. A leader that has just begun grants everybody a session: in a group that was built anew many may be dead, and
+/// to wait for each of them would take long.
+async fn newcomers(grid: &Grid, group: &ControlGroup, control: &Control) -> BTreeSet<NodeId> {
     let status = group.status();
     let has_log = |node: NodeId| {
         let voter = voter_of(node);
         status.voters.contains(&voter) || status.learners.contains(&voter)
     };
-    let others = grid.nodes().map(|node| node.member).filter(|member| !has_log(member.node));
-    let answers = others.map(|member| async move {
-        let told = tokio::time::timeout(HEARTBEAT_TIME, links.ask_heartbeat(member)).await;
-        matches!(told, Ok(Ok(_))).then_some(member.node)
+    let others = grid.nodes().filter(|node| !has_log(node.id()));
+    let own = group.identity().group;
+    let answers = others.map(|node| async move {
+        let there = tokio::time::timeout(HEARTBEAT_TIME, control.group_of(node)).await.ok()??;
+        // Who has gone on in another group takes nothing of this one.
+        (there == own || own.succeeds(&there)).then_some(node.id())
     });
     join_all(answers).await.into_iter().flatten().collect()
 }
@@ -170,7 +173,7 @@ fn next_change(
     newcomers: &BTreeSet<NodeId>,
 ) -> Option<Change> {
     let status = group.status();
-    let (proven, presences) = (sessions.proven()?, sessions.presences()?);
+    let proven = sessions.proven()?;
     // Who has given its own vote away leads for a moment yet.
     let me = group.identity().voter;
     if !status.voters.contains(&me) {
@@ -178,15 +181,12 @@ fn next_change(
     }
     let votes: BTreeSet<NodeId> = status.voters.iter().map(|voter| voter.node).collect();
     let desired = desired_voters(grid, &votes, &proven);
-    let known = |voter: &VoterId| status.voters.contains(voter) || status.learners.contains(voter);
-    let is_alive = |node: &NodeId, presences: &BTreeMap<MemberId, Presence>| {
+    let is_alive = |node: &NodeId| {
         let member = grid.node(*node).map(|node| node.member);
-        member.is_some_and(|member| presences.get(&member) == Some(&Presence::Alive))
+        member.is_some_and(|member| proven.get(&member) == Some(&Presence::Alive))
     };
     // Who does not answer gets no vote, and who is silent no log: one that has just joined says nothing before it has that.
-    let new_live = desired.difference(&votes).all(|node| is_alive(node, &proven));
-    let has_log_or_answers = |node: &NodeId| known(&voter_of(*node)) || newcomers.contains(node);
-    let lives = |node: &NodeId| is_alive(node, &presences) && has_log_or_answers(node);
+    let new_live = desired.difference(&votes).all(is_alive);
     if desired != votes && new_live {
         return Some(Change::Voters(desired.into_iter().map(voter_of).collect()));
     }
@@ -194,8 +194,7 @@ fn next_change(
     if let Some(gone) = status.learners.iter().find(is_gone) {
         return Some(Change::Gone(*gone));
     }
-    let lacking = grid.nodes().map(|node| node.id()).filter(lives).map(voter_of).find(|voter| !known(voter));
-    lacking.map(Change::Learner)
+    newcomers.first().copied().map(voter_of).map(Change::Learner)
 }
 
 async fn apply(group: &ControlGroup, change: &Change) -> Result<(), ChangeError> {

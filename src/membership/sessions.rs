@@ -74,11 +74,6 @@ impl Sessions {
         self.sessions.lock().as_ref().is_some_and(membership::Sessions::have_settled)
     }
 
-    /// What the last look has found.
-    pub(super) fn presences(&self) -> Option<BTreeMap<MemberId, Presence>> {
-        self.sessions.lock().as_ref().map(membership::Sessions::presences)
-    }
-
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -190,7 +190,7 @@ impl Becoming {
         let (settled, has_settled) = oneshot::channel();
         let leading = (Arc::clone(&sessions), Arc::clone(links));
         tasks.spawn(lead(Arc::clone(control), me, leading, settled));
-        tasks.spawn(settle_voters(Arc::clone(control), (sessions, Arc::clone(links))));
+        tasks.spawn(settle_voters(Arc::clone(control), sessions));
         control.has_followed(known).await;
         let (told, is_told) = oneshot::channel();
         tasks.spawn(tell_prepared(Arc::clone(control), me, told));

@@ -100,6 +100,11 @@ impl Inside {
         answered.await.unwrap_or(Err(Failure::NoMember))
     }
 
+    /// Has a node forgotten, if this one waits for it or others to answer that it was in a grid with.
+    pub(crate) async fn forget(&self, node: NodeId) -> Result<u32, Failure> {
+        self.control().map_err(|_| Failure::NoMember)?.forget_silent(node).await
+    }
+
     pub(crate) fn set_links(&self, links: &Arc<Links>) {
         self.0.links.set(Arc::downgrade(links)).expect("it is said once");
     }

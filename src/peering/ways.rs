@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tracing::debug;
-use wattle_control::{Transport, TransportError};
+use wattle_control::{GroupId, Transport, TransportError};
 use wattle_core::control::GroupCommand;
 use wattle_core::control::grid::GridCommand;
 use wattle_core::ids::{MemberId, NodeId, PartitionId};
 use wattle_core::limits::{COPY_PROPOSALS, COPY_PROPOSALS_AT_ONCE};
 use wattle_core::replication::{PartitionMessage, Proposal};
-use wattle_peers::PeerMessage;
+use wattle_peers::{Generation, PeerMessage};
 
 use super::Links;
 use crate::control::Control;
@@ -22,6 +22,13 @@ use crate::replication::Outside;
 /// The voter's way to others.
 #[derive(Clone)]
 pub(crate) struct ControlWay(pub(crate) Arc<Links>);
+
+impl ControlWay {
+    /// The voter is one of this group from now on.
+    pub(crate) fn takes_part_in(&self, group: GroupId) {
+        self.0.set_generation(Generation { number: group.generation, founder: group.founder });
+    }
+}
 
 impl Transport for ControlWay {
     async fn call(&self, node: NodeId, request: Bytes) -> Result<Bytes, TransportError> {

@@ -169,7 +169,7 @@ impl GridService for GridInfo {
     ) -> Result<Response<v1::SurveyControlResponse>, Status> {
         let listed = match call.into_inner().local {
             true => survivors::survey_here(&self.grid)?,
-            false => survivors::survey(&self.grid).await?,
+            false => survivors::survey(&self.grid).await?.into(),
         };
         Ok(Response::new(listed))
     }
@@ -202,7 +202,7 @@ impl GridInfo {
     /// Whether a node's process is there: who prepares answers nobody but other nodes.
     async fn is_there(&self, node: Option<&Node>) -> bool {
         match node {
-            Some(node) => self.grid.control.is_there(node).await,
+            Some(node) => self.grid.control.group_of(node).await.is_some(),
             None => false,
         }
     }

@@ -2,6 +2,7 @@
 
 use tonic::{Request as Call, Response, Status};
 use wattle_core::control::grid::Told;
+use wattle_core::ids::NodeId;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
@@ -9,7 +10,7 @@ use super::table::Tables;
 use crate::failure::Failure;
 use crate::peering::Inside;
 
-/// GridService on a node that waits for a grid: people can have one founded.
+/// GridService on a node that waits for a grid: people can have one founded, or forget those for whom it waits.
 #[derive(Debug, Clone)]
 pub(crate) struct Lobby(pub(crate) Inside);
 
@@ -59,9 +60,10 @@ impl GridService for Lobby {
 
     async fn forget_node(
         &self,
-        _: Call<v1::ForgetNodeRequest>,
+        call: Call<v1::ForgetNodeRequest>,
     ) -> Result<Response<v1::ForgetNodeResponse>, Status> {
-        Err(Failure::NoMember.into())
+        let lost_partitions = self.0.forget(NodeId(call.into_inner().node)).await?;
+        Ok(Response::new(v1::ForgetNodeResponse { lost_partitions }))
     }
 
     async fn list_copies(

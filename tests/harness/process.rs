@@ -25,7 +25,7 @@ impl ProcessNode {
         Self::with(&["--data-dir", data.to_str().unwrap()]).await
     }
 
-    async fn with(arguments: &[&str]) -> Self {
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
         let mut command = Command::new("bash");
         command.args(["-c", CONFINED, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
         command.args(["--log-format", "json"]).args(arguments);

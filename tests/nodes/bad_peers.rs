@@ -97,12 +97,12 @@ const FIRST: MemberId = MemberId { node: NodeId(1), incarnation: 1 };
 const SECOND: MemberId = MemberId { node: NodeId(2), incarnation: 1 };
 
 /// Somebody who would be a node, and writes down what becomes of it.
-struct Liar {
-    peers: Arc<Peers<Listener>>,
+pub(super) struct Liar {
+    pub(super) peers: Arc<Peers<Listener>>,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
-struct Listener(mpsc::UnboundedSender<Event>);
+pub(super) struct Listener(mpsc::UnboundedSender<Event>);
 
 impl Handler for Listener {
     async fn receive(&self, _: MemberId, _: Vec<PeerMessage>) {}
@@ -142,9 +142,12 @@ impl Handler for Listener {
 
 impl Liar {
     fn new(grid: Grid, member: MemberId, secret: &str) -> Self {
+        Self::with(grid, member, Secret::new(secret.as_bytes()).unwrap())
+    }
+
+    pub(super) fn with(grid: Grid, member: MemberId, secret: Secret) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
-        let standing = Standing::Member { grid, member };
-        let identity = Identity { standing, secret: Secret::new(secret.as_bytes()).unwrap() };
+        let identity = Identity { standing: Standing::Member { grid, member }, secret };
         Self { peers: Arc::new(Peers::new(identity, Listener(sender), Handle::current())), events }
     }
 

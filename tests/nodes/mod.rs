@@ -16,6 +16,7 @@ mod preparing;
 mod readers;
 mod recover;
 mod recover_control;
+mod recover_twice;
 mod sent_bytes;
 mod watches;
 mod wrong_directories;

@@ -9,21 +9,28 @@ use crate::harness::process::ProcessNode;
 use crate::harness::run;
 use crate::harness::wire::eventually;
 
-const KEYS: usize = 200;
+pub(super) const KEYS: usize = 200;
 
 /// Runs a command about the grid at a node; its exit code, and what it prints.
 async fn grid(node: &ProcessNode, arguments: &[&str]) -> (Option<i32>, String) {
-    let endpoint = format!("http://{}", node.address());
-    let output = run(&[&["grid"], arguments, &["--endpoint", endpoint.as_str()]].concat()).await;
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    let (code, shown, _) = grid_at(node.address(), arguments).await;
+    (code, shown)
 }
 
-async fn recover_control(node: &ProcessNode, arguments: &[&str]) -> (Option<i32>, Value) {
+/// The same at an address, and what it says of errors.
+pub(super) async fn grid_at(address: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let endpoint = format!("http://{address}");
+    let output = run(&[&["grid"], arguments, &["--endpoint", endpoint.as_str()]].concat()).await;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+pub(super) async fn recover_control(node: &ProcessNode, arguments: &[&str]) -> (Option<i32>, Value) {
     let (code, shown) = grid(node, &[&["recover-control", "--output", "json"], arguments].concat()).await;
     (code, serde_json::from_str(&shown).unwrap_or(Value::Null))
 }
 
-async fn written(client: &Client) {
+pub(super) async fn written(client: &Client) {
     let map = client.raw_map("m");
     for key in 0..KEYS {
         map.put(key.to_string(), "v").await.unwrap();
@@ -31,7 +38,7 @@ async fn written(client: &Client) {
 }
 
 /// How many of the keys are there; every one can be written.
-async fn kept(client: &Client) -> usize {
+pub(super) async fn kept(client: &Client) -> usize {
     let map = client.raw_map("m");
     let mut kept = 0;
     for key in 0..KEYS {
@@ -41,7 +48,7 @@ async fn kept(client: &Client) -> usize {
     kept
 }
 
-async fn forget_all(client: &Client, nodes: &[u64]) -> u32 {
+pub(super) async fn forget_all(client: &Client, nodes: &[u64]) -> u32 {
     let mut lost = 0;
     for node in nodes {
         lost += eventually(async || client.forget_node(*node).await.ok()).await;
@@ -50,7 +57,7 @@ async fn forget_all(client: &Client, nodes: &[u64]) -> u32 {
 }
 
 /// The nodes of the grid with their lives, as soon as it is of a generation and has so many voters.
-async fn settled(client: &Client, generation: u32, voters: usize) -> Vec<(u64, u64)> {
+pub(super) async fn settled(client: &Client, generation: u32, voters: usize) -> Vec<(u64, u64)> {
     let status: StatusResponse = eventually(async || {
         let status = client.status().await.ok()?;
         let votes = status.members.iter().filter(|member| member.votes).count();

@@ -77,7 +77,9 @@ mod tests {
         check(1, Some(4), false);
         check(3, Some(4), false);
         check(0, None, false);
-        let wish = wire::PeerMessage { body: Some(Body::LeaseWish(wire::LeaseWish { asked: 1 })) };
+        let wish = wire::PeerMessage {
+            body: Some(Body::LeaseWish(wire::LeaseWish { asked: 1, ..Default::default() })),
+        };
         assert!(reigns().know(&wish), "a lease is not of a reign");
     }
 

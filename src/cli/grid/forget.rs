@@ -25,7 +25,8 @@ impl Forget {
         if !self.yes && !is_meant(&question)? {
             return Err(Usage("nothing was forgotten".to_owned()).into());
         }
-        let lost = remote.connect().await?.forget_node(self.node).await?;
+        // It may wait for others, and be no member yet.
+        let lost = remote.prepare()?.forget_node(self.node).await?;
         match remote.output {
             Format::Json => output::json(&json!({ "node": self.node, "lost_partitions": lost })),
             Format::Table if lost == 0 => output::line(&format!("node {} is forgotten", self.node)),

@@ -63,6 +63,13 @@ fn question(survey: &SurveyControlResponse, position: ControlPosition) -> String
     );
     let silent = survey.members.iter().filter(|member| !member.answers).map(|member| member.node.to_string());
     let silent = silent.collect::<Vec<_>>().join(", ");
+    let group = survey.members.iter().filter_map(|member| member.group).max_by_key(|group| group.generation);
+    if let Some(group) = group.filter(|group| group.generation > generation) {
+        question += &format!(
+            "Node {} had built one already (generation {}), of which nobody who answers knows more. ",
+            group.founder, group.generation
+        );
+    }
     if !silent.is_empty() {
         question += &format!(
             "Nodes that do not answer ({silent}) must be dead: if enough of them live and only cannot be reached, there are two grids. "
@@ -75,6 +82,8 @@ fn as_json(survey: &SurveyControlResponse, generation: Option<u32>) -> Value {
     let member = |member: &ControlMember| {
         let position = member.position;
         let position = position.map(|at| json!({ "generation": at.generation, "version": at.version }));
+        let group =
+            member.group.map(|group| json!({ "generation": group.generation, "founder": group.founder }));
         json!({
             "node": member.node,
             "name": member.name,
@@ -82,6 +91,7 @@ fn as_json(survey: &SurveyControlResponse, generation: Option<u32>) -> Value {
             "votes": member.votes,
             "answers": member.answers,
             "position": position,
+            "group": group,
         })
     };
     json!({
@@ -107,6 +117,8 @@ fn row(member: &ControlMember) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use wattle_client::api::ControlGroup;
+
     use super::*;
 
     #[test]
@@ -118,6 +130,7 @@ mod tests {
             votes: true,
             answers: position.is_some(),
             position,
+            group: position.map(|position| ControlGroup { generation: position.generation + 1, founder: 1 }),
         };
         let position = ControlPosition { generation: 1, version: 40 };
         let members = vec![member(1, None), member(2, Some(position)), member(3, None)];
@@ -126,10 +139,12 @@ mod tests {
         let said = question(&survey, position);
         assert!(said.contains("what node 2 knows (generation 1, version 40)"), "{said}");
         assert!(said.contains("do not answer (1, 3) must be dead"), "{said}");
+        assert!(said.contains("Node 1 had built one already (generation 2)"), "{said}");
         assert_eq!(row(&survey.members[0]), ["1", "host-1", "10.0.0.1:7117", "yes", "no", "-", "-"]);
         assert_eq!(row(&survey.members[1])[5..], ["1", "40"]);
         let shown = as_json(&survey, Some(2));
         assert_eq!((&shown["newest"], &shown["new_generation"]), (&json!(2), &json!(2)));
         assert_eq!(shown["members"][1]["position"], json!({ "generation": 1, "version": 40 }));
+        assert_eq!(shown["members"][1]["group"], json!({ "generation": 2, "founder": 1 }));
     }
 }

@@ -11,7 +11,7 @@ async fn a_group_that_is_built_anew_goes_on_and_is_deaf_to_the_lost_one() {
     assert_same(&groups, 1).await;
     let (lost, survivor) = (&groups[..2], &groups[2]);
     lost.iter().for_each(|group| network.cut_off(group.identity().voter.node));
-    let state = survivor.decided().state.rebuilt().unwrap();
+    let state = survivor.decided().state.rebuilt(2, NodeId(3)).unwrap();
     survivor.shutdown().await;
     let stale = survivor.proposal(create("stale"));
     let group = successor(&state, 3);
@@ -36,7 +36,7 @@ async fn a_group_that_is_built_anew_goes_on_and_is_deaf_to_the_lost_one() {
 async fn voters_of_a_lost_group_hear_of_the_one_that_has_taken_its_place() {
     let network = TestNetwork::default();
     let groups = voters(&network, 3).await;
-    let state = groups[2].decided().state.rebuilt().unwrap();
+    let state = groups[2].decided().state.rebuilt(2, NodeId(3)).unwrap();
     groups[2].shutdown().await;
     let group = successor(&state, 3);
     let anew = begin(&network, group, 3).await;

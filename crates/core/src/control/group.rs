@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::command::{Applied, Command, Refusal};
 use super::grid::{Grid, GridApplied, GridCommand, GridId, GridRefusal, NewGrid};
 use super::state::ControlState;
-use crate::ids::{MemberId, ReplicationClass};
+use crate::ids::{MemberId, NodeId, ReplicationClass};
 use crate::limits::{GENERATION_NUMBERS, NAME_BYTES};
 
 /// The state that every voter has: the grid, once it is created, and its maps and functions. A clone shares all of it: a change
@@ -121,14 +121,15 @@ impl GroupState {
     }
 
     /// The first state of a control group that goes on from this one after the group was lost with what it decided last. Asked for by
-    /// people only, with the newest state that any node remembers: what is newer is gone, and may have been acknowledged.
+    /// people only, with the newest state that any node remembers: what is newer is gone, and may have been acknowledged. `founder` builds
+    /// it in a generation that is later than this one's, and than any that somebody has heard of.
     ///
     /// # Errors
     /// There is no grid, or its group was lost too often.
-    pub fn rebuilt(&self) -> Result<Self, GroupRefusal> {
-        let grid = self.grid.as_ref().ok_or(GroupRefusal::NoGrid)?;
-        let catalog = self.catalog.rebuilt(u64::from(grid.generation()) * GENERATION_NUMBERS);
-        Ok(Self { grid: Some(grid.rebuilt()?), catalog })
+    pub fn rebuilt(&self, generation: u32, founder: NodeId) -> Result<Self, GroupRefusal> {
+        let grid = self.grid.as_ref().ok_or(GroupRefusal::NoGrid)?.rebuilt(generation, founder)?;
+        let catalog = self.catalog.rebuilt(u64::from(generation - 1) * GENERATION_NUMBERS);
+        Ok(Self { grid: Some(grid), catalog })
     }
 
     /// Decides a command and carries it out.
@@ -171,7 +172,7 @@ mod tests {
     use crate::control::grid::{ClassOptions, Decision, Order, Row};
     use crate::control::state::tests::upload;
     use crate::control::{FunctionVersion, Promote};
-    use crate::ids::{NodeId, PartitionId};
+    use crate::ids::PartitionId;
     use crate::map::{MapOptions, OptionsChange};
     use crate::name::Name;
 

@@ -8,7 +8,7 @@ use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, V
 use wattle_core::limits::{
     PEER_BATCH_BYTES, PEER_KEEP_ALIVE, PEER_KEEP_ALIVE_TIMEOUT, PEER_QUEUE_BYTES, PEER_RETRY_MIN,
 };
-use wattle_core::replication::{Body, LocalTime, Mark, Message, Record};
+use wattle_core::replication::{Body, Mark, Message, Record};
 
 use super::codec::mutations;
 use super::harness::{Node, Wire, in_time, member, wishes};
@@ -98,10 +98,11 @@ fn acknowledge(index: u16, attempt: u32, position: u64, missing: bool) -> PeerMe
 
 #[test]
 fn records_that_follow_one_another_travel_in_one_append() {
+    let wish = wishes(7..8).pop().unwrap();
     let messages = vec![
         part(1, (0, 1), 10),
         part(2, (0, 2), 10),
-        PeerMessage::LeaseWish(LocalTime(7)),
+        wish.clone(),
         part(1, (1, 2), 11),
         // How far all is committed, and no record.
         part(1, (3, 0), 12),
@@ -111,7 +112,7 @@ fn records_that_follow_one_another_travel_in_one_append() {
     let expected = vec![
         part(1, (0, 4), 12),
         part(2, (0, 2), 10),
-        PeerMessage::LeaseWish(LocalTime(7)),
+        wish,
         // It does not follow.
         part(2, (5, 1), 10),
     ];

@@ -38,6 +38,9 @@ pub struct Grid {
     pub(super) name: Name,
     /// Of the control group: a group that is built anew outranks the one before.
     pub(super) generation: u32,
+    /// Which groups this one has gone on from, itself too, each with the node that has built it; not the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) founders: Vec<(u32, NodeId)>,
     pub(super) format: u32,
     pub(super) on_full_loss: OnFullLoss,
     /// Rises with every change.
@@ -69,6 +72,7 @@ impl Grid {
             id: new.founder.grid,
             name: new.name.clone(),
             generation: 1,
+            founders: Vec::new(),
             format: new.format,
             on_full_loss: new.on_full_loss,
             version: 0,
