@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -15,6 +16,7 @@ use redb::{
 use serde::de::DeserializeOwned;
 use wattle_core::limits::CONTROL_LOG_CACHE_BYTES;
 
+use crate::State;
 use crate::identity::{GroupId, Identity, VoterId};
 use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Vote};
 use crate::replicated::SnapshotError;
@@ -190,20 +192,23 @@ impl Disk {
         self.contents.identity
     }
 
-    /// Whether the first state of the group has come, and is known to be decided or this voter has a part in that. Before that nothing is
-    /// lost with this log; and who went on with it would not even know who else is in the group.
+    /// Whether the first state of the group has come: before that nothing is lost with this log.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        let Contents { identity, committed, entries, snapshot, .. } = &self.contents;
-        let begins = |entry: &&Entry| matches!(entry.payload, EntryPayload::Normal(Payload::Begin(_)));
-        let entries = || entries.iter().map(|(entry, _)| entry);
-        let Some(begin) = entries().find(begins) else { return snapshot.is_some() };
-        let own = identity.map(|identity| identity.voter);
-        let votes = |entry: &Entry| {
-            let EntryPayload::Membership(members) = &entry.payload else { return false };
-            members.voter_ids().any(|id| Some(id) == own)
-        };
-        snapshot.is_some() || entries().any(votes) || *committed >= Some(begin.log_id)
+        let begins = |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Payload::Begin(_)));
+        self.contents.snapshot.is_some() || self.contents.entries.iter().any(|(entry, _)| begins(entry))
+    }
+
+    /// The first state of the group, as far as it is in the log, whether it is decided or not: who went on with this log and had heard of
+    /// nothing that is decided would not even know whom to ask.
+    #[must_use]
+    pub fn first_state(&self) -> Option<Arc<State>> {
+        self.contents.entries.iter().find_map(|(entry, _)| match &entry.payload {
+            EntryPayload::Normal(Payload::Begin(first)) => Some(Arc::clone(&first.state)),
+            EntryPayload::Normal(Payload::Proposals(_))
+            | EntryPayload::Blank
+            | EntryPayload::Membership(_) => None,
+        })
     }
 
     pub(crate) fn read(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, DiskError> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
-use wattle_control::{CreateError, GroupId, Identity, Role};
+use wattle_control::{CreateError, GroupId, Identity, Role, Storage};
 use wattle_core::control::grid::{
     Grid as Table, GridApplied, GridCommand, GridRefusal, Joining, PartitionState,
 };
@@ -28,6 +28,10 @@ impl Arriving<'_> {
         store: Store,
     ) -> Result<(Arc<Control>, MemberId), ArrivalError> {
         let (id, node) = (identity.group.grid, identity.voter.node);
+        let first = match &store.1 {
+            Storage::Disk(disk) => disk.first_state(),
+            Storage::Memory => None,
+        };
         let control = self.begin(identity, store).await?;
         // As long as nothing else is known.
         control.unheard.store(true, Ordering::Relaxed);
@@ -46,7 +50,8 @@ impl Arriving<'_> {
         let mut waits = false;
         let member = loop {
             let state = control.decided();
-            let places = places(&state);
+            let places =
+                places(if state.grid().is_some() { &state } else { first.as_ref().unwrap_or(&state) });
             self.links.set_members(places.iter().cloned());
             let heard = self.hear_others(node, &places).await;
             go_on_with_the_newest(&control, &heard).await?;

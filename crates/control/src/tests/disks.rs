@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::disk::{self, Write};
-use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Types, Vote};
-use openraft::{CommittedLeaderId, EntryPayload, Membership};
+use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Vote};
+use openraft::{CommittedLeaderId, EntryPayload};
 use wattle_core::control::grid::GridCommand;
 use wattle_core::ids::GridTime;
 
@@ -66,41 +66,16 @@ async fn voters_keep_their_log_and_vote_over_a_restart_of_all() {
 fn a_log_of_which_nothing_is_known_to_be_committed_can_be_read() {
     let faulty = FaultyDisk::new();
     let opened = faulty.open().unwrap();
-    let entry =
-        Entry { log_id: LogId::new(CommittedLeaderId::new(1, voter(1)), 0), payload: EntryPayload::Blank };
+    let entry = Entry {
+        log_id: LogId::new(CommittedLeaderId::new(1, voter(1)), 0),
+        payload: EntryPayload::Normal(Payload::begin(first())),
+    };
     let entry = (0, disk::json(&entry));
     disk::write(&opened.database, &[Write::Append(vec![entry], None)]).unwrap();
     drop(opened);
     let contents = faulty.open().unwrap().contents;
     assert_eq!((contents.entries.len(), contents.committed), (1, None));
-}
-
-/// A log with these entries, of which so many are known to be committed.
-fn holding(payloads: Vec<EntryPayload<Types>>, committed: Option<u64>) -> bool {
-    let id = |index| LogId::new(CommittedLeaderId::new(1, voter(1)), index);
-    let entry = |(index, payload)| (index, disk::json(&Entry { log_id: id(index), payload }));
-    let entries = (0..).zip(payloads).map(entry).collect();
-    let faulty = FaultyDisk::new();
-    let mut opened = faulty.open().unwrap();
-    opened.claim(Identity { group: GROUP, voter: voter(2) }).unwrap();
-    disk::write(&opened.database, &[Write::Append(entries, committed.map(id))]).unwrap();
-    drop(opened);
-    faulty.open().unwrap().has_begun()
-}
-
-#[test]
-fn a_log_has_begun_once_its_state_is_decided_or_its_voter_decides_about_it() {
-    let members = |voters: &[u64]| {
-        EntryPayload::Membership(Membership::new(vec![voters.iter().copied().map(voter).collect()], None))
-    };
-    let begin = || EntryPayload::Normal(Payload::begin(first()));
-    assert!(!holding(vec![members(&[1])], Some(0)));
-    assert!(!holding(vec![members(&[1]), begin()], None));
-    assert!(!holding(vec![members(&[1]), begin()], Some(0)));
-    assert!(holding(vec![members(&[1]), begin()], Some(1)));
-    assert!(holding(vec![members(&[2]), begin()], None), "it has built the group");
-    assert!(holding(vec![members(&[1]), begin(), members(&[1, 2])], None));
-    assert!(!holding(vec![members(&[2])], None), "to build it was not finished");
+    assert_eq!(faulty.open().unwrap().first_state().as_deref(), Some(&first()));
 }
 
 /// The disk of a lone voter with some maps.
@@ -350,7 +325,7 @@ fn the_format_on_disk_is_this() {
     assert_eq!(entry(proposals), written);
     assert_eq!(entry(serde_json::from_str::<Entry>(&written).unwrap().payload), written);
     assert_eq!(entry(EntryPayload::Blank), format!(r#"{head}"Blank"}}"#));
-    let members = Membership::new(vec![[voter(1), voter(2)].into()], ());
+    let members = openraft::Membership::new(vec![[voter(1), voter(2)].into()], ());
     assert_eq!(
         entry(EntryPayload::Membership(members)),
         format!(
