@@ -284,12 +284,7 @@ impl Failure {
             Self::ModuleNotFound { module } => {
                 Facts::new(Code::NotFound, "MODULE_NOT_FOUND").with("module", module)
             }
-            // The version may be there, and what it runs would be gone with this node.
-            Self::OnlyHere { module } => Facts {
-                outcome: v1::Outcome::InDoubt,
-                retry_after: Some(UPLOAD_PAUSE),
-                ..Facts::new(Code::Unavailable, "MODULE_NOT_COPIED").with("module", module)
-            },
+            Self::OnlyHere { module } => only_here_facts(module),
             Self::Cursor => Facts::new(Code::InvalidArgument, "CURSOR_INVALID").field("cursor"),
             Self::Token => Facts::new(Code::InvalidArgument, "TOKEN_INVALID").field("token"),
             Self::Overloaded { limit, .. } => overloaded().with("limit", limit),
@@ -307,6 +302,15 @@ impl Failure {
             }
             Self::NotRead { code, .. } => not_read_facts(*code),
         }
+    }
+}
+
+/// The version may be there, and what it runs would be gone with this node.
+fn only_here_facts(module: &ModuleHash) -> Facts<'_> {
+    Facts {
+        outcome: v1::Outcome::InDoubt,
+        retry_after: Some(UPLOAD_PAUSE),
+        ..Facts::new(Code::Unavailable, "MODULE_NOT_COPIED").with("module", module)
     }
 }
 

@@ -31,10 +31,10 @@ pub(crate) fn router(grid: Arc<Grid>, metrics: Arc<Metrics>) -> Router {
         .with_state(Observed { grid, metrics })
 }
 
-/// Where nothing is. A call of a service that is unknown here is told so in gRPC's way.
+/// Where nothing is. A call of a service that is unknown here is told so as the framework does it.
 pub(crate) async fn not_found(request: Request) -> Response {
     if is_grpc(&request) {
-        return Status::unimplemented("this node has no such service").into_http();
+        return Status::unimplemented("").into_http();
     }
     (StatusCode::NOT_FOUND, "not found: /metrics, /livez and /readyz are here\n").into_response()
 }
