@@ -88,6 +88,13 @@ async fn lost_partitions_go_on_with_the_older_copy_of_a_node_that_comes_back() {
     for key in 0..50 {
         map.put(key.to_string(), "old").await.unwrap();
     }
+    // A backup takes up what it has when it hears that it is committed.
+    eventually(async || {
+        let members = client.status().await.ok()?.members;
+        let held = members.iter().filter_map(|member| member.report);
+        (held.map(|report| report.entries + report.backup_entries).sum::<u64>() == 100).then_some(())
+    })
+    .await;
     second.pause();
     eventually(async || {
         let partitions = client.partitions().await.ok()?.partitions;
