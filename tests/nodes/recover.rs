@@ -35,6 +35,12 @@ async fn what_two_dead_nodes_held_goes_on_empty_when_people_say_so() {
     })
     .await;
     all_have_copies(&client).await;
+    // Nobody holds anything any more that others are to hold.
+    eventually(async || {
+        let partitions = client.partitions().await.unwrap().partitions;
+        partitions.iter().all(|partition| partition.in_sync.len() == 2).then_some(())
+    })
+    .await;
     let map = client.raw_map("m");
     for key in 0..200 {
         map.put(key.to_string(), "v").await.unwrap();

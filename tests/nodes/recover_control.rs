@@ -132,6 +132,12 @@ async fn a_minority_of_five_goes_on_as_the_members_that_they_are() {
         status.members.iter().all(|member| member.backup_partitions > 40).then_some(())
     })
     .await;
+    // Nobody holds anything any more that others are to hold.
+    eventually(async || {
+        let partitions = client.partitions().await.unwrap().partitions;
+        partitions.iter().all(|partition| partition.in_sync.len() == 2).then_some(())
+    })
+    .await;
     all_have_copies(&client).await;
     written(&client).await;
     let gone = |partition: &&Partition| partition.in_sync.iter().all(|node| *node <= 3);
