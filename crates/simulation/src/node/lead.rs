@@ -75,8 +75,12 @@ impl Node {
         let Some(leading) = &mut self.leading else { return };
         let members = leading.grid.nodes().map(|node| node.member);
         leading.sessions = Sessions::new(me, now.local, members);
-        let delta = leading.grid.changes_since(0);
-        self.follow(now, delta, out);
+        // Who leads no more, and has not heard so, knows an earlier life of itself.
+        let knows_itself = leading.grid.node(me.node).is_some_and(|node| node.member == me);
+        if knows_itself {
+            let delta = leading.grid.changes_since(0);
+            self.follow(now, delta, out);
+        }
     }
 
     /// Looks who has fallen silent.

@@ -284,6 +284,8 @@ impl Node {
             }
             Ok(_) => {}
             Err(GridRefusal::OtherIncarnation { current, .. }) => self.known = Some(current),
+            // Its data directory is of nobody any more: it comes as a new one.
+            Err(GridRefusal::NodeNotFound { .. }) => self.known = None,
             Err(refusal) => panic!("machine {} is refused: {refusal}", self.machine),
         }
     }
