@@ -13,6 +13,8 @@ use crate::cli::remote::{Format, Remote};
 
 /// How often to look how far it is.
 const LOOK: Duration = Duration::from_millis(500);
+/// So often at the most until some node says that the drain has begun: it may have been called off before the first look.
+const LOOKS: u32 = 20;
 
 /// Have others take what a node holds; then it leaves, and its process ends
 #[derive(Debug, Args)]
@@ -54,6 +56,7 @@ impl Drain {
     /// Until it has left, or somebody has called it off.
     async fn wait(&self, client: &Client) -> anyhow::Result<&'static str> {
         let mut progress: Option<(u64, Progress)> = None;
+        let mut unheard = 0;
         loop {
             let members = client.status().await?.members;
             let Some(member) = members.iter().find(|member| member.node == self.node) else {
@@ -61,9 +64,10 @@ impl Drain {
             };
             match member.state() {
                 NodeState::Draining => {}
-                _ if progress.is_some() => return Ok("stays"),
+                _ if progress.is_some() || unheard == LOOKS => return Ok("stays"),
                 // The node that was asked has not heard of it yet.
                 _ => {
+                    unheard += 1;
                     tokio::time::sleep(LOOK).await;
                     continue;
                 }
