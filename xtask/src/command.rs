@@ -4,6 +4,8 @@ use crate::failure::Failure;
 use std::io::{BufRead, BufReader, PipeReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -55,19 +57,58 @@ pub(crate) fn works(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Runs it and shows `on_line` each line of both its outputs, in the order of writing, on the way to the terminal.
-pub(crate) fn run_watched(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<(), Failure> {
+/// How long a program that is watched may say nothing: a test that never ends is to be named, not waited for.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Runs it and shows `on_line` each line of both its outputs, in the order of writing, on the way to the terminal. Who says nothing
+/// for [`SILENCE`] is ended, with all that it has started.
+pub(crate) fn run_watched(command: &mut Command, on_line: impl FnMut(&str)) -> Result<(), Failure> {
     println!("$ {}", shown(command));
+    watch(command, SILENCE, on_line)
+}
+
+fn watch(command: &mut Command, silence: Duration, mut on_line: impl FnMut(&str)) -> Result<(), Failure> {
     let cannot_start = |command: &Command, source| Failure::CannotStart { command: shown(command), source };
     let (reader, mut child) = start_piped(command).map_err(|source| cannot_start(command, source))?;
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = line.map_err(|source| cannot_start(command, source))?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        on_line(&line);
+    let lines = read_lines(reader);
+    loop {
+        match lines.recv_timeout(silence) {
+            Ok(line) => {
+                println!("{line}");
+                on_line(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                kill_with_children(&child.id().to_string());
+                drop(child.wait());
+                return Err(Failure::Silent { command: shown(command), silence });
+            }
+        }
     }
     let status = child.wait().map_err(|source| cannot_start(command, source))?;
     succeeded(command, status)
+}
+
+fn read_lines(reader: PipeReader) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        // What cannot be read has ended.
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// A program and what it has started. They are no process group of their own: Ctrl-C at the terminal is for all of them.
+fn kill_with_children(id: &str) {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let children: String =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
+    works(&mut program("kill", &["-KILL", id]));
+    children.split_whitespace().for_each(kill_with_children);
 }
 
 fn start_piped(command: &mut Command) -> std::io::Result<(PipeReader, std::process::Child)> {
@@ -81,4 +122,32 @@ fn start_piped(command: &mut Command) -> std::io::Result<(PipeReader, std::proce
 
 fn succeeded(command: &Command, status: ExitStatus) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure::Exited { command: shown(command), status }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_silent_for_too_long_is_ended_with_its_children() {
+        let script = "echo begun; sleep 600 & echo $!; wait";
+        let mut lines = Vec::new();
+        let mut command = program("sh", &["-c", script]);
+        let result = watch(&mut command, Duration::from_secs(1), |line| lines.push(line.to_owned()));
+        assert!(matches!(result, Err(Failure::Silent { .. })), "{result:?}");
+        let [begun, child] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(begun, "begun");
+        // Whoever takes in orphans may not have buried it yet.
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+
+    #[test]
+    fn lines_and_failures_of_a_program_are_told() {
+        let mut lines = Vec::new();
+        let mut command = program("sh", &["-c", "echo one; echo two >&2; exit 3"]);
+        let result = watch(&mut command, SILENCE, |line| lines.push(line.to_owned()));
+        assert!(matches!(result, Err(Failure::Exited { .. })), "{result:?}");
+        assert_eq!(lines, ["one", "two"]);
+    }
 }

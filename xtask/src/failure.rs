@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -17,6 +18,11 @@ pub(crate) enum Failure {
     Exited {
         command: String,
         status: ExitStatus,
+    },
+    /// It said nothing for so long that it was ended.
+    Silent {
+        command: String,
+        silence: Duration,
     },
     File {
         path: PathBuf,
@@ -81,6 +87,9 @@ impl fmt::Display for Failure {
             Self::Usage { word } => write!(out, "unknown argument {word:?}"),
             Self::CannotStart { command, source } => write!(out, "cannot start `{command}`: {source}"),
             Self::Exited { command, status } => write!(out, "`{command}` failed: {status}"),
+            Self::Silent { command, silence } => {
+                write!(out, "`{command}` said nothing for {} s and was ended", silence.as_secs())
+            }
             Self::File { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Missing { what, advice } => write!(out, "{what} is missing: {advice}"),
             Self::NodeDidNotStart { log } => write!(out, "the server did not start:\n{log}"),
