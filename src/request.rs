@@ -163,12 +163,13 @@ impl Grid {
         let mut tallies: SmallVec<[Tally; 2]> = message.maps.iter().map(|_| Tally::default()).collect();
         let mut admitted = SmallVec::with_capacity(views.len());
         for (place, view) in (0..).zip(views) {
-            if let Err(failure) = self.check_sizes(view) {
+            // No node has ever done that.
+            if let Err(failure) = check_size("key", view.key.len(), KEY_BYTES) {
                 set(place as usize, Err(failure));
                 continue;
             }
-            let checked = |()| check_content(message.map(view), view);
-            let allowed = message.may_run(place, view).and_then(checked);
+            let allowed = self.check_sizes(view).and_then(|()| message.may_run(place, view));
+            let allowed = allowed.and_then(|()| check_content(message.map(view), view));
             let class = self.class_of_records(message, view, &names[usize::from(view.map)]);
             let repeated = message.id.is_some_and(|id| id.repeated);
             let (class, refused) = match (allowed, class) {

@@ -32,50 +32,75 @@ pub(super) type Confirmed = oneshot::Receiver<()>;
 /// The answers that wait in a strand. When they are dropped nobody knows what becomes of what they tell of.
 #[derive(Debug, Default)]
 pub(super) struct WaitingAnswers {
-    /// By rising positions.
-    for_commit: VecDeque<(Version, oneshot::Sender<()>)>,
-    /// By rising probes.
-    for_confirmation: VecDeque<(u64, oneshot::Sender<()>)>,
+    for_commit: Waiting<Version>,
+    for_confirmation: Waiting<u64>,
+}
+
+/// Those who wait for something that rises.
+#[derive(Debug)]
+struct Waiting<T> {
+    /// By what they wait for.
+    senders: VecDeque<(T, oneshot::Sender<()>)>,
+    /// When there are so many, those go who wait no longer: what they wait for may not come for hours.
+    full: usize,
+}
+
+/// Fewer than these are not worth a look.
+const FEW: usize = 64;
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { senders: VecDeque::new(), full: FEW }
+    }
+}
+
+impl<T: PartialOrd> Waiting<T> {
+    fn until(&mut self, mark: T) -> oneshot::Receiver<()> {
+        if self.senders.len() >= self.full {
+            self.senders.retain(|(_, sender)| !sender.is_closed());
+            // Twice as many as there are: each is looked at once or twice.
+            self.full = (2 * self.senders.len()).max(FEW);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.senders.push_back((mark, sender));
+        receiver
+    }
+
+    fn reached(&mut self, mark: T) {
+        while let Some((_, sender)) = self.senders.pop_front_if(|(of, _)| *of <= mark) {
+            // Who has gone wants no answer.
+            sender.send(()).ok();
+        }
+    }
 }
 
 impl WaitingAnswers {
     /// Until a position is committed. Positions never fall before [`Self::depose`].
     pub(super) fn until(&mut self, position: Version) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.for_commit.push_back((position, sender));
-        receiver
+        self.for_commit.until(position)
     }
 
     /// Until a confirmation has come. Probes never fall before [`Self::depose`].
     pub(super) fn until_confirmed(&mut self, probe: u64) -> Confirmed {
-        let (sender, receiver) = oneshot::channel();
-        self.for_confirmation.push_back((probe, sender));
-        receiver
+        self.for_confirmation.until(probe)
     }
 
     /// Everything up to a position is committed.
     pub(super) fn answer(&mut self, position: Version) {
-        while let Some((_, sender)) = self.for_commit.pop_front_if(|(at, _)| *at <= position) {
-            // Who has gone wants no answer.
-            sender.send(()).ok();
-        }
+        self.for_commit.reached(position);
     }
 
     /// Confirmations have come, up to the one that `confirmed` tells.
     pub(super) fn confirm(&mut self, confirmed: impl FnOnce() -> u64) {
-        if self.for_confirmation.is_empty() {
-            return;
-        }
-        let confirmed = confirmed();
-        while let Some((_, sender)) = self.for_confirmation.pop_front_if(|(probe, _)| *probe <= confirmed) {
-            sender.send(()).ok();
+        if !self.for_confirmation.senders.is_empty() {
+            self.for_confirmation.reached(confirmed());
         }
     }
 
     /// Another decides now.
     pub(super) fn depose(&mut self) {
-        self.for_commit.clear();
-        self.for_confirmation.clear();
+        self.for_commit.senders.clear();
+        self.for_confirmation.senders.clear();
     }
 }
 
@@ -129,5 +154,27 @@ impl Partitions {
             confirmed.await.map_err(|_| Unavailable::NotPrimary.into())
         };
         tokio::time::timeout(CALL_TIMEOUT, confirmed).await.unwrap_or(Err(NoReply::NotConfirmed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_no_longer_is_not_kept() {
+        let mut waiting = WaitingAnswers::default();
+        let mut last = waiting.until(Version(0));
+        for position in 1..10_000 {
+            drop(waiting.until(Version(position)));
+            drop(waiting.until_confirmed(position));
+        }
+        assert!(waiting.for_commit.senders.len() <= FEW && waiting.for_confirmation.senders.len() <= FEW);
+        let many: Vec<_> = (0..1000).map(|n| waiting.until(Version(10_000 + n))).collect();
+        assert!(last.try_recv().is_err());
+        waiting.answer(Version(10_998));
+        last.try_recv().unwrap();
+        let answered = many.into_iter().filter_map(|mut receiver| receiver.try_recv().ok()).count();
+        assert_eq!(answered, 999);
     }
 }

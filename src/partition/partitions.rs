@@ -438,12 +438,13 @@ impl Partitions {
                 Ok(begun) => begun,
                 Err(no_reply) => return Turn::Done(Some(Err(no_reply))),
             };
-            let turn = turn(worker, shard);
-            let gate = shard.seal(begun);
-            match turn {
-                Turn::Done(reply) => Turn::Done(Some(Ok((reply, gate)))),
-                // The last turn's gate is behind this one.
-                Turn::Again => Turn::Again,
+            match turn(worker, shard) {
+                Turn::Done(reply) => Turn::Done(Some(shard.finish(begun).map(|gate| (reply, gate)))),
+                Turn::Again => {
+                    // The last turn's gate is behind this one.
+                    drop(shard.seal(begun));
+                    Turn::Again
+                }
             }
         };
         let deliver = move |reply: Option<Served<T>>| {

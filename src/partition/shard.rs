@@ -150,11 +150,18 @@ impl Shard {
     ) -> Result<(T, Option<Gate>), NoReply> {
         let mut begun = self.standing()?;
         let reply = work(self);
-        let gate = self.seal(&mut begun);
-        if self.check_fence().is_err() {
-            return Err(if begun.changed { NoReply::Deposed } else { NoReply::Fenced });
-        }
+        let gate = self.finish(&mut begun)?;
         Ok((reply, gate))
+    }
+
+    /// Ends the last step of a piece of work, as [`Self::seal`] does; it may have taken so long that others were told to begin anew.
+    pub(super) fn finish(&mut self, begun: &mut Standing) -> Result<Option<Gate>, NoReply> {
+        let gate = self.seal(begun);
+        match self.check_fence() {
+            Ok(()) => Ok(gate),
+            Err(_) if begun.changed => Err(NoReply::Deposed),
+            Err(fenced) => Err(fenced),
+        }
     }
 
     /// Where there is no backup nobody else has to agree that this copy is the one: the grid does.
@@ -317,7 +324,10 @@ impl Shard {
             return Err(Unavailable::NotPrimary);
         }
         let probe = self.step(|copy, now, deeds| copy.confirm(now, deeds))?;
-        Ok(self.waiting.until_confirmed(probe))
+        let confirmed = self.waiting.until_confirmed(probe);
+        // Where nobody else counts, it is at once.
+        self.waiting.confirm(|| self.copy.confirmed());
+        Ok(confirmed)
     }
 
     /// Does what is due by time; whether more is due soon.

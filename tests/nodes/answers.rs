@@ -17,8 +17,8 @@ use wattle_proto::v1::map_service_client::MapServiceClient;
 
 use crate::harness::TestNode;
 use crate::harness::examples::example;
-use crate::harness::grid::{PARTITIONS, address, joined_to, three};
-use crate::harness::wire::{Wire, facts, refusal};
+use crate::harness::grid::{PARTITIONS, address, all_have_copies, joined_to, three};
+use crate::harness::wire::{Wire, facts, put, refusal};
 
 fn keys() -> impl Iterator<Item = String> {
     (0..200).map(|n| format!("k{n}"))
@@ -198,4 +198,33 @@ async fn a_full_batch_is_done_by_another_node_also_if_it_is_too_long_for_a_messa
     }
     assert_eq!(client.raw_map(name).size().await.unwrap(), BATCH_OPERATIONS as u64);
     pipeline.close().await;
+}
+
+/// While nodes are restarted one after the other with another limit, an attempt may meet the old one and the next the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_done_is_not_refused_by_a_node_with_a_smaller_limit() {
+    let raw = || RawConfig { partitions: Some(PARTITIONS), ..RawConfig::default() };
+    let first = TestNode::with(raw());
+    let small = RawConfig { join: Some(vec![address(&first)]), value_bytes: Some(100), ..raw() };
+    let second = TestNode::with(small);
+    all_have_copies(&first.client().await).await;
+    let partitions = second.client().await.partitions().await.unwrap().partitions;
+    let (mut wire, mut other) = (Wire::to(&first).await, Wire::to(&second).await);
+    for n in 0..8 {
+        let key = format!("k{n}");
+        let of_first = partitions[usize::from(partition_of(key.as_bytes(), PARTITIONS))].primary == Some(1);
+        let large = put("m", &key, &"v".repeat(200), wire.id(n));
+        let done = wire.maps.put(large.clone()).await.map(tonic::Response::into_inner);
+        let again = other.maps.put(v1::PutRequest { request_id: wire.again(n), ..large }).await;
+        let again = again.map(tonic::Response::into_inner);
+        if of_first {
+            assert_eq!(again.unwrap(), done.unwrap());
+        } else {
+            let too_large = refusal(Code::InvalidArgument, "TOO_LARGE", "NOT_APPLIED");
+            assert_eq!(
+                [done, again].map(|refused| facts(&refused.unwrap_err())),
+                [too_large.clone(), too_large]
+            );
+        }
+    }
 }

@@ -408,12 +408,18 @@ impl<P: Clone, C: Clone> Replica<P, C> {
         if let Some(position) = position {
             peer.answered = true;
             // What it holds from an earlier reign may be more than was sent to it in this one.
-            peer.held = peer.held.max(position.min(peer.sent));
+            let held = position.min(peer.sent);
+            // Nobody holds half a record: who says so is not to make this node look for what comes behind it.
+            if self.log.mark_at(held).is_some() {
+                peer.held = peer.held.max(held);
+            }
         }
         peer.told = peer.told.max(commit);
         peer.probes.1 = peer.probes.1.max(probe);
         let mut progress = before != (peer.answered, peer.held, peer.probes.1);
-        let placed = |expansion: &&mut Expansion<C>| chunks > expansion.chunks;
+        // One is sent at a time.
+        let placed =
+            |expansion: &&mut Expansion<C>| expansion.chunk.is_some() && chunks == expansion.chunks + 1;
         if let Some(expansion) = peer.expansion.as_mut().filter(placed) {
             progress = true;
             expansion.chunks = chunks;

@@ -237,9 +237,13 @@ mod tests {
     }
 
     fn acknowledge(replica: &mut Replica<(), ()>, position: u64) -> Vec<Vec<u64>> {
+        answer(replica, position, false)
+    }
+
+    fn answer(replica: &mut Replica<(), ()>, position: u64, missing: bool) -> Vec<Vec<u64>> {
         let (mut effects, epoch) = (Vec::new(), replica.epoch());
         let (position, commit) = (Some(Version(position)), Version::NONE);
-        let body = Body::Acknowledge { attempt: 0, position, commit, chunks: 0, probe: 0, missing: false };
+        let body = Body::Acknowledge { attempt: 0, position, commit, chunks: 0, probe: 0, missing };
         replica.receive(NOW, member(2), Message { epoch, body }, &mut effects);
         appends(effects)
     }
@@ -279,5 +283,16 @@ mod tests {
         assert_eq!(write(&mut replica, 7), [[0; 0]; 0]);
         replica.confirm(NOW, &mut effects).unwrap();
         assert_eq!(appends(effects), [[7]]);
+    }
+
+    #[test]
+    fn who_holds_half_a_record_ends_nobody_and_is_sent_all_of_it() {
+        let mut replica = primary();
+        assert_eq!(write(&mut replica, 5), [[5]]);
+        assert_eq!(acknowledge(&mut replica, 5), [[0; 0]; 0]);
+        assert_eq!(write(&mut replica, 9), [[9]]);
+        assert_eq!(answer(&mut replica, 7, true), [[9]]);
+        assert_eq!((replica.commit(), acknowledge(&mut replica, 9)), (Version(5), vec![]));
+        assert_eq!(replica.commit(), Version(9));
     }
 }
