@@ -39,7 +39,7 @@ impl Silence {
             let answered = since.and_then(|since| now.checked_sub(Duration::from_millis(since)));
             heard = if leads { answered.map_or(heard, |answered| heard.max(answered)) } else { now };
             // Long enough for an election.
-            let turn = timing.election.end * 2;
+            let turn = timing.election.start + timing.election.end;
             self.0.store(is_silent(now.saturating_duration_since(heard), turn), Ordering::Relaxed);
         }
     }

@@ -19,6 +19,7 @@ use tracing::warn;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_LOG_ENTRIES, CONTROL_LOG_KEPT, CONTROL_PROPOSALS};
 
+use crate::candidacy;
 use crate::check_quorum::Silence;
 use crate::disk::{Contents, Disk, DiskError, json};
 use crate::identity::{GroupId, Identity, VoterId};
@@ -57,12 +58,12 @@ pub enum Storage {
     Disk(Box<Disk>),
 }
 
-/// A group elects a new leader between two and three times `election` after the old one has gone.
+/// A group elects a new leader within `election` after the old one has gone, if votes are answered soon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// How often the leader is heard of.
     pub heartbeat: Duration,
-    /// How long a voter waits for the leader before it wants to lead itself: each draws from this. More than `heartbeat`.
+    /// How long a voter waits for the leader before it wants to lead itself: each draws from this. More than twice `heartbeat`.
     pub election: Range<Duration>,
     /// How long a new voter may take to receive the log.
     pub patience: Duration,
@@ -72,9 +73,16 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election: Duration::from_millis(300)..Duration::from_millis(600),
+            election: Duration::from_millis(600)..Duration::from_millis(1000),
             patience: Duration::from_secs(10),
         }
+    }
+}
+
+impl Timing {
+    /// Who has heard of a leader votes for nobody else so long. Others may have heard of it a heartbeat earlier.
+    pub(crate) fn lease(&self) -> Duration {
+        self.election.start.saturating_sub(self.heartbeat)
     }
 }
 
@@ -179,6 +187,7 @@ impl ControlGroup {
         let mut helpers = JoinSet::new();
         helpers.spawn(proposer::run(identity.voter, raft.clone(), waiting));
         helpers.spawn(lighten(raft.clone(), heavy));
+        helpers.spawn(candidacy::stand(raft.clone(), timing.clone()));
         helpers.spawn(silence.keep(raft.clone(), timing.clone()));
         Ok(Self {
             incoming: Incoming::new(identity, raft.clone(), successor.clone()),
@@ -315,7 +324,7 @@ impl ControlGroup {
         let status = self.status();
         let alone = status.voters.len() == 1;
         status.role == Role::Leader
-            && (alone || status.since_majority.is_some_and(|since| since < self.timing.election.start))
+            && (alone || status.since_majority.is_some_and(|since| since < self.timing.lease()))
     }
 
     /// Sends the log to a node that has no vote, and returns when it has all of it so far.
@@ -411,11 +420,14 @@ async fn open(storage: Storage, identity: Identity) -> Result<Opened, DiskError>
 
 fn config(timing: &Timing) -> Result<Config, StartError> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let lease = millis(timing.lease());
     let config = Config {
         cluster_name: "wattle".into(),
         heartbeat_interval: millis(timing.heartbeat),
-        election_timeout_min: millis(timing.election.start),
-        election_timeout_max: millis(timing.election.end),
+        // Of these openraft takes nothing but the lease, which is the longer one.
+        enable_elect: false,
+        election_timeout_min: lease.saturating_sub(1),
+        election_timeout_max: lease,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(CONTROL_LOG_ENTRIES),
         max_in_snapshot_log_to_keep: CONTROL_LOG_KEPT,
         replication_lag_threshold: CONTROL_LOG_ENTRIES + CONTROL_LOG_KEPT,

@@ -6,6 +6,7 @@
 //! What is promised: a command that was answered is durable on a majority of the voters and is decided exactly once, however
 //! often its proposal was repeated; every voter decides the same commands in the same order.
 
+mod candidacy;
 mod check_quorum;
 mod disk;
 mod group;
@@ -19,6 +20,7 @@ mod proposal;
 mod proposer;
 mod raft;
 mod replicated;
+mod runtime;
 mod status;
 mod successor;
 mod wire;

@@ -4,10 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::error::{RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{
+    RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::SnapshotResponse;
-use openraft::{EmptyNode, OptionalSend, Snapshot};
+use openraft::{EmptyNode, OptionalSend, RPCTypes, Snapshot};
 use tokio::task::JoinSet;
 use tracing::debug;
 use wattle_core::ids::NodeId;
@@ -239,10 +241,22 @@ fn unreachable(error: &CallError) -> RPCError<VoterId, EmptyNode, RaftError<Vote
 }
 
 impl<T: Transport> RaftNetwork<Types> for Peer<T> {
-    async fn append_entries(&mut self, request: AppendRequest, _: RPCOption) -> CallResult<AppendResponse> {
-        self.append(request).await.map_err(|error| unreachable(&error))
+    async fn append_entries(
+        &mut self,
+        request: AppendRequest,
+        option: RPCOption,
+    ) -> CallResult<AppendResponse> {
+        let Envelope { from: id, to: target, .. } = self.envelope;
+        let timeout = option.hard_ttl();
+        match tokio::time::timeout(timeout, self.append(request)).await {
+            Ok(answered) => answered.map_err(|error| unreachable(&error)),
+            Err(_elapsed) => {
+                Err(RPCError::Timeout(Timeout { action: RPCTypes::AppendEntries, id, target, timeout }))
+            }
+        }
     }
 
+    /// As long as openraft waits: an answer counts also late.
     async fn vote(&mut self, request: VoteRequest, _: RPCOption) -> CallResult<VoteResponse> {
         match self.call(&Request::Vote(request)).await {
             Ok(Answer::Vote(response)) => Ok(response),

@@ -10,6 +10,7 @@ use crate::State;
 use crate::identity::VoterId;
 use crate::proposal::{Outcome, Proposal};
 use crate::replicated::Replicated;
+use crate::runtime::Runtime;
 
 openraft::declare_raft_types!(
     /// No addresses: the transport knows where a node is.
@@ -19,6 +20,7 @@ openraft::declare_raft_types!(
         NodeId = VoterId,
         Node = EmptyNode,
         SnapshotData = Bytes,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type Raft = openraft::Raft<Types>;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod change;
 mod disks;
+mod elections;
 mod faulty_disk;
 mod groups;
 mod network;

@@ -30,6 +30,8 @@ struct Inner {
     delay: Duration,
     /// How long a MiB takes.
     slowness: Duration,
+    /// How long an answer to a request for a vote takes.
+    voting: Duration,
     largest: usize,
     /// Messages of more than half a MiB that were sent.
     large: usize,
@@ -92,6 +94,11 @@ impl TestNetwork {
         self.0.lock().slowness = per_mib;
     }
 
+    /// From now on whoever is asked for its vote answers after so long.
+    pub(crate) fn slow_down_votes(&self, voting: Duration) {
+        self.0.lock().voting = voting;
+    }
+
     /// How many messages of more than half a MiB were sent.
     pub(crate) fn large(&self) -> usize {
         self.0.lock().large
@@ -147,6 +154,10 @@ impl Transport for From {
             .ok_or_else(|| TransportError { node: to, source: ErrorKind::ConnectionRefused.into_error() })?;
         network.0.lock().pieces += usize::from(request[1] == 3);
         let answer = group.handle(*node, &request).await;
+        if request[1] == 1 {
+            let voting = network.0.lock().voting;
+            tokio::time::sleep(voting).await;
+        }
         if !network.pass(to, *node, answer.len()).await {
             return Err(lost());
         }
