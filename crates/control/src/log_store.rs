@@ -132,8 +132,15 @@ impl RaftLogStorage<Types> for LogStore {
         self.reader.clone()
     }
 
+    /// Who has voted for somebody has promised no more when that one was elected, and need not wait for the disk before it follows or
+    /// leads: after a crash it only does not know who leads.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.write(Write::Vote(*vote)).await?;
+        let before = self.reader.0.lock().vote;
+        let has_promised = before.is_some_and(|before| before.leader_id == vote.leader_id);
+        match &self.writer {
+            Some(writer) if has_promised => writer.write_soon(Write::Vote(*vote)).await,
+            Some(_) | None => self.write(Write::Vote(*vote)).await?,
+        }
         self.reader.0.lock().vote = Some(*vote);
         Ok(())
     }

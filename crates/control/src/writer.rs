@@ -25,6 +25,8 @@ struct Job {
 enum Done {
     Raft(LogFlushed<Types>),
     Caller(oneshot::Sender<Result<(), WriteError>>),
+    /// It is durable before all that follows it.
+    Nobody,
 }
 
 /// A write is not known to be durable, and redb takes none after it.
@@ -51,6 +53,11 @@ impl Writer {
         self.submit(Job { write, done: Done::Raft(flushed) }).await;
     }
 
+    /// Returns at once, unless too many wait. If it fails, so does what is written next.
+    pub(crate) async fn write_soon(&self, write: Write) {
+        self.submit(Job { write, done: Done::Nobody }).await;
+    }
+
     async fn submit(&self, job: Job) {
         if let Err(mpsc::error::SendError(job)) = self.0.send(job).await {
             job.done.tell(Err(ended()));
@@ -64,6 +71,7 @@ impl Done {
             Self::Raft(flushed) => flushed.log_io_completed(result.map_err(io::Error::other)),
             // A caller that has gone does not want to know.
             Self::Caller(sender) => drop(sender.send(result)),
+            Self::Nobody => {}
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::disk::{self, Write};
+use crate::log_store::LogStore;
 use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Vote};
+use crate::writer::Writer;
+use openraft::storage::RaftLogStorage;
 use openraft::{CommittedLeaderId, EntryPayload};
 use wattle_core::control::grid::GridCommand;
 use wattle_core::ids::GridTime;
@@ -156,6 +159,23 @@ async fn others_go_on_without_a_voter_whose_disk_is_full() {
     groups[0].shutdown().await;
     groups[0] = start(&network, voter(1), on(&FaultyDisk::holding(&disk.bytes()))).await;
     assert_same(&groups, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vote_is_waited_for_on_the_disk_and_that_it_has_won_is_not() {
+    let disk = FaultyDisk::new();
+    let Disk { database, contents, .. } = disk.open().unwrap();
+    let (writer, run) = Writer::new(database);
+    let writing = tokio::spawn(run);
+    let mut log = LogStore::new(contents, Some(writer), Arc::default());
+    log.save_vote(&Vote::new(2, voter(1))).await.unwrap();
+    disk.fail_after(0);
+    log.save_vote(&Vote::new_committed(2, voter(1))).await.unwrap();
+    log.save_vote(&Vote::new_committed(2, voter(2))).await.unwrap_err();
+    drop(log);
+    writing.await.unwrap();
+    let left = FaultyDisk::holding(&disk.bytes()).open().unwrap().contents;
+    assert_eq!(left.vote.unwrap().leader_id, Vote::new(2, voter(1)).leader_id);
 }
 
 #[test]
