@@ -37,6 +37,9 @@ pub struct Status {
     pub leader: Option<VoterId>,
     /// Who votes.
     pub voters: BTreeSet<VoterId>,
+    /// Sets of voters, of each of which a majority has to agree. While voters are being changed, and after a change that was left half
+    /// done, there are two: those of before, and those that there are to be.
+    pub electorates: Vec<BTreeSet<VoterId>>,
     /// Who only has the log.
     pub learners: BTreeSet<VoterId>,
     /// The last entry of the log.
@@ -71,6 +74,7 @@ impl Status {
             term: metrics.current_term,
             leader: metrics.current_leader,
             voters: membership.voter_ids().collect(),
+            electorates: membership.get_joint_config().clone(),
             learners: membership.learner_ids().collect(),
             last_index: metrics.last_log_index,
             applied_index: index(metrics.last_applied),

@@ -109,3 +109,23 @@ async fn a_change_that_no_majority_takes_is_given_up_and_gone_on_with_later() {
     let alone = leader(&groups).await;
     assert_eq!(alone.status().voters, own);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_was_left_half_done_is_seen_and_gone_on_with_though_a_voter_dies() {
+    let network = TestNetwork::default();
+    let mut groups = voters(&network, 3).await;
+    assert_eq!(groups[0].status().electorates, [set(1..=3)]);
+    network.cut_off(NodeId(2));
+    let given_up = groups[0].change_voters(&set(1..=2)).await;
+    assert_eq!(given_up, Err(ChangeError::InProgress));
+    network.heal();
+    decide(&groups, &groups[0].proposal(create("between"))).await.unwrap();
+    let between = leader(&groups).await.status();
+    assert_eq!((between.voters, between.electorates), (set(1..=3), vec![set(1..=3), set(1..=2)]));
+    network.remove(NodeId(3));
+    groups.remove(2).shutdown().await;
+    let lead = leader(&groups).await;
+    lead.change_voters(&set(1..=2)).await.unwrap();
+    assert_eq!(lead.status().electorates, [set(1..=2)]);
+    decide(&groups, &groups[0].proposal(create("after"))).await.unwrap();
+}
