@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
-use wattle_control::{CreateError, GroupId, Identity, Storage};
+use wattle_control::{CreateError, GroupId, Identity, Storage, Timing};
 use wattle_core::control::grid::{
     Found, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Step,
 };
@@ -39,6 +39,8 @@ pub(crate) struct Arrival {
     /// Where others may be. If nowhere it founds a grid, unless it has one.
     pub(crate) others: Discovery,
     pub(crate) description: NodeDescription,
+    /// For how long it grants leases.
+    pub(crate) lease_term: Duration,
     /// Drawn by this process.
     pub(crate) process: u128,
 }
@@ -200,7 +202,8 @@ impl Arriving<'_> {
 
     async fn begin(&self, identity: Identity, store: Store) -> Result<Arc<Control>, ArrivalError> {
         let way = ControlWay(Arc::clone(self.links));
-        let voter = Voter::begin(identity, way, store).await.map_err(VoterError::from)?;
+        let timing = Timing::beside_leases_of(self.arrival.lease_term);
+        let voter = Voter::begin(identity, (way, timing), store).await.map_err(VoterError::from)?;
         let control = Arc::new(Control::new(voter, Arc::clone(self.links)));
         self.inside.set_control(&control);
         Ok(control)

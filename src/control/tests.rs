@@ -5,7 +5,7 @@ use wattle_control::GroupId;
 use wattle_core::control::grid::{GridApplied, NodeDescription};
 use wattle_core::control::{Applied, Command};
 use wattle_core::ids::{MapId, MemberId, NodeId};
-use wattle_core::limits::{HEARTBEAT_TIME, PROPOSE_TIME};
+use wattle_core::limits::{HEARTBEAT_TIME, LEASE_TERM, PROPOSE_TIME};
 use wattle_core::map::MapOptions;
 use wattle_core::name::Name;
 use wattle_discovery::Discovery;
@@ -29,6 +29,7 @@ fn arrival(partitions: u16) -> Arrival {
         partitions,
         others: Discovery::default(),
         description: description(),
+        lease_term: LEASE_TERM,
         process: getrandom::u64().unwrap().into(),
     }
 }

@@ -54,6 +54,7 @@ pub(crate) enum BuildError {
 /// This node's voter.
 pub(super) struct Voter {
     way: ControlWay,
+    timing: Timing,
     /// Held to look it up or to exchange it.
     current: RwLock<Current>,
     /// Held while it begins again, or another takes its place.
@@ -99,14 +100,15 @@ impl Voter {
     /// Begins the voter of a storage that was just opened.
     pub(super) async fn begin(
         identity: Identity,
-        way: ControlWay,
+        (way, timing): (ControlWay, Timing),
         (path, storage): (Option<PathBuf>, Storage),
     ) -> Result<Self, StartError> {
         let (decided, runtime) = (watch::Sender::new(Decided::default()), Handle::current());
         way.takes_part_in(identity.group);
-        let group = Some(Arc::new(begin((identity, way.clone()), storage, decided.clone()).await?));
+        let others = (way.clone(), timing.clone());
+        let group = Some(Arc::new(begin(identity, others, storage, decided.clone()).await?));
         let current = RwLock::new(Current { identity, path, group });
-        Ok(Self { way, current, beginning: Mutex::default(), decided, runtime })
+        Ok(Self { way, timing, current, beginning: Mutex::default(), decided, runtime })
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -209,7 +211,8 @@ impl Voter {
         identity: Identity,
         storage: Storage,
     ) -> Result<Arc<ControlGroup>, StartError> {
-        let begins = begin((identity, self.way.clone()), storage, self.decided.clone());
+        let others = (self.way.clone(), self.timing.clone());
+        let begins = begin(identity, others, storage, self.decided.clone());
         Ok(Arc::new(
             self.runtime.spawn(begins).await.expect("to begin does not panic, and the runtime runs")?,
         ))
@@ -282,7 +285,8 @@ impl Voter {
 
 /// A voter that begins again has an older state at first: that is not published.
 async fn begin(
-    (identity, way): (Identity, ControlWay),
+    identity: Identity,
+    (way, timing): (ControlWay, Timing),
     storage: Storage,
     publish: watch::Sender<Decided>,
 ) -> Result<ControlGroup, StartError> {
@@ -295,7 +299,7 @@ async fn begin(
             newer
         });
     });
-    let options = Options { identity, storage, timing: Timing::default(), observer };
+    let options = Options { identity, storage, timing, observer };
     ControlGroup::start(options, way).await
 }
 

@@ -74,6 +74,7 @@ impl Becoming {
             partitions: self.config.partitions,
             others: self.others()?,
             description: self.description(),
+            lease_term: self.config.replication.lease_term,
             process: self.process,
         };
         let (control, me) = arrive(self.directory.as_deref(), arrival, (&self.links, &self.inside)).await?;

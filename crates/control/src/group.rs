@@ -80,6 +80,16 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// For a grid whose copies are taken over after so long: who wants that to be fast waits for no leader of the group much longer, but
+    /// for four heartbeats at least.
+    #[must_use]
+    pub fn beside_leases_of(term: Duration) -> Self {
+        let default = Self::default();
+        let start = term.clamp(default.heartbeat * 4, default.election.start);
+        let end = default.election.end.mul_f64(start.div_duration_f64(default.election.start));
+        Self { election: start..end, ..default }
+    }
+
     /// Who has heard of a leader votes for nobody else so long. Others may have heard of it a heartbeat earlier.
     pub(crate) fn lease(&self) -> Duration {
         self.election.start.saturating_sub(self.heartbeat)

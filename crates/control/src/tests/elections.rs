@@ -37,6 +37,14 @@ async fn the_leader_is_replaced_by_the_first_who_wants_to_lead() {
     }
 }
 
+#[test]
+fn short_leases_make_elections_short() {
+    for (term, start, end) in [(10_000, 600, 1000), (600, 600, 1000), (480, 480, 800), (200, 400, 666)] {
+        let election = Timing::beside_leases_of(Duration::from_millis(term)).election;
+        assert_eq!((election.start.as_millis(), election.end.as_millis()), (start, end));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn votes_that_take_longer_than_an_election_end_with_a_leader() {
     for voters in [3, 5] {
