@@ -162,11 +162,14 @@ impl Control {
         (status.leader.map(|leader| leader.node), status.voters.iter().filter_map(place).collect())
     }
 
-    /// Who votes, as far as this node knows: who has built the group if this node has nothing of it yet. `None` if its own voter has ended.
-    pub(crate) fn electorate(&self) -> Option<BTreeSet<NodeId>> {
+    /// The sets of voters that have to agree, as far as this node knows: who has built the group if this node has nothing of it yet. `None`
+    /// if its own voter has ended.
+    pub(crate) fn electorates(&self) -> Option<Vec<BTreeSet<NodeId>>> {
         let group = self.running()?;
-        let voters: BTreeSet<NodeId> = group.status().voters.iter().map(|voter| voter.node).collect();
-        Some(if voters.is_empty() { BTreeSet::from([group.identity().group.founder]) } else { voters })
+        let nodes = |voters: &BTreeSet<VoterId>| voters.iter().map(|voter| voter.node).collect();
+        let electorates: Vec<_> = group.status().electorates.iter().map(nodes).collect();
+        let is_known = electorates.iter().any(|voters: &BTreeSet<NodeId>| !voters.is_empty());
+        Some(if is_known { electorates } else { vec![BTreeSet::from([group.identity().group.founder])] })
     }
 
     /// How far this node is.

@@ -207,7 +207,7 @@ async fn a_group_is_built_beyond_one_that_was_only_heard_of() {
     let heard = GroupId { generation: 2, founder: NodeId(9), ..control.group_id() };
     control.succeed(heard).await;
     assert_eq!((control.group_id(), control.known().generation), (heard, 1));
-    assert_eq!(control.electorate(), Some([NodeId(9)].into()), "whoever has built it");
+    assert_eq!(control.electorates(), Some(vec![[NodeId(9)].into()]), "whoever has built it");
     let refused = control.rebuild(2).await.unwrap_err();
     assert!(matches!(refused, NotRebuilt::Changed), "{refused}");
     control.rebuild(3).await.unwrap();

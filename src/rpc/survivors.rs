@@ -22,8 +22,9 @@ pub(super) struct Survey {
     members: Vec<v1::ControlMember>,
     /// Who knows most.
     newest: u64,
-    /// Who votes in which group, as each says that answers; and who may vote in the newest one if nobody says it.
-    electorates: Vec<(v1::ControlGroup, BTreeSet<u64>)>,
+    /// Who votes in which group, as each says that answers; and who may vote in the newest one if nobody says it. A majority of each set
+    /// decides: there are two while voters are being changed.
+    electorates: Vec<(v1::ControlGroup, Vec<BTreeSet<u64>>)>,
 }
 
 /// What this node knows.
@@ -32,17 +33,25 @@ pub(super) fn survey_here(grid: &Grid) -> Result<v1::SurveyControlResponse, Fail
     let table = decided.grid().ok_or(Failure::NoMember)?;
     let me = grid.partitions.replication().me().node;
     let own = table.node(me).ok_or(Failure::NoMember)?;
-    let voters = grid.control.electorate();
+    let electorates = grid.control.electorates();
     let ControlPosition { generation, version } = grid.control.known();
     let own = v1::ControlMember {
         // Without its voter it can build nothing.
-        position: voters.is_some().then_some(v1::ControlPosition { generation, version }),
+        position: electorates.is_some().then_some(v1::ControlPosition { generation, version }),
         answers: true,
         group: Some(shown(grid.control.group_id())),
         ..described(own)
     };
-    let voters = voters.into_iter().flatten().map(|voter| voter.0).collect();
-    Ok(v1::SurveyControlResponse { members: vec![own], newest: me.0, voters })
+    let electorates = electorates.unwrap_or_default();
+    let voters: BTreeSet<u64> = electorates.iter().flatten().map(|voter| voter.0).collect();
+    let electorate =
+        |voters: &BTreeSet<NodeId>| v1::Electorate { voters: voters.iter().map(|voter| voter.0).collect() };
+    Ok(v1::SurveyControlResponse {
+        members: vec![own],
+        newest: me.0,
+        voters: voters.into_iter().collect(),
+        electorates: electorates.iter().map(electorate).collect(),
+    })
 }
 
 /// What all members know that answer.
@@ -73,13 +82,16 @@ impl Survey {
         let newest = members.iter().max_by_key(rank).map_or(0, |member| member.node);
         let said = |told: &v1::SurveyControlResponse| {
             let group = told.members.first().and_then(|member| member.group)?;
-            let voters: BTreeSet<u64> = told.voters.iter().copied().collect();
-            (!voters.is_empty()).then_some((group, voters))
+            // A node of a version before says only who votes.
+            let all = [v1::Electorate { voters: told.voters.clone() }];
+            let sets = if told.electorates.is_empty() { &all[..] } else { &told.electorates };
+            let sets = sets.iter().map(|set| set.voters.iter().copied().collect());
+            (!told.voters.is_empty()).then(|| (group, sets.collect()))
         };
         let mut survey = Self { members, newest, electorates: told.iter().filter_map(said).collect() };
         for group in survey.newest_groups() {
             if survey.electorates.iter().all(|(known, _)| *known != group) {
-                survey.electorates.push((group, BTreeSet::from([group.founder])));
+                survey.electorates.push((group, vec![BTreeSet::from([group.founder])]));
             }
         }
         let voters = survey.voters();
@@ -101,7 +113,7 @@ impl Survey {
     fn voters(&self) -> BTreeSet<u64> {
         let newest = self.newest_groups();
         let electorates = self.electorates.iter().filter(|(group, _)| newest.contains(group));
-        electorates.flat_map(|(_, voters)| voters.iter().copied()).collect()
+        electorates.flat_map(|(_, sets)| sets.iter().flatten().copied()).collect()
     }
 
     /// The generation of a group that outranks all of which anybody has heard.
@@ -113,14 +125,16 @@ impl Survey {
             let generation = one.generation;
             return Err(NotRebuilt::Twice { generation, one: one.founder, other: other.founder });
         }
-        for (group, voters) in &self.electorates {
+        for (group, sets) in &self.electorates {
             // Who votes there has its log, also if it has yet to hear in which of its lives it is.
             let is_there = |member: &&v1::ControlMember| member.answers && member.group == Some(*group);
             let there: BTreeSet<u64> =
                 self.members.iter().filter(is_there).map(|member| member.node).collect();
-            let there = voters.intersection(&there).count();
-            if 2 * there > voters.len() {
-                return Err(NotRebuilt::Lives { there, voters: voters.len() });
+            let there = |voters: &BTreeSet<u64>| voters.intersection(&there).count();
+            if let Some(voters) = sets.last()
+                && sets.iter().all(|voters| 2 * there(voters) > voters.len())
+            {
+                return Err(NotRebuilt::Lives { there: there(voters), voters: voters.len() });
             }
         }
         let known = |member: &v1::ControlMember| member.position.map(|position| position.generation);
@@ -145,7 +159,7 @@ impl Survey {
 impl From<Survey> for v1::SurveyControlResponse {
     fn from(survey: Survey) -> Self {
         let voters = survey.voters().into_iter().collect();
-        Self { members: survey.members, newest: survey.newest, voters }
+        Self { members: survey.members, newest: survey.newest, voters, electorates: Vec::new() }
     }
 }
 
@@ -221,6 +235,7 @@ mod tests {
             members: vec![member(says)],
             newest: says.0,
             voters: says.3.to_vec(),
+            electorates: Vec::new(),
         };
         let silent = silent.iter().map(|node| v1::ControlMember { node: *node, ..Default::default() });
         let told: Vec<_> = says.iter().filter(|says| says.2.is_some()).map(told).collect();
@@ -249,6 +264,34 @@ mod tests {
         let late = || Says(1, FIRST, Some((1, 40)), &[7, 8, 9]);
         check(&[7, 8, 9], &[late()], Ok(2));
         check(&[7, 8, 9], &[late(), Says(2, FIRST, Some((1, 40)), &[1, 2, 9])], Err(&lives(2, 3)));
+    }
+
+    #[test]
+    fn while_voters_are_changed_a_majority_of_both_sets_decides() {
+        let told = |sets: &[&[u64]]| {
+            let set = |voters: &&[u64]| v1::Electorate { voters: voters.to_vec() };
+            let voters: BTreeSet<u64> = sets.iter().flat_map(|voters| voters.iter().copied()).collect();
+            let (voters, electorates) = (voters.into_iter().collect(), sets.iter().map(set).collect());
+            let group = Some(v1::ControlGroup { generation: 1, founder: 1 });
+            let members = [1, 2, 3, 4].map(|node| v1::ControlMember {
+                node,
+                answers: node == 2 || node == 3,
+                group: group.filter(|_| node == 2 || node == 3),
+                ..v1::ControlMember::default()
+            });
+            let own = v1::SurveyControlResponse {
+                members: vec![members[1].clone()],
+                newest: 2,
+                voters,
+                electorates,
+            };
+            Survey::of(members.into(), &[own]).next_generation().map_err(|error| error.to_string())
+        };
+        assert_eq!(told(&[&[1, 2, 3]]), Err(lives(2, 3)));
+        // Nobody of the one voter of before is there.
+        assert_eq!(told(&[&[1], &[1, 2, 3]]), Ok(2));
+        // Half of all that vote, and most of those of before and of those to be.
+        assert_eq!(told(&[&[1, 2, 3], &[2, 3, 4]]), Err(lives(2, 3)));
     }
 
     #[test]

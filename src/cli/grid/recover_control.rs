@@ -134,7 +134,7 @@ mod tests {
         };
         let position = ControlPosition { generation: 1, version: 40 };
         let members = vec![member(1, None), member(2, Some(position)), member(3, None)];
-        let survey = SurveyControlResponse { members, newest: 2, voters: vec![1, 2, 3] };
+        let survey = SurveyControlResponse { members, newest: 2, voters: vec![1, 2, 3], electorates: vec![] };
         assert_eq!(newest(&survey), position);
         let said = question(&survey, position);
         assert!(said.contains("what node 2 knows (generation 1, version 40)"), "{said}");
