@@ -18,7 +18,7 @@ use wattle_peers::{Admission, CallRefusal};
 use super::{Control, NotDecided};
 
 /// How long to wait before somebody else is asked, who may lead by then.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a change of maps or functions waits for members that have not followed it. One that decides about nothing is not waited for:
 /// who is silent does not after [`SESSION_TIME`](wattle_core::limits::SESSION_TIME), as long as others can take over.

@@ -2,6 +2,7 @@
 //! decided in [`wattle_core::control`]; how they are replicated, in `wattle_control`.
 
 mod arrival;
+mod catch_up;
 mod data_directory;
 mod decide;
 mod rebuilding;
@@ -61,6 +62,9 @@ pub(crate) enum NotDecided {
     /// The voter's disk has failed while it was decided.
     #[error("the control log takes no more writes")]
     DiskFailed,
+    /// It was not proposed: what it was to be decided on is not known.
+    #[error("this node has not heard in time what the control group has decided: does anybody lead it?")]
+    Behind,
     /// It was proposed, and nobody has said what became of it.
     #[error("nobody has said in time whether it is decided: {0}")]
     InDoubt(#[source] ProposeError),

@@ -6,7 +6,7 @@ use wattle_core::control::grid::{GridRefusal, Waiting};
 use wattle_core::control::{self, GroupRefusal};
 use wattle_proto::v1;
 
-use super::{Facts, overloaded, unfit};
+use super::{FAILOVER_PAUSE, Facts, overloaded, unfit};
 use crate::control::{NotDecided, NotRebuilt};
 
 pub(super) fn not_rebuilt_facts(why: &NotRebuilt) -> Facts<'_> {
@@ -60,6 +60,9 @@ pub(super) fn control_facts(error: &NotDecided) -> Facts<'_> {
             return Facts::new(Code::InvalidArgument, "TOO_LARGE");
         }
         NotDecided::NotProposed(_) => return overloaded(),
+        NotDecided::Behind => {
+            return Facts { retry_after: Some(FAILOVER_PAUSE), ..Facts::new(Code::Unavailable, "BEHIND") };
+        }
         NotDecided::Disk(_) => return Facts::new(Code::Unavailable, "DATA_DIRECTORY"),
         NotDecided::DiskFailed => return in_doubt("DATA_DIRECTORY"),
         NotDecided::InDoubt(_) => return in_doubt("NOT_DECIDED"),

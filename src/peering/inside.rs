@@ -198,6 +198,10 @@ impl Handler for Inside {
         Ok(Heartbeat { position: self.position()?, time })
     }
 
+    async fn decided_position(&self, _: MemberId) -> Result<ControlPosition, CallRefusal> {
+        self.control()?.confirmed_position().await
+    }
+
     /// Every node has a part in the control group, which says what is decided.
     async fn follow(&self, _: MemberId, _: Follow) -> Result<Decided, CallRefusal> {
         Err(CallRefusal::NoPart)

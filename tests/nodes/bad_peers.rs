@@ -13,8 +13,8 @@ use wattle_client::api::{Epoch as WireEpoch, Member, StatusResponse};
 use wattle_core::ids::{Epoch, MemberId, NodeId, PartitionId, ReplicationClass, Version};
 use wattle_core::replication::{Body, Mark, Message};
 use wattle_peers::{
-    Admission, Ask, CallRefusal, Decided, Event, Follow, Grid, Handler, Heartbeat, HeartbeatAnswer, Identity,
-    PeerMessage, Peers, Secret, Situation, Standing,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Grid, Handler, Heartbeat,
+    HeartbeatAnswer, Identity, PeerMessage, Peers, Secret, Situation, Standing,
 };
 
 use crate::harness::TestNode;
@@ -120,6 +120,10 @@ impl Handler for Listener {
     }
 
     async fn ask_heartbeat(&self, _: MemberId) -> Result<Heartbeat, CallRefusal> {
+        Err(CallRefusal::NoPart)
+    }
+
+    async fn decided_position(&self, _: MemberId) -> Result<ControlPosition, CallRefusal> {
         Err(CallRefusal::NoPart)
     }
 

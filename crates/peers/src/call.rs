@@ -185,6 +185,7 @@ pub(crate) enum Call {
     Follow(Follow),
     Ask(Ask),
     Join(Bytes),
+    AskPosition,
 }
 
 /// Whatever is answered, to the call of the same name.
@@ -197,6 +198,7 @@ pub(crate) enum Answer {
     Follow(Decided),
     Ask(Situation),
     Join(Admission),
+    AskPosition(ControlPosition),
     Refused(CallRefusal),
 }
 
@@ -205,7 +207,7 @@ impl Call {
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Heartbeat(_) | Self::AskHeartbeat => Purpose::Heartbeats,
-            Self::Propose(_) | Self::Follow(_) => Purpose::Calls,
+            Self::Propose(_) | Self::Follow(_) | Self::AskPosition => Purpose::Calls,
             Self::Control(_) => Purpose::Control,
             Self::Ask(_) | Self::Join(_) => Purpose::Stranger,
         }
@@ -215,7 +217,7 @@ impl Call {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Control(bytes) | Self::Propose(bytes) | Self::Join(bytes) => bytes.len(),
-            Self::Heartbeat(_) | Self::AskHeartbeat | Self::Follow(_) | Self::Ask(_) => 0,
+            Self::Heartbeat(_) | Self::AskHeartbeat | Self::AskPosition | Self::Follow(_) | Self::Ask(_) => 0,
         }
     }
 
@@ -240,7 +242,7 @@ impl Answer {
             | Self::Join(Admission::Admitted { members: places, .. }) => {
                 places.iter().map(|(_, address)| PLACE_OVERHEAD + address.len()).sum()
             }
-            Self::Heartbeat(_) | Self::AskHeartbeat(_) | Self::Refused(_) => 0,
+            Self::Heartbeat(_) | Self::AskHeartbeat(_) | Self::AskPosition(_) | Self::Refused(_) => 0,
         }
     }
 }

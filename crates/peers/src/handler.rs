@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use wattle_core::ids::{MemberId, NodeId};
 
-use crate::call::{Admission, Ask, CallRefusal, Decided, Follow, Heartbeat, HeartbeatAnswer, Situation};
+use crate::call::{
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Follow, Heartbeat, HeartbeatAnswer, Situation,
+};
 use crate::error::LinkError;
 use crate::identity::Purpose;
 use crate::message::PeerMessage;
@@ -89,6 +91,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Says that this node lives.
     fn ask_heartbeat(&self, from: MemberId) -> impl Future<Output = Result<Heartbeat, CallRefusal>> + Send;
+
+    /// Says how far what is decided is, if this node leads and a majority has confirmed that.
+    fn decided_position(
+        &self,
+        from: MemberId,
+    ) -> impl Future<Output = Result<ControlPosition, CallRefusal>> + Send;
 
     /// Says what was decided.
     fn follow(

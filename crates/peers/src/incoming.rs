@@ -246,6 +246,7 @@ async fn answer<H: Handler>(handler: &H, from: MemberId, call: Option<Call>) -> 
         Some(Call::AskHeartbeat) => handler.ask_heartbeat(from).await.map(Answer::AskHeartbeat),
         Some(Call::Follow(follow)) => handler.follow(from, follow).await.map(Answer::Follow),
         Some(Call::Ask(ask)) => handler.ask(ask).await.map(Answer::Ask),
+        Some(Call::AskPosition) => handler.decided_position(from).await.map(Answer::AskPosition),
         Some(Call::Join(proposal)) => handler.join(proposal).await.map(Answer::Join),
     };
     let answer = answer.unwrap_or_else(Answer::Refused);

@@ -24,7 +24,7 @@ use wattle_core::limits::{
 };
 use wattle_proto::internal::peer_service_server::PeerServiceServer;
 
-use crate::call::{Answer, Call, Decided, Follow, Generation, Heartbeat, HeartbeatAnswer};
+use crate::call::{Answer, Call, ControlPosition, Decided, Follow, Generation, Heartbeat, HeartbeatAnswer};
 use crate::counters::Figures;
 use crate::directory::Directory;
 use crate::error::{CallError, SendError};
@@ -202,6 +202,17 @@ impl<H: Handler> Peers<H> {
     /// As [`control`](Self::control).
     pub async fn follow(&self, to: MemberId, follow: Follow) -> Result<Decided, CallError> {
         let Answer::Follow(answer) = self.call(to, Call::Follow(follow)).await? else {
+            return Err(CallError::OtherKind);
+        };
+        Ok(answer)
+    }
+
+    /// Asks the leader of the control group how far what is decided is: who has done that has done all that was decided before it asked.
+    ///
+    /// # Errors
+    /// As [`control`](Self::control).
+    pub async fn decided_position(&self, to: MemberId) -> Result<ControlPosition, CallError> {
+        let Answer::AskPosition(answer) = self.call(to, Call::AskPosition).await? else {
             return Err(CallError::OtherKind);
         };
         Ok(answer)

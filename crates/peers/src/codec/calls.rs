@@ -35,6 +35,7 @@ pub(crate) fn encode_call(id: u64, call: Call) -> wire::Call {
             WireCall::Ask(wire::Ask { process: encode_process(process), founds })
         }
         Call::Join(proposal) => WireCall::Join(proposal),
+        Call::AskPosition => WireCall::AskPosition(wire::AskPosition {}),
     };
     wire::Call { id, body: Some(body) }
 }
@@ -55,6 +56,7 @@ pub(crate) fn decode_call(body: Option<WireCall>) -> Result<Option<Call>, CodecE
             Call::Ask(Ask { process: decode_process(&process)?, founds })
         }
         WireCall::Join(proposal) => Call::Join(proposal),
+        WireCall::AskPosition(_) => Call::AskPosition,
     };
     check_most("bytes of a call", call.len(), PEER_CALL_BYTES)?;
     Ok(Some(call))
@@ -72,6 +74,7 @@ pub(crate) fn encode_answer(id: u64, answer: Answer) -> wire::Answer {
         Answer::Follow(decided) => WireAnswer::Follow(encode_decided(decided)),
         Answer::Ask(situation) => WireAnswer::Ask(encode_situation(situation)),
         Answer::Join(admission) => WireAnswer::Join(encode_admission(admission)),
+        Answer::AskPosition(position) => WireAnswer::AskPosition(encode_position(position)),
         Answer::Refused(refusal) => WireAnswer::Refused(encode_refusal(refusal)),
     };
     wire::Answer { id, body: Some(body) }
@@ -90,6 +93,9 @@ pub(crate) fn decode_answer(body: Option<WireAnswer>) -> Result<Answer, CodecErr
         WireAnswer::Follow(decided) => Answer::Follow(decode_decided(decided)?),
         WireAnswer::Ask(situation) => Answer::Ask(decode_situation(situation)?),
         WireAnswer::Join(admission) => Answer::Join(decode_admission(admission)?),
+        WireAnswer::AskPosition(position) => {
+            Answer::AskPosition(decode_position(Some(position), "position")?)
+        }
         WireAnswer::Refused(refusal) => Answer::Refused(decode_refusal(refusal)),
     };
     check_answer(&answer)?;
@@ -111,6 +117,7 @@ pub(crate) fn check_answer(answer: &Answer) -> Result<(), CodecError> {
         | Answer::Join(Admission::Refused(_))
         | Answer::Heartbeat(_)
         | Answer::AskHeartbeat(_)
+        | Answer::AskPosition(_)
         | Answer::Refused(_) => Ok(()),
     }
 }

@@ -42,11 +42,12 @@ fn calls() -> Vec<Call> {
         Call::Ask(Ask { process: 0x1001, founds: true }),
         Call::Join(bytes("join")),
         Call::Heartbeat(Heartbeat { position: position(300), time: Some(GridTime(1_700_000_000_000)) }),
+        Call::AskPosition,
     ]
 }
 
 /// As version 1 wrote them, with id 7.
-const CALLS: [&str; 10] = [
+const CALLS: [&str; 11] = [
     "08071204766f7465",
     "08071a05647261696e",
     "080722070a05080210ac02",
@@ -57,6 +58,7 @@ const CALLS: [&str; 10] = [
     "08073a140a10000000000000000000000000000010011001",
     "080742046a6f696e",
     "0807220e0a05080210ac021080d095ffbc31",
+    "08074a00",
 ];
 
 /// One of each kind.
@@ -91,11 +93,12 @@ fn answers() -> Vec<Answer> {
         Answer::Refused(CallRefusal::Late),
         Answer::Refused(CallRefusal::Unrecognised),
         Answer::Ask(rebuilt),
+        Answer::AskPosition(position(301)),
     ]
 }
 
 /// As version 1 wrote them, with id 7.
-const ANSWERS: [&str; 19] = [
+const ANSWERS: [&str; 20] = [
     "08071203796573",
     "08071a04646f6e65",
     "0807220e0a05080210ad021080d095ffbc31",
@@ -115,6 +118,7 @@ const ANSWERS: [&str; 19] = [
     "08077a022a00",
     "08077a00",
     "08073a180a10000000000000000000000000000010012a0408021004",
+    "08074a05080210ad02",
 ];
 
 fn read_call(bytes: &[u8]) -> Result<Option<Call>, CodecError> {

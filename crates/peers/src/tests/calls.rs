@@ -160,6 +160,13 @@ async fn heartbeats_go_both_ways() {
 }
 
 #[tokio::test]
+async fn who_leads_says_how_far_what_is_decided_is() {
+    let (a, b) = pair().await;
+    let expected = ControlPosition { generation: 3, version: a.member.node.0 };
+    assert_eq!(in_time(a.peers.decided_position(b.member)).await, Ok(expected));
+}
+
+#[tokio::test]
 async fn who_follows_is_told_changes_or_the_rest_of_a_snapshot() {
     let (a, b) = pair().await;
     for count in [0, 2] {

@@ -73,6 +73,10 @@ impl Handler for Recorder {
         Ok(Heartbeat { position, time: None })
     }
 
+    async fn decided_position(&self, from: MemberId) -> Result<ControlPosition, CallRefusal> {
+        Ok(ControlPosition { generation: 3, version: from.node.0 })
+    }
+
     /// So many changes as the version is that is asked for, or the rest of "snapshot".
     async fn follow(&self, _: MemberId, follow: Follow) -> Result<Decided, CallRefusal> {
         let Some(SnapshotRest { position, offset }) = follow.rest_of else {

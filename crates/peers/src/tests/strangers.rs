@@ -144,6 +144,7 @@ async fn a_stranger_can_do_nothing_else() {
             link_is_for,
         ),
         (call(Body::AskHeartbeat(wire::AskHeartbeat {})), link_is_for),
+        (call(Body::AskPosition(wire::AskPosition {})), link_is_for),
         (None, "a request of a kind that is not known here"),
     ] {
         let mut link = open(&node).await;

@@ -25,8 +25,8 @@ use wattle_core::name::Name;
 
 use super::harness::{GRID, Wire, identified, in_time, member, serve, tests_grid};
 use crate::{
-    Admission, Ask, CallRefusal, Decided, Event, Follow, Handler, Heartbeat, HeartbeatAnswer, PeerMessage,
-    Peers, Situation, Standing,
+    Admission, Ask, CallRefusal, ControlPosition, Decided, Event, Follow, Handler, Heartbeat,
+    HeartbeatAnswer, PeerMessage, Peers, Situation, Standing,
 };
 
 /// Hears nothing but other voters. The group holds the links, and so its handler does not hold the group.
@@ -50,6 +50,10 @@ impl Handler for Voting {
     }
 
     async fn ask_heartbeat(&self, _: MemberId) -> Result<Heartbeat, CallRefusal> {
+        Err(CallRefusal::NoPart)
+    }
+
+    async fn decided_position(&self, _: MemberId) -> Result<ControlPosition, CallRefusal> {
         Err(CallRefusal::NoPart)
     }
 
