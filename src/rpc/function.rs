@@ -142,7 +142,7 @@ impl FunctionService for Functions {
 
     async fn promote(&self, call: Call<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
         let request = call.into_inner();
-        let name = self.name(&request.name)?;
+        let name = Name::new(&request.name).map_err(Failure::from)?;
         let version = (request.version > 0).then_some(request.version);
         let newest = |function: &control::Function| function.versions.last().map(|newest| newest.number);
         let _module = self.loaded(&name, |function| version.or_else(|| newest(function))).await;
@@ -154,7 +154,7 @@ impl FunctionService for Functions {
         &self,
         call: Call<v1::RollbackRequest>,
     ) -> Result<Response<v1::RollbackResponse>, Status> {
-        let name = self.name(&call.into_inner().name)?;
+        let name = Name::new(&call.into_inner().name).map_err(Failure::from)?;
         let _module = self.loaded(&name, |function| function.previous).await;
         let (function, _) = self.change(Command::Rollback { name }).await?;
         Ok(Response::new(v1::RollbackResponse { function: Some(function) }))
@@ -164,7 +164,7 @@ impl FunctionService for Functions {
         &self,
         call: Call<v1::DeleteFunctionRequest>,
     ) -> Result<Response<v1::DeleteFunctionResponse>, Status> {
-        let name = self.name(&call.into_inner().name)?;
+        let name = Name::new(&call.into_inner().name).map_err(Failure::from)?;
         self.grid.propose(Command::DeleteFunction { name }).await?;
         let grid = Arc::clone(&self.grid);
         if tokio::task::spawn_blocking(move || remove_unused_modules(&grid)).await.is_err() {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::StreamExt;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request as Call, Response, Status};
 use wattle_core::control::GroupCommand;
 use wattle_core::control::grid::{self, GridCommand, Node, NodeState, PartitionState, Role, Row};
 use wattle_core::ids::{ClientId, MemberId, NodeId, PartitionId};
-use wattle_core::limits::CLIENT_ID_RENEWAL;
+use wattle_core::limits::{CLIENT_ID_RENEWAL, MAJORITY_TIME};
 use wattle_core::partition::Partition;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
@@ -38,6 +39,7 @@ pub(crate) struct GridInfo {
 impl GridService for GridInfo {
     async fn status(&self, call: Call<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
         let local = call.into_inner().local;
+        let outdated = !local && self.is_behind().await;
         let decided = self.grid.control.decided();
         let grid = decided.grid().ok_or(Failure::NoMember)?;
         let me = self.grid.partitions.replication().me();
@@ -70,6 +72,7 @@ impl GridService for GridInfo {
             leader: leader.map(|leader| leader.0),
             maps: count(decided.catalog().maps().len()),
             functions: count(decided.catalog().functions().len()),
+            outdated,
         }))
     }
 
@@ -77,10 +80,12 @@ impl GridService for GridInfo {
         &self,
         _: Call<v1::ListPartitionsRequest>,
     ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let outdated = self.is_behind().await;
         let decided = self.grid.control.decided();
         let grid = decided.grid().ok_or(Failure::NoMember)?;
         Ok(Response::new(v1::ListPartitionsResponse {
             table_version: grid.version(),
+            outdated,
             partitions: grid.health().map(|(partition, row, state)| listed(partition, row, state)).collect(),
         }))
     }
@@ -91,6 +96,7 @@ impl GridService for GridInfo {
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
         let v1::DrainNodeRequest { node, cancel } = call.into_inner();
         let node = NodeId(node);
+        self.grid.control.catch_up().await.map_err(Failure::from)?;
         let decided = self.grid.control.decided();
         let grid = decided.grid().ok_or(Failure::NoMember)?;
         if !cancel && !grid.nodes().any(|other| other.id() != node && other.takes_partitions()) {
@@ -117,6 +123,7 @@ impl GridService for GridInfo {
         call: Call<v1::ForgetNodeRequest>,
     ) -> Result<Response<v1::ForgetNodeResponse>, Status> {
         let node = NodeId(call.into_inner().node);
+        self.grid.control.catch_up().await.map_err(Failure::from)?;
         let decided = self.grid.control.decided();
         let grid = decided.grid().ok_or(Failure::NoMember)?;
         let described = grid.nodes().filter(|other| other.id() == node);
@@ -149,6 +156,8 @@ impl GridService for GridInfo {
         let listed = if local {
             copies::list_here(&self.grid, &partitions).await?
         } else {
+            // That nothing is lost is not said by who has not heard of it.
+            self.grid.control.catch_up().await.map_err(Failure::from)?;
             copies::list(&self.grid, &partitions).await?
         };
         Ok(Response::new(listed))
@@ -159,6 +168,7 @@ impl GridService for GridInfo {
         call: Call<v1::RecoverLostRequest>,
     ) -> Result<Response<v1::RecoverLostResponse>, Status> {
         let recoveries = call.into_inner().partitions;
+        self.grid.control.catch_up().await.map_err(Failure::from)?;
         recover_lost(&self.grid, &recoveries).await?;
         Ok(Response::new(v1::RecoverLostResponse {}))
     }
@@ -199,6 +209,11 @@ impl GridService for GridInfo {
 }
 
 impl GridInfo {
+    /// Whether more may be decided than this node knows: a report waits only so long.
+    async fn is_behind(&self) -> bool {
+        !matches!(timeout(MAJORITY_TIME, self.grid.control.catch_up()).await, Ok(Ok(())))
+    }
+
     /// Whether a node's process is there: who prepares answers nobody but other nodes.
     async fn is_there(&self, node: Option<&Node>) -> bool {
         match node {

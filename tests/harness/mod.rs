@@ -9,6 +9,7 @@ pub(crate) mod grid;
 #[path = "../../crates/wasm/tests/guests/guest.rs"]
 #[allow(dead_code, reason = "it is shared with the tests of wattle-wasm, which use more of it")]
 pub(crate) mod guest;
+pub(crate) mod holding;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod wire;

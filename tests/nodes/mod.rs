@@ -4,6 +4,7 @@ mod answers;
 mod arbiter;
 mod arrival;
 mod bad_peers;
+mod behind;
 mod chaos;
 mod classes;
 mod client;

@@ -14,6 +14,10 @@ use clap::{Args, Subcommand};
 
 use super::remote::Remote;
 
+/// Of a report.
+const OUTDATED: &str =
+    "who leads the control group does not answer this node: more may be decided than it knows and shows";
+
 #[derive(Debug, Args)]
 pub(super) struct GridCommand {
     #[command(subcommand)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use wattle_client::api::{Partition, PartitionState};
+use wattle_client::api::{ListPartitionsResponse, Partition, PartitionState};
 
 use crate::cli::output;
 use crate::cli::remote::{Format, Remote};
@@ -17,7 +17,11 @@ pub(super) struct Partitions {
 
 impl Partitions {
     pub(super) async fn run(&self, remote: &Remote) -> anyhow::Result<()> {
-        let mut partitions = remote.connect().await?.partitions().await?.partitions;
+        let ListPartitionsResponse { mut partitions, outdated, .. } =
+            remote.connect().await?.partitions().await?;
+        if outdated {
+            eprintln!("warning: {}", super::OUTDATED);
+        }
         let count = partitions.len();
         if !self.all {
             partitions.retain(|partition| partition.state() != PartitionState::Ok);

@@ -114,6 +114,8 @@ fn warnings(status: &StatusResponse) -> Vec<String> {
     }
     if status.leader.is_none() {
         warnings.push("nobody is known to lead the control group: nothing can be decided".to_owned());
+    } else if status.outdated {
+        warnings.push(super::OUTDATED.to_owned());
     }
     let silent = |member: &Member| member.report.is_none();
     let unready = |member: &Member| member.report.is_some_and(|report| !report.ready);
@@ -177,6 +179,15 @@ mod tests {
             ("memory", "4.0 KiB of 8.0 KiB"),
         ];
         assert_eq!(facts(&well, &Sums::of(&well)), expected.map(|(name, fact)| (name, fact.to_owned())));
+    }
+
+    #[test]
+    fn what_may_be_outdated_is_shown_as_that() {
+        let outdated = StatusResponse { outdated: true, ..status(vec![], PartitionCounts::default()) };
+        assert_eq!(warnings(&outdated), [crate::cli::grid::OUTDATED]);
+        let unled = StatusResponse { leader: None, ..outdated };
+        let expected = ["nobody is known to lead the control group: nothing can be decided"];
+        assert_eq!(warnings(&unled), expected, "that says it, too");
     }
 
     #[test]

@@ -1,0 +1,58 @@
+//! A node that has not heard yet what is decided.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::harness::grid::{all_have_copies, free_addresses};
+use crate::harness::holding::Holding;
+use crate::harness::process::ProcessNode;
+use crate::harness::run;
+use crate::harness::wire::eventually;
+
+/// All partitions are lost, and a node that only follows is asked while the news is held up on its way there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_behind_does_not_say_that_nothing_is_lost() {
+    let first = ProcessNode::start().await;
+    let (second, third) = (first.joined().await, first.joined_with(&["--arbiter"]).await);
+    let client = third.client().await;
+    eventually(async || {
+        let members = client.status().await.unwrap().members;
+        (members.len() == 3 && members.iter().all(|member| member.votes)).then_some(())
+    })
+    .await;
+    all_have_copies(&client).await;
+    let listens = free_addresses(1).remove(0);
+    let news = Holding::before(&listens).await;
+    let arguments = ["--arbiter", "--peer-listen", &listens, "--peer-advertise", news.address()];
+    let fourth = first.joined_with(&arguments).await;
+    let follower = fourth.client().await;
+    // The only one that holds everything dies.
+    second.pause();
+    eventually(async || {
+        let partitions = client.partitions().await.ok()?.partitions;
+        partitions.iter().all(|partition| partition.in_sync == [1]).then_some(())
+    })
+    .await;
+    first.kill().await;
+    second.resume();
+    eventually(async || follower.status().await.ok()?.leader.filter(|leader| [2, 3].contains(leader))).await;
+    news.hold();
+    eventually(async || client.forget_node(1).await.ok()).await;
+    let known = follower.status().await.unwrap();
+    assert_eq!((known.outdated, known.partitions.unwrap().lost), (true, 0), "it says that it may be behind");
+    assert!(follower.partitions().await.unwrap().outdated);
+    let status = run(&["grid", "status", "--endpoint", &format!("http://{}", fourth.address())]).await;
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("warning: who leads the control group does not answer this node"), "{status}");
+    let mut asked = std::pin::pin!(follower.copies(Vec::new()));
+    let early = timeout(Duration::from_millis(500), &mut asked).await;
+    assert!(early.is_err(), "{early:?}");
+    news.release();
+    assert_eq!(asked.await.unwrap().partitions.len(), 271);
+    let known = follower.status().await.unwrap();
+    assert_eq!((known.outdated, known.partitions.unwrap().lost), (false, 271));
+    second.stop().await;
+    third.stop().await;
+    fourth.stop().await;
+}
