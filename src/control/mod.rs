@@ -12,11 +12,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use wattle_control::{ControlGroup, ControlVersion, Decided, ProposeError, VoterId};
-use wattle_core::control::grid::GridCommand;
+use wattle_core::control::grid::{Grid, GridCommand};
 use wattle_core::control::{ControlState, GroupApplied, GroupCommand, GroupRefusal, GroupState, Refusal};
 use wattle_core::ids::{MemberId, NodeId};
+use wattle_core::limits::REPORT_TIME;
 use wattle_peers::ControlPosition;
 
 pub(crate) use arrival::{Arrival, ArrivalError, FORMAT, arrive};
@@ -164,6 +167,17 @@ impl Control {
             Some((node.member, node.description.peer_address.clone()))
         };
         (status.leader.map(|leader| leader.node), status.voters.iter().filter_map(place).collect())
+    }
+
+    /// Who of a grid lives, this node too.
+    pub(crate) async fn answering(&self, grid: &Grid) -> BTreeSet<MemberId> {
+        let me = self.voter.identity().voter.node;
+        let asked = grid.nodes().map(|node| node.member).map(|member| async move {
+            let ask = self.links.ask_heartbeat(member);
+            let lives = member.node == me || matches!(timeout(REPORT_TIME, ask).await, Ok(Ok(_)));
+            lives.then_some(member)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// The sets of voters that have to agree, as far as this node knows: who has built the group if this node has nothing of it yet. `None`

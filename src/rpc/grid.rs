@@ -1,27 +1,28 @@
 //! GridService.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::join;
 use futures_util::stream::StreamExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request as Call, Response, Status};
 use wattle_core::control::GroupCommand;
-use wattle_core::control::grid::{self, GridCommand, Node, NodeState, PartitionState, Role, Row};
-use wattle_core::ids::{ClientId, MemberId, NodeId, PartitionId};
+use wattle_core::control::grid::{self, GridCommand, Node, NodeState, PartitionState, Role};
+use wattle_core::ids::{ClientId, MemberId, NodeId};
 use wattle_core::limits::{CLIENT_ID_RENEWAL, MAJORITY_TIME};
 use wattle_core::partition::Partition;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
-use super::copies;
 use super::recover::recover_lost;
 use super::reports::reports_of;
 use super::survivors;
 use super::table::{Tables, tables};
+use super::{copies, health};
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::partition::NoReply;
@@ -46,7 +47,9 @@ impl GridService for GridInfo {
         let (leader, voters) = self.grid.control.voters();
         let own = self.report(grid, me).await?;
         let others = grid.nodes().filter(|node| !local && node.member != me);
-        let mut reports = reports_of(grid.id(), others).await;
+        let (mut reports, mut answering) =
+            join(reports_of(grid.id(), others), self.answering(grid, local)).await;
+        answering.extend(reports.keys().copied());
         reports.insert(me, own);
         let shares = shares(grid);
         let shown = grid.nodes().filter(|node| !local || node.member == me);
@@ -63,7 +66,7 @@ impl GridService for GridInfo {
         });
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            partitions: Some(counts(grid)),
+            partitions: Some(health::counts(grid, &answering)),
             members: members.collect(),
             name: grid.name().to_string(),
             grid_id: grid.id().0.to_vec().into(),
@@ -86,7 +89,7 @@ impl GridService for GridInfo {
         Ok(Response::new(v1::ListPartitionsResponse {
             table_version: grid.version(),
             outdated,
-            partitions: grid.health().map(|(partition, row, state)| listed(partition, row, state)).collect(),
+            partitions: health::list(grid, &self.grid.control.answering(grid).await),
         }))
     }
 
@@ -133,10 +136,10 @@ impl GridService for GridInfo {
         if answers {
             return Err(Failure::NodeAnswers { node: node.0 }.into());
         }
-        let before = counts(grid).lost;
+        let before = lost(grid);
         let forget = GroupCommand::Grid(GridCommand::Forget { node });
         self.grid.control.propose(forget).await.map_err(Failure::from)?;
-        let after = self.grid.control.decided().grid().map_or(0, |grid| counts(grid).lost);
+        let after = self.grid.control.decided().grid().map_or(0, lost);
         tracing::warn!(node = node.0, "node forgotten");
         Ok(Response::new(v1::ForgetNodeResponse { lost_partitions: after.saturating_sub(before) }))
     }
@@ -214,6 +217,14 @@ impl GridInfo {
         !matches!(timeout(MAJORITY_TIME, self.grid.control.catch_up()).await, Ok(Ok(())))
     }
 
+    /// Who lives, or all if nobody is to be asked.
+    async fn answering(&self, grid: &grid::Grid, local: bool) -> BTreeSet<MemberId> {
+        match local {
+            true => grid.nodes().map(|node| node.member).collect(),
+            false => self.grid.control.answering(grid).await,
+        }
+    }
+
     /// Whether a node's process is there: who prepares answers nobody but other nodes.
     async fn is_there(&self, node: Option<&Node>) -> bool {
         match node {
@@ -256,14 +267,9 @@ fn shares(grid: &grid::Grid) -> BTreeMap<MemberId, (u32, u32)> {
     shares
 }
 
-fn counts(grid: &grid::Grid) -> v1::PartitionCounts {
-    let partitions_in = |state| count(grid.partitions_in(state));
-    v1::PartitionCounts {
-        ok: partitions_in(PartitionState::Ok),
-        under_replicated: partitions_in(PartitionState::UnderReplicated),
-        lost: partitions_in(PartitionState::Lost),
-        not_begun: partitions_in(PartitionState::NotBegun),
-    }
+/// How many partitions nobody holds any more.
+fn lost(grid: &grid::Grid) -> u32 {
+    count(grid.partitions_in(PartitionState::Lost))
 }
 
 fn count(number: usize) -> u32 {
@@ -290,25 +296,5 @@ fn described(node: &Node) -> v1::Member {
         state: state.into(),
         version: node.description.version.clone(),
         ..v1::Member::default()
-    }
-}
-
-fn listed(partition: PartitionId, row: &Row, state: PartitionState) -> v1::Partition {
-    let state = match state {
-        PartitionState::Ok => v1::PartitionState::Ok,
-        PartitionState::UnderReplicated => v1::PartitionState::UnderReplicated,
-        PartitionState::Lost => v1::PartitionState::Lost,
-        PartitionState::NotBegun => v1::PartitionState::NotBegun,
-    };
-    let assignment = &row.assignment;
-    let node = |member: &MemberId| member.node.0;
-    v1::Partition {
-        class: partition.class.0.into(),
-        index: partition.index.into(),
-        primary: assignment.primary.as_ref().map(node),
-        in_sync: assignment.in_sync.iter().map(node).collect(),
-        wanted: assignment.wanted.iter().map(node).collect(),
-        epoch: Some(v1::Epoch { generation: assignment.epoch.generation, number: assignment.epoch.number }),
-        state: state.into(),
     }
 }

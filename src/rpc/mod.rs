@@ -9,6 +9,7 @@ mod elsewhere;
 mod explain;
 mod function;
 mod grid;
+mod health;
 mod lobby;
 mod map;
 mod packed;

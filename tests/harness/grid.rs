@@ -61,8 +61,8 @@ pub(crate) async fn all_have_copies(client: &Client) {
     eventually(async || {
         // Who is asked may be about to notice that somebody is dead.
         let status = client.status().await.ok()?;
-        let PartitionCounts { ok, under_replicated, lost, not_begun } = status.partitions?;
-        (ok > 0 && under_replicated + lost + not_begun == 0).then_some(())
+        let PartitionCounts { ok, under_replicated, lost, not_begun, unreachable } = status.partitions?;
+        (ok > 0 && under_replicated + lost + not_begun + unreachable == 0).then_some(())
     })
     .await;
 }

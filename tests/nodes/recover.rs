@@ -16,6 +16,12 @@ async fn recover_lost(node: &ProcessNode, arguments: &[&str]) -> (Option<i32>, S
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
+/// What the command prints and hints at.
+async fn partitions(node: &ProcessNode) -> (String, String) {
+    let output = run(&["grid", "partitions", "--endpoint", &format!("http://{}", node.address())]).await;
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
 fn empty(index: u32) -> Vec<Recovery> {
     vec![Recovery { partition: Some(PartitionName { class: 0, index }), copy: None }]
 }
@@ -47,10 +53,16 @@ async fn what_two_dead_nodes_held_goes_on_empty_when_people_say_so() {
     }
     // Of the three that vote two are left.
     tokio::join!(third.kill(), fourth.kill());
+    let silent =
+        eventually(async || Some(counts(&first).await).filter(|counts| counts.unreachable > 0)).await;
+    let (shown, hint) = partitions(&first).await;
+    assert!(shown.lines().nth(1).is_some_and(|worst| worst.contains("  unreachable  ")), "{shown}");
+    assert!(hint.starts_with("hint: what only silent nodes hold is served again"), "{hint}");
     eventually(async || client.forget_node(3).await.ok()).await;
     eventually(async || client.forget_node(4).await.ok()).await;
     let lost = counts(&first).await.lost;
     assert!((1..271).contains(&lost), "{lost}");
+    assert_eq!((silent.unreachable, silent.lost, counts(&first).await.unreachable), (lost, 0, 0));
     let refused = client.recover_lost(empty(999)).await.unwrap_err();
     assert_eq!(refused.reason(), Some("INVALID_ARGUMENT"), "{refused}");
     let (code, shown) = recover_lost(&second, &["--all", "--empty"]).await;

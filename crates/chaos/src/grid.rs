@@ -173,8 +173,8 @@ fn at_rest(said: &[Result<StatusResponse, Error>], nodes: usize) -> Option<u64> 
     let mut version = None;
     for said in said {
         let said = said.as_ref().ok()?;
-        let PartitionCounts { ok, under_replicated, lost, not_begun } = said.partitions?;
-        let is_well = ok > 0 && under_replicated + lost + not_begun == 0;
+        let PartitionCounts { ok, under_replicated, lost, not_begun, unreachable } = said.partitions?;
+        let is_well = ok > 0 && under_replicated + lost + not_begun + unreachable == 0;
         let ready = said.members.iter().filter(|member| member.report.as_ref().is_some_and(|r| r.ready));
         let is_same = version.is_none_or(|version| version == said.table_version);
         if !is_well || ready.count() != nodes || said.leader.is_none() || !is_same {

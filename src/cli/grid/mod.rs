@@ -14,6 +14,10 @@ use clap::{Args, Subcommand};
 
 use super::remote::Remote;
 
+/// What to do about unreachable partitions.
+const UNREACHABLE: &str = "what only silent nodes hold is served again when one of them is back; if they are dead for good, `wattle grid forget` \
+     them, then `wattle grid recover-lost`";
+
 /// Of a report.
 const OUTDATED: &str =
     "who leads the control group does not answer this node: more may be decided than it knows and shows";
@@ -30,7 +34,7 @@ enum GridAction {
     Status,
     /// Its nodes: where they are, what they hold, whether they answer
     Members,
-    /// Partitions that lack copies, lost ones first
+    /// Partitions that lack copies or are out of reach, lost ones first
     Partitions(partitions::Partitions),
     /// Found a grid at a node that waits for one
     Create(create::Create),

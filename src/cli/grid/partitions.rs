@@ -7,7 +7,7 @@ use wattle_client::api::{ListPartitionsResponse, Partition, PartitionState};
 use crate::cli::output;
 use crate::cli::remote::{Format, Remote};
 
-/// Partitions that lack copies, lost ones first
+/// Partitions that lack copies or are out of reach, lost ones first
 #[derive(Debug, Args)]
 pub(super) struct Partitions {
     /// Also those that have all their copies
@@ -23,6 +23,7 @@ impl Partitions {
             eprintln!("warning: {}", super::OUTDATED);
         }
         let count = partitions.len();
+        let unreachable = partitions.iter().any(|partition| partition.state() == PartitionState::Unreachable);
         if !self.all {
             partitions.retain(|partition| partition.state() != PartitionState::Ok);
         }
@@ -37,6 +38,9 @@ impl Partitions {
                 output::table(&columns, partitions.iter().map(row))?;
             }
         }
+        if unreachable {
+            eprintln!("hint: {}", super::UNREACHABLE);
+        }
         Ok(())
     }
 }
@@ -45,10 +49,11 @@ impl Partitions {
 fn sort(partitions: &mut [Partition]) {
     let urgency = |state| match state {
         PartitionState::Lost => 0,
-        PartitionState::UnderReplicated => 1,
-        PartitionState::NotBegun => 2,
-        PartitionState::Unspecified => 3,
-        PartitionState::Ok => 4,
+        PartitionState::Unreachable => 1,
+        PartitionState::UnderReplicated => 2,
+        PartitionState::NotBegun => 3,
+        PartitionState::Unspecified => 4,
+        PartitionState::Ok => 5,
     };
     partitions.sort_by_key(|partition| (urgency(partition.state()), partition.class, partition.index));
 }
@@ -58,6 +63,7 @@ fn state(partition: &Partition) -> &'static str {
         PartitionState::Ok => "ok",
         PartitionState::UnderReplicated => "under-replicated",
         PartitionState::Lost => "lost",
+        PartitionState::Unreachable => "unreachable",
         PartitionState::NotBegun => "not begun",
         PartitionState::Unspecified => "unknown",
     }
@@ -107,9 +113,10 @@ mod tests {
             partition(2, PartitionState::UnderReplicated),
             partition(3, PartitionState::Lost),
             partition(4, PartitionState::UnderReplicated),
+            partition(5, PartitionState::Unreachable),
         ];
         sort(&mut partitions);
-        assert_eq!(partitions.each_ref().map(|partition| partition.index), [3, 2, 4, 1, 0]);
+        assert_eq!(partitions.each_ref().map(|partition| partition.index), [3, 5, 2, 4, 1, 0]);
     }
 
     #[test]

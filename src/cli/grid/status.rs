@@ -57,8 +57,14 @@ fn id(status: &StatusResponse) -> String {
 fn facts(status: &StatusResponse, sums: &Sums) -> Vec<(&'static str, String)> {
     let versions = versions(status).into_iter().collect::<Vec<_>>().join(", ");
     let leader = status.leader.map_or("nobody".to_owned(), |leader| format!("node {leader}"));
-    let PartitionCounts { ok, under_replicated, lost, not_begun } = status.partitions.unwrap_or_default();
-    let partitions = [(lost, "lost"), (under_replicated, "under-replicated"), (not_begun, "not begun")];
+    let PartitionCounts { ok, under_replicated, lost, not_begun, unreachable } =
+        status.partitions.unwrap_or_default();
+    let partitions = [
+        (lost, "lost"),
+        (unreachable, "unreachable"),
+        (under_replicated, "under-replicated"),
+        (not_begun, "not begun"),
+    ];
     let partitions = partitions.into_iter().filter(|(count, _)| *count > 0).chain([(ok, "ok")]);
     let partitions = partitions.map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>();
     let memory = format!("{} of {}", shown_bytes(sums.bytes_held), shown_bytes(sums.bytes_limit));
@@ -77,7 +83,8 @@ fn facts(status: &StatusResponse, sums: &Sums) -> Vec<(&'static str, String)> {
 }
 
 fn as_json(status: &StatusResponse, sums: &Sums, warnings: &[String]) -> serde_json::Value {
-    let PartitionCounts { ok, under_replicated, lost, not_begun } = status.partitions.unwrap_or_default();
+    let PartitionCounts { ok, under_replicated, lost, not_begun, unreachable } =
+        status.partitions.unwrap_or_default();
     json!({
         "name": status.name,
         "id": id(status),
@@ -89,6 +96,7 @@ fn as_json(status: &StatusResponse, sums: &Sums, warnings: &[String]) -> serde_j
         "leader": status.leader,
         "partitions": {
             "ok": ok, "under_replicated": under_replicated, "lost": lost, "not_begun": not_begun,
+            "unreachable": unreachable,
         },
         "maps": status.maps,
         "functions": status.functions,
@@ -102,9 +110,13 @@ fn as_json(status: &StatusResponse, sums: &Sums, warnings: &[String]) -> serde_j
 /// What is not as it should be, the worst first.
 fn warnings(status: &StatusResponse) -> Vec<String> {
     let mut warnings = Vec::new();
-    let PartitionCounts { ok: _, under_replicated, lost, not_begun } = status.partitions.unwrap_or_default();
+    let PartitionCounts { ok: _, under_replicated, lost, not_begun, unreachable } =
+        status.partitions.unwrap_or_default();
     if lost > 0 {
         warnings.push(format!("{lost} partitions are lost: nobody has their entries"));
+    }
+    if unreachable > 0 {
+        warnings.push(format!("{unreachable} partitions are unreachable: {}", super::UNREACHABLE));
     }
     if under_replicated > 0 {
         warnings.push(format!("{under_replicated} partitions lack a copy where one should be"));
@@ -192,13 +204,15 @@ mod tests {
 
     #[test]
     fn each_thing_that_is_wrong_has_its_warning() {
-        let counts = PartitionCounts { ok: 1, under_replicated: 2, lost: 3, not_begun: 4 };
+        let counts = PartitionCounts { ok: 1, under_replicated: 2, lost: 3, not_begun: 4, unreachable: 5 };
         let unready = MemberReport { ready: false, bytes_held: 4096, ..report(1) };
         let newer = Member { version: "0.2.0".to_owned(), ..member(4, Some(report(1))) };
         let members = vec![member(1, None), member(2, Some(unready)), member(3, None), newer];
         let ill = StatusResponse { leader: None, ..status(members, counts) };
         let expected = [
             "3 partitions are lost: nobody has their entries",
+            "5 partitions are unreachable: what only silent nodes hold is served again when one of them is back; if they are dead for \
+             good, `wattle grid forget` them, then `wattle grid recover-lost`",
             "2 partitions lack a copy where one should be",
             "4 partitions are not held by anybody yet",
             "nobody is known to lead the control group: nothing can be decided",
@@ -209,7 +223,10 @@ mod tests {
         ];
         assert_eq!(warnings(&ill), expected);
         let facts = facts(&ill, &Sums::of(&ill));
-        assert!(facts.contains(&("partitions", "3 lost, 2 under-replicated, 4 not begun, 1 ok".to_owned())));
+        assert!(facts.contains(&(
+            "partitions",
+            "3 lost, 5 unreachable, 2 under-replicated, 4 not begun, 1 ok".to_owned()
+        )));
         assert!(facts.contains(&("nodes", "2 of 4 answer".to_owned())));
     }
 }

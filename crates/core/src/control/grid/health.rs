@@ -1,10 +1,12 @@
 //! Which partitions have the copies that they should have.
 
+use std::collections::BTreeSet;
+
 use super::class::ClassOptions;
 use super::node::Node;
 use super::row::Row;
 use super::state::Grid;
-use crate::ids::PartitionId;
+use crate::ids::{MemberId, PartitionId};
 
 /// How it is with the copies of a partition; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +39,15 @@ impl Grid {
     #[must_use]
     pub fn partitions_in(&self, state: PartitionState) -> usize {
         self.health().filter(|(_, _, found)| *found == state).count()
+    }
+}
+
+impl Row {
+    /// Whether some hold it, and all of them are silent. Its state is told without knowing who answers.
+    #[must_use]
+    pub fn is_unreachable(&self, answering: &BTreeSet<MemberId>) -> bool {
+        let holders = &self.assignment.in_sync;
+        !holders.is_empty() && holders.is_disjoint(answering)
     }
 }
 

@@ -51,3 +51,21 @@ fn who_drains_is_no_place_for_a_copy() {
     grid.apply(&GridCommand::Drain { node: NodeId(2) }).unwrap();
     check(&grid, PartitionState::Ok);
 }
+
+#[test]
+fn a_partition_whose_holders_are_all_silent_is_unreachable() {
+    let mut grid = grid_of(3, 1);
+    let check = |grid: &Grid, answering: &[u64], expected| {
+        let row = grid.row(partition(0)).unwrap();
+        assert_eq!(row.is_unreachable(&members(answering)), expected, "{answering:?}");
+    };
+    check(&grid, &[1], false);
+    begin(&mut grid, &[1, 2]);
+    add(&mut grid, member(2, 1));
+    check(&grid, &[2, 3], false);
+    check(&grid, &[3], true);
+    forget(&mut grid, 1);
+    check(&grid, &[1, 3], true);
+    forget(&mut grid, 2);
+    check(&grid, &[3], false);
+}
