@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use wattle_core::control::grid::{Grid as Table, GridCommand, Node, NodeState};
+use wattle_core::control::grid::{Grid as Table, GridCommand, Node, NodeState, PartitionState};
 use wattle_core::control::{GroupCommand, GroupState};
 use wattle_core::ids::MemberId;
 use wattle_core::limits::{HEARTBEAT_TIME, SILENCE_TIME};
@@ -147,7 +147,10 @@ impl Leaver {
             () = self.inside.is_unknown() => Ok(()),
         };
         match left {
-            Ok(()) => info!("this node has left the grid"),
+            Ok(()) => {
+                info!("this node has left the grid");
+                self.grid.control.decided().grid().into_iter().for_each(say_what_stays_lost);
+            }
             Err(NotDecided::InDoubt(error)) => {
                 warn!(%error, "this node stops without knowing whether the grid has let it go");
             }
@@ -199,6 +202,17 @@ impl Leaver {
         let me = self.me();
         let node = state.grid().and_then(|grid| grid.node(me.node)).filter(|node| node.member == me);
         node.is_some_and(|node| node.state == NodeState::Draining)
+    }
+}
+
+/// A member that leaves may have the best copies of them that there are.
+fn say_what_stays_lost(table: &Table) {
+    let lost = table.partitions_in(PartitionState::Lost);
+    if lost > 0 {
+        warn!(
+            partitions = lost,
+            "partitions are lost, and what this node may still have of them goes with it"
+        );
     }
 }
 

@@ -102,6 +102,11 @@ impl ProcessNode {
         self.child.kill().await.unwrap();
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) async fn has_ended(mut self) {
+        assert!(self.child.wait().await.unwrap().success());
+    }
+
     /// Ends it as an init system would.
     pub(crate) async fn stop(mut self) {
         kill_process(self.pid(), Signal::TERM).unwrap();

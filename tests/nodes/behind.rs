@@ -52,7 +52,17 @@ async fn who_is_behind_does_not_say_that_nothing_is_lost() {
     assert_eq!(asked.await.unwrap().partitions.len(), 271);
     let known = follower.status().await.unwrap();
     assert_eq!((known.outdated, known.partitions.unwrap().lost), (false, 271));
-    second.stop().await;
+    // It is wanted where nobody is left who could give it anything.
+    let fifth = second.joined().await;
+    let command = ["grid", "drain", "2", "--endpoint", &format!("http://{}", fourth.address())];
+    let drained = timeout(Duration::from_secs(30), run(&command)).await.expect("it does not wait for that");
+    assert_eq!(String::from_utf8(drained.stdout).unwrap(), "node 2 has left the grid\n");
+    let warning = String::from_utf8(drained.stderr).unwrap();
+    assert!(warning.starts_with("warning: 271 partitions are lost"), "{warning}");
+    second.has_ended().await;
+    // Nobody has anything of any partition any more: the grid starts empty.
+    all_have_copies(&follower).await;
     third.stop().await;
     fourth.stop().await;
+    fifth.stop().await;
 }

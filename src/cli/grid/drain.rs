@@ -32,7 +32,15 @@ pub(super) struct Drain {
 impl Drain {
     pub(super) async fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         let client = remote.connect().await?;
+        let lost = client.status().await?.partitions.unwrap_or_default().lost;
         client.drain_node(self.node, self.cancel).await?;
+        if lost > 0 && !self.cancel {
+            eprintln!(
+                "warning: {lost} partitions are lost, and what node {node} may still have of them goes with it; to recover them first: `wattle \
+                 grid drain {node} --cancel`, then `wattle grid recover-lost`",
+                node = self.node
+            );
+        }
         let state = if self.cancel {
             "stays"
         } else if self.no_wait {
@@ -41,7 +49,9 @@ impl Drain {
             self.wait(&client).await?
         };
         match remote.output {
-            Format::Json => output::json(&json!({ "node": self.node, "state": state })),
+            Format::Json => {
+                output::json(&json!({ "node": self.node, "state": state, "lost_partitions": lost }))
+            }
             Format::Table => output::line(&match state {
                 "left" => format!("node {} has left the grid", self.node),
                 "draining" => {

@@ -64,12 +64,15 @@ impl Row {
     }
 
     /// Whether this member cannot leave without harm: it decides, is wanted, or what it holds is not yet held by all who are
-    /// wanted, of whom one lives: others may be leaving, too.
+    /// wanted, of whom one lives: others may be leaving, too. What is lost waits for people, who may take long, and nobody for it.
     #[must_use]
     pub fn needs(&self, member: MemberId, presence: &BTreeMap<MemberId, Presence>) -> bool {
         let Assignment { primary, in_sync, wanted, .. } = &self.assignment;
         let lives = |other: &MemberId| *other != member && presence.get(other) == Some(&Presence::Alive);
         let is_spare = self.is_complete() && wanted.iter().any(lives);
+        if self.is_lost() {
+            return false;
+        }
         *primary == Some(member) || wanted.contains(&member) || in_sync.contains(&member) && !is_spare
     }
 

@@ -48,6 +48,17 @@ fn who_has_lost_the_last_copy_makes_the_partition_lost_and_nobody_primary() {
 }
 
 #[test]
+fn nobody_stays_for_what_is_lost() {
+    let mut grid = with_a_copy_outside();
+    let row = grid.row(partition(0)).unwrap();
+    assert!(row.is_lost() && row.assignment.wanted.contains(&member(2, 1)));
+    assert_eq!(grid.needs(member(2, 1), &presence(&grid, Presence::Alive)), 0);
+    grid.apply(&GridCommand::Drain { node: NodeId(2) }).unwrap();
+    let gone = GridApplied::NodeGone { node: NodeId(2), partitions: vec![partition(0)] };
+    assert_eq!(grid.apply(&GridCommand::Leave { member: member(2, 1) }), Ok(gone));
+}
+
+#[test]
 fn a_copy_that_no_set_counts_on_is_no_full_loss() {
     let mut grid = with_a_copy_outside();
     let refused = GridRefusal::NoFullLoss { live: 0, begun: 1, holders: 1 };

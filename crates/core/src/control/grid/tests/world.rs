@@ -233,7 +233,9 @@ impl World {
             }
             GridCommand::RecoverLost { .. } => *holders = added.into_iter().collect(),
             GridCommand::Join(_) | GridCommand::Forget { .. } | GridCommand::StartEmpty => {}
-            GridCommand::Leave { .. } => assert!(!new.is_lost(), "nothing goes with who leaves"),
+            GridCommand::Leave { .. } => {
+                assert!(old.is_lost() || !new.is_lost(), "nothing goes with who leaves");
+            }
             GridCommand::Describe { .. }
             | GridCommand::Drain { .. }
             | GridCommand::CancelDrain { .. }
