@@ -1,6 +1,7 @@
 //! A node: every part built from the configuration, started, and stopped in order. Nothing else knows all parts.
 
 mod member;
+mod signals;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
@@ -28,6 +28,7 @@ use crate::peering::{Inside, Links};
 use crate::rpc::Lobby;
 use crate::server::{IoThreads, Speaks};
 use member::{Becoming, Membership};
+pub use signals::Signals;
 
 /// The hidden subcommand that compiles a module.
 pub const COMPILE_MODULE: &str = "compile-module";
@@ -194,6 +195,11 @@ impl Node {
     /// # Errors
     /// [`NodeError`] says what is in the way.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
+        Self::start_unless(config, CancellationToken::new())
+    }
+
+    /// Starts a node that is stopped with `stop`, also before it serves.
+    fn start_unless(config: &Config, stop: CancellationToken) -> Result<Self, NodeError> {
         let started = Instant::now();
         raise_file_limit();
         let directory = config.data_dir.as_deref().map(DataDirectory::open).transpose()?.map(Arc::new);
@@ -201,8 +207,7 @@ impl Node {
         let (address, http_address, peer_address) = (ports.api.1, ports.http_address(), ports.peer_address());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused("a runtime"))?;
-        let (stop, replaced) = (CancellationToken::new(), CancellationToken::new());
-        let leave = CancellationToken::new();
+        let (leave, replaced) = (CancellationToken::new(), CancellationToken::new());
         let in_flight = Arc::new(InFlight::new(config.memory_bytes));
         let process = u128::from(random()?) << 64 | u128::from(random()?);
         let (inside, links) = links(config, process, runtime.handle())?;
@@ -299,47 +304,7 @@ impl Node {
             error!("the control thread panicked");
         }
     }
-
-    /// Runs until the process is told to end by SIGINT or SIGTERM, or the node was drained, and stops then, as its stop policy says. A
-    /// second signal ends the process at once.
-    ///
-    /// # Errors
-    /// Signals cannot be listened to, or the grid does not count on this node any more.
-    pub fn run_until_signal(self) -> Result<(), NodeError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(refused("a runtime"))?.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("signals"))?;
-            let mut terminate = signal(SignalKind::terminate()).map_err(refused("signals"))?;
-            let replaced = self.replaced.clone();
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                () = self.stop.cancelled() => {}
-            }
-            let policy = if self.stop.is_cancelled() { StopPolicy::LeaveNow } else { self.stop_policy };
-            let stopped = match policy {
-                StopPolicy::Drain => {
-                    info!("stopping: others take what is here, and calls in flight are finished; a second signal ends at once");
-                    tokio::task::spawn_blocking(|| self.drain())
-                }
-                StopPolicy::LeaveNow => {
-                    info!("stopping: calls in flight are finished; a second signal ends at once");
-                    tokio::task::spawn_blocking(|| self.stop())
-                }
-            };
-            tokio::select! {
-                stopped = stopped => if stopped.is_err() { error!("stopping panicked") },
-                _ = interrupt.recv() => std::process::exit(SECOND_SIGNAL),
-                _ = terminate.recv() => std::process::exit(SECOND_SIGNAL),
-            }
-            info!("stopped");
-            if replaced.is_cancelled() { Err(NodeError::Replaced) } else { Ok(()) }
-        })
-    }
 }
-
-/// The exit code of a node that a second signal has cut short.
-const SECOND_SIGNAL: i32 = 130;
 
 /// As many files as the system allows: connections and loaded modules are some.
 fn raise_file_limit() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use wattle::config::{Config, DiscoveryKind, LogFormat, RawConfig, StopPolicy};
-use wattle::node::Node;
+use wattle::node::{Node, Signals};
 use wattle::observability::start_logs;
 
 /// Flags go before the file of `--config`.
@@ -99,6 +99,7 @@ enum Format {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let signals = Signals::listen()?;
         let file = match &self.config {
             None => RawConfig::default(),
             Some(path) => {
@@ -139,7 +140,7 @@ impl Serve {
         let program = std::env::current_exe().context("the path of this program is not known")?;
         let config = Config::new(flags.or(file), program)?;
         start_logs(&config).context("--log-filter")?;
-        Node::start(&config)?.run_until_signal()?;
+        Node::run(&config, signals)?;
         Ok(())
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 use wattle_client::Client;
 
 pub(crate) struct ProcessNode {
@@ -15,6 +15,47 @@ pub(crate) struct ProcessNode {
 
 /// A write past the limit of files is refused instead of ending the process. It starts with as few files as a system may give.
 const CONFINED: &str = r#"trap '' XFSZ; ulimit -Sn 20; exec "$0" "$@""#;
+
+/// One that may not serve yet.
+pub(crate) struct Starting {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Starting {
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        let mut command = Command::new("bash");
+        command.args(["-c", CONFINED, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
+        command.args(["--log-format", "json"]).args(arguments);
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("bash runs");
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until it logs this; `None` if it ends before.
+    pub(crate) async fn says(&mut self, message: &str) -> Option<serde_json::Value> {
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["message"] == message {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(pid(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended; its exit code, if no signal has ended it.
+    pub(crate) async fn exit_code(mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().expect("it runs").try_into().unwrap()).unwrap()
+}
 
 impl ProcessNode {
     pub(crate) async fn start() -> Self {
@@ -26,18 +67,10 @@ impl ProcessNode {
     }
 
     pub(crate) async fn with(arguments: &[&str]) -> Self {
-        let mut command = Command::new("bash");
-        command.args(["-c", CONFINED, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
-        command.args(["--log-format", "json"]).args(arguments);
-        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("bash runs");
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let endpoint = loop {
-            let line = lines.next_line().await.unwrap().expect("it serves before it ends");
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == "serving" {
-                break format!("http://{}", line["address"].as_str().unwrap());
-            }
-        };
+        let mut starting = Starting::with(arguments);
+        let line = starting.says("serving").await.expect("it serves before it ends");
+        let endpoint = format!("http://{}", line["address"].as_str().unwrap());
+        let Starting { child, mut lines } = starting;
         // Somebody has to read on, or the node would wait for that.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, endpoint }
@@ -48,7 +81,7 @@ impl ProcessNode {
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().expect("it runs").try_into().unwrap()).unwrap()
+        pid(&self.child)
     }
 
     /// No file may be written past so many bytes; `None` for as many as the system takes.

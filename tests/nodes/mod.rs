@@ -19,5 +19,6 @@ mod recover;
 mod recover_control;
 mod recover_twice;
 mod sent_bytes;
+mod signals;
 mod watches;
 mod wrong_directories;
