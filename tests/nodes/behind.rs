@@ -14,7 +14,7 @@ use crate::harness::wire::eventually;
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_behind_does_not_say_that_nothing_is_lost() {
     let first = ProcessNode::start().await;
-    let (second, third) = (first.joined().await, first.joined_with(&["--arbiter"]).await);
+    let (second, third) = (first.joined().await, first.joined_with(&["--arbiter", "--zone", "a"]).await);
     let client = third.client().await;
     eventually(async || {
         let members = client.status().await.unwrap().members;
@@ -24,7 +24,9 @@ async fn who_is_behind_does_not_say_that_nothing_is_lost() {
     all_have_copies(&client).await;
     let listens = free_addresses(1).remove(0);
     let news = Holding::before(&listens).await;
-    let arguments = ["--arbiter", "--peer-listen", &listens, "--peer-advertise", news.address()];
+    // It has no vote, for one in its zone has: who has one and hears nothing wants to lead.
+    let arguments =
+        ["--arbiter", "--zone", "a", "--peer-listen", &listens, "--peer-advertise", news.address()];
     let fourth = first.joined_with(&arguments).await;
     let follower = fourth.client().await;
     // The only one that holds everything dies.

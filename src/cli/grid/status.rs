@@ -94,6 +94,7 @@ fn as_json(status: &StatusResponse, sums: &Sums, warnings: &[String]) -> serde_j
         "nodes": status.members.len(),
         "nodes_answering": sums.answering,
         "leader": status.leader,
+        "outdated": status.outdated,
         "partitions": {
             "ok": ok, "under_replicated": under_replicated, "lost": lost, "not_begun": not_begun,
             "unreachable": unreachable,
