@@ -54,6 +54,11 @@ impl Follower {
         self.problems.lock().get(name).cloned()
     }
 
+    /// Functions that cannot run here, and why.
+    pub(crate) fn problems(&self) -> BTreeMap<Name, String> {
+        self.problems.lock().clone()
+    }
+
     /// What this node has to have followed to run no function that was replaced, as far as it knows.
     pub(crate) fn functions_decided(&self) -> ControlVersion {
         ControlVersion(self.functions_decided.load(Ordering::Acquire))

@@ -13,6 +13,7 @@ use wattle_core::control::GroupCommand;
 use wattle_core::control::grid::{self, GridCommand, Node, NodeState, PartitionState, Role};
 use wattle_core::ids::{ClientId, MemberId, NodeId};
 use wattle_core::limits::{CLIENT_ID_RENEWAL, MAJORITY_TIME};
+use wattle_core::name::Name;
 use wattle_core::partition::Partition;
 use wattle_proto::v1;
 use wattle_proto::v1::grid_service_server::GridService;
@@ -50,17 +51,20 @@ impl GridService for GridInfo {
         let (mut reports, mut answering) =
             join(reports_of(grid.id(), others), self.answering(grid, local)).await;
         answering.extend(reports.keys().copied());
+        let own = v1::Member { report: Some(own), not_loaded: self.not_loaded(), ..v1::Member::default() };
         reports.insert(me, own);
         let shares = shares(grid);
         let shown = grid.nodes().filter(|node| !local || node.member == me);
         let members = shown.map(|node| {
+            let told = reports.remove(&node.member).unwrap_or_default();
             let (primary, backup) = shares.get(&node.member).copied().unwrap_or_default();
             v1::Member {
                 votes: voters.iter().any(|(voter, _)| *voter == node.member),
                 leads: leader == Some(node.id()),
                 primary_partitions: primary,
                 backup_partitions: backup,
-                report: reports.get(&node.member).copied(),
+                report: told.report,
+                not_loaded: told.not_loaded,
                 ..described(node)
             }
         });
@@ -231,6 +235,13 @@ impl GridInfo {
             Some(node) => self.grid.control.group_of(node).await.is_some(),
             None => false,
         }
+    }
+
+    /// Functions that cannot run here.
+    fn not_loaded(&self) -> Vec<v1::FunctionProblem> {
+        let wire =
+            |(name, problem): (Name, String)| v1::FunctionProblem { function: name.to_string(), problem };
+        self.grid.follower.problems().into_iter().map(wire).collect()
     }
 
     /// What only this node knows.

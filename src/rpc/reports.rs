@@ -26,11 +26,11 @@ pub(super) enum NoReport {
     SomebodyElse,
 }
 
-/// The reports of members of a grid, all of which are asked at once.
+/// What members of a grid say of themselves, all of which are asked at once.
 pub(super) async fn reports_of(
     grid: GridId,
     members: impl Iterator<Item = &Node>,
-) -> BTreeMap<MemberId, v1::MemberReport> {
+) -> BTreeMap<MemberId, v1::Member> {
     told_by(members.map(|node| (node, async move { Ok(reached(grid, node).await?.1) }))).await
 }
 
@@ -78,11 +78,11 @@ async fn told_by<'a, T>(
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// A way to a member, and its report. An address may be another's by now: who answers must be who is meant.
+/// A way to a member, and what it says of itself. An address may be another's by now: who answers must be who is meant.
 pub(super) async fn reached(
     grid: GridId,
     node: &Node,
-) -> Result<(GridServiceClient<Channel>, v1::MemberReport), NoReport> {
+) -> Result<(GridServiceClient<Channel>, v1::Member), NoReport> {
     let url = format!("http://{}", node.description.client_address);
     let endpoint = Endpoint::from_shared(url)?.tcp_nodelay(true);
     let mut client = GridServiceClient::new(endpoint.connect().await?);
@@ -90,6 +90,6 @@ pub(super) async fn reached(
     let meant =
         |member: &v1::Member| (member.node, member.incarnation) == (node.id().0, node.member.incarnation);
     let member = told.members.into_iter().find(meant).filter(|_| told.grid_id == grid.0[..]);
-    let report = member.and_then(|member| member.report).ok_or(NoReport::SomebodyElse)?;
-    Ok((client, report))
+    let member = member.filter(|member| member.report.is_some()).ok_or(NoReport::SomebodyElse)?;
+    Ok((client, member))
 }

@@ -126,6 +126,7 @@ async fn commands_print_the_grid_for_programs_and_for_people() {
         "backup_entries": 0,
         "bytes_held": report.bytes_held,
         "bytes_limit": report.bytes_limit,
+        "not_loaded": [],
     }]);
     assert_eq!(members, expected);
     assert_eq!(printed(&node, &["grid", "partitions"]).await, "all 2 partitions have their copies\n");

@@ -167,3 +167,27 @@ async fn an_upload_that_no_other_node_can_fetch_is_not_acknowledged() {
     let client = by_way_of(&second).await;
     assert_eq!(client.functions().upload("add", example("counter"), &options).await.unwrap().version, 1);
 }
+
+/// As a node whose limits are smaller than those of the others.
+#[tokio::test]
+async fn who_cannot_load_a_function_is_shown_with_the_reason() {
+    let first = TestNode::with(small());
+    let raw = joining(&first);
+    let second = spawn_blocking(|| TestNode::compiled_by(raw, "/bin/false".into())).await.unwrap();
+    let client = first.client().await;
+    upload(&client, "counter", "add").await;
+    let members = client.status().await.unwrap().members;
+    let problems: Vec<_> = members.iter().map(|member| member.not_loaded.len()).collect();
+    assert_eq!(problems, [0, 1]);
+    let [problem] = &members[1].not_loaded[..] else { panic!("{members:?}") };
+    let (function, problem) = (&problem.function, problem.problem.trim());
+    assert_eq!(function, "add");
+    for (arguments, shown) in [
+        (&["function", "describe", "add"][..], format!("on node 2: {problem}")),
+        (&["grid", "status"], format!("cannot run function add: {problem}")),
+    ] {
+        let printed = String::from_utf8(first.command(arguments).await.stdout).unwrap();
+        assert!(printed.contains(&shown), "{printed}");
+    }
+    second.stop().await;
+}

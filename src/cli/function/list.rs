@@ -34,23 +34,42 @@ pub(super) struct Describe {
 
 impl Describe {
     pub(super) async fn run(&self, remote: &Remote) -> anyhow::Result<()> {
-        let (function, statistics) = remote.connect().await?.functions().describe(&self.name).await?;
+        let client = remote.connect().await?;
+        let (function, statistics) = client.functions().describe(&self.name).await?;
+        let not_loaded = not_loaded(&client.status().await?.members, &self.name);
         match remote.output {
             Format::Json => {
                 let mut described = function_as_json(&function);
                 described["statistics"] = statistics_as_json(&statistics);
+                let problem = |(node, problem): &(u64, String)| json!({ "node": node, "problem": problem });
+                described["not_loaded"] = not_loaded.iter().map(problem).collect();
                 output::json(&described)?;
             }
-            Format::Table => print_described(&function, &statistics)?,
+            Format::Table => print_described(&function, &statistics, &not_loaded)?,
         }
         Ok(())
     }
 }
 
-fn print_described(function: &api::Function, statistics: &api::FunctionStatistics) -> std::io::Result<()> {
+/// Which nodes cannot run it, and why.
+fn not_loaded(members: &[api::Member], name: &str) -> Vec<(u64, String)> {
+    let problems =
+        members.iter().flat_map(|member| member.not_loaded.iter().map(|problem| (member.node, problem)));
+    let of_this = problems.filter(|(_, problem)| problem.function == name);
+    of_this.map(|(node, problem)| (node, problem.problem.clone())).collect()
+}
+
+fn print_described(
+    function: &api::Function,
+    statistics: &api::FunctionStatistics,
+    not_loaded: &[(u64, String)],
+) -> std::io::Result<()> {
     let mut facts = vec![("name", function.name.clone()), ("state", state(function.state()).to_owned())];
     if !function.suspended_because.is_empty() {
         facts.push(("because", function.suspended_because.clone()));
+    }
+    for (node, problem) in not_loaded {
+        facts.push(("not loaded", format!("on node {node}: {problem}")));
     }
     facts.push(("batches here", statistics.batches.to_string()));
     facts.push(("applied here", statistics.applied.to_string()));

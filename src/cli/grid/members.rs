@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wattle_client::api::{Member, MemberReport, NodeRole, NodeState};
+use wattle_client::api::{FunctionProblem, Member, MemberReport, NodeRole, NodeState};
 
 use crate::cli::output;
 use crate::cli::quantity::{shown_bytes, shown_duration};
@@ -79,7 +79,12 @@ fn as_json(member: &Member) -> Value {
         "backup_entries": report.map(|report| report.backup_entries),
         "bytes_held": report.map(|report| report.bytes_held),
         "bytes_limit": report.map(|report| report.bytes_limit),
+        "not_loaded": member.not_loaded.iter().map(problem).collect::<Vec<_>>(),
     })
+}
+
+fn problem(FunctionProblem { function, problem }: &FunctionProblem) -> Value {
+    json!({ "function": function, "problem": problem })
 }
 
 fn row(member: &Member) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use wattle_client::api::{Member, MemberReport, PartitionCounts, StatusResponse};
+use wattle_client::api::{FunctionProblem, Member, MemberReport, PartitionCounts, StatusResponse};
 
 use crate::cli::output;
 use crate::cli::quantity::shown_bytes;
@@ -137,10 +137,19 @@ fn warnings(status: &StatusResponse) -> Vec<String> {
     warnings.extend(nodes(status, silent).map(|nodes| format!("no answer from {nodes}")));
     warnings.extend(nodes(status, unready).map(|nodes| format!("not ready: {nodes}")));
     warnings.extend(nodes(status, full).map(|nodes| format!("no memory for more entries: {nodes}")));
+    warnings.extend(status.members.iter().flat_map(not_loaded));
     if versions(status).len() > 1 {
         warnings.push("the nodes are not of one version".to_owned());
     }
     warnings
+}
+
+/// What a node cannot run.
+fn not_loaded(member: &Member) -> impl Iterator<Item = String> {
+    member.not_loaded.iter().map(|FunctionProblem { function, problem }| {
+        let Member { node, address, .. } = member;
+        format!("node {node} ({address}) cannot run function {function}: {problem}")
+    })
 }
 
 /// The nodes of which something is true: `node 1 (a), node 3 (c)`.
@@ -207,7 +216,9 @@ mod tests {
     fn each_thing_that_is_wrong_has_its_warning() {
         let counts = PartitionCounts { ok: 1, under_replicated: 2, lost: 3, not_begun: 4, unreachable: 5 };
         let unready = MemberReport { ready: false, bytes_held: 4096, ..report(1) };
-        let newer = Member { version: "0.2.0".to_owned(), ..member(4, Some(report(1))) };
+        let problem = FunctionProblem { function: "f".to_owned(), problem: "too large".to_owned() };
+        let newer =
+            Member { version: "0.2.0".to_owned(), not_loaded: vec![problem], ..member(4, Some(report(1))) };
         let members = vec![member(1, None), member(2, Some(unready)), member(3, None), newer];
         let ill = StatusResponse { leader: None, ..status(members, counts) };
         let expected = [
@@ -220,6 +231,7 @@ mod tests {
             "no answer from node 1 (10.0.0.1:7117), node 3 (10.0.0.3:7117)",
             "not ready: node 2 (10.0.0.2:7117)",
             "no memory for more entries: node 2 (10.0.0.2:7117)",
+            "node 4 (10.0.0.4:7117) cannot run function f: too large",
             "the nodes are not of one version",
         ];
         assert_eq!(warnings(&ill), expected);
