@@ -132,6 +132,20 @@ async fn an_answer_waits_until_the_node_has_followed() {
     proposed.await.unwrap();
 }
 
+#[tokio::test]
+async fn who_catches_up_has_followed_what_was_decided_before() {
+    let (control, ..) = founded(7).await;
+    let (proposes, mut decided) = (Arc::clone(&control), control.watch());
+    let proposed = tokio::spawn(async move { proposes.propose(create("a")).await });
+    let is_there = |decided: &Decided| decided.state.catalog().map("a").is_some();
+    let version = decided.wait_for(is_there).await.unwrap().version;
+    let mut caught_up = std::pin::pin!(control.catch_up());
+    assert!(timeout(HEARTBEAT_TIME, &mut caught_up).await.is_err(), "it has followed nothing");
+    control.table_followed(version);
+    caught_up.await.unwrap();
+    proposed.await.unwrap().unwrap();
+}
+
 /// Or the leader could not even have others take over while it compiles.
 #[tokio::test]
 async fn only_what_is_about_functions_waits_until_those_are_followed() {
