@@ -26,34 +26,36 @@ pub(crate) fn joined_to(node: &TestNode) -> TestNode {
 pub(crate) async fn three() -> [TestNode; 3] {
     let first = TestNode::with(RawConfig { partitions: Some(PARTITIONS), ..RawConfig::default() });
     let nodes = [joined_to(&first), joined_to(&first)];
-    let client = nodes[1].client().await;
-    eventually(async || {
-        let status = client.status().await.unwrap();
-        let counts = PartitionCounts { ok: PARTITIONS.into(), ..PartitionCounts::default() };
-        let has_share = |member: &Member| {
-            let copies = member.primary_partitions + member.backup_partitions;
-            (10..=11).contains(&member.primary_partitions) && (20..=21).contains(&copies)
-        };
-        (status.partitions == Some(counts) && status.members.iter().all(has_share)).then_some(())
-    })
-    .await;
+    is_shared_by_three(&nodes[1].client().await).await;
     let [second, third] = nodes;
     [first, second, third]
 }
 
-/// A grid of processes whose partitions all have two copies.
+/// A grid of processes whose partitions all have two copies, which are where they stay.
 pub(crate) async fn processes() -> [ProcessNode; 3] {
     let first = ProcessNode::start().await;
     let (second, third) = (first.joined().await, first.joined().await);
-    let client = third.client().await;
+    is_shared_by_three(&third.client().await).await;
+    [first, second, third]
+}
+
+/// Waits until three nodes vote, and each has its share of the primaries and of two copies of all partitions: nothing moves then.
+async fn is_shared_by_three(client: &Client) {
     eventually(async || {
-        let members = client.status().await.unwrap().members;
-        let has_part = |member: &Member| member.votes && member.backup_partitions > 0;
-        (members.len() == 3 && members.iter().all(has_part)).then_some(())
+        let status = client.status().await.unwrap();
+        let partitions: u32 = status.partitions.as_ref().map(|counts| counts.ok).filter(|ok| *ok > 0)?;
+        let counts = PartitionCounts { ok: partitions, ..PartitionCounts::default() };
+        let is_share = |count: u32, of: u32| (of / 3..=of.div_ceil(3)).contains(&count);
+        let has_share = |member: &Member| {
+            let copies = member.primary_partitions + member.backup_partitions;
+            member.votes
+                && is_share(member.primary_partitions, partitions)
+                && is_share(copies, 2 * partitions)
+        };
+        let is_shared = status.members.len() == 3 && status.members.iter().all(has_share);
+        (status.partitions == Some(counts) && is_shared).then_some(())
     })
     .await;
-    all_have_copies(&client).await;
-    [first, second, third]
 }
 
 /// Waits until every partition has all its copies, where they should be.
