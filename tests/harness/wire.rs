@@ -84,7 +84,7 @@ pub(crate) fn refusal(code: Code, reason: &str, outcome: &str) -> (Code, String,
 }
 
 /// How long anything that happens by itself may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again until there is an answer.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
