@@ -3,6 +3,8 @@
 //! candidate would end the election of the one before, for ever. (Raft's dissertation, 3.4 and 9.3.)
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -17,8 +19,23 @@ const DOUBLINGS: u32 = 4;
 /// Elections in vain before it begins to.
 const QUICK_ELECTIONS: u32 = 2;
 
+/// Whether a voter has refused this one its vote because it has the longer log. Who cannot be elected is not to spoil the election of who
+/// can: each vote that it asks for ends the one before. (openraft's own timer has `smaller_log_timeout` for that.)
+#[derive(Clone, Default)]
+pub(crate) struct Outrun(Arc<AtomicBool>);
+
+impl Outrun {
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// Asks for votes whenever it is time to, as long as the voter runs.
-pub(crate) async fn stand(raft: Raft, timing: Timing) {
+pub(crate) async fn stand(raft: Raft, timing: Timing, outrun: Outrun) {
     let mut metrics = raft.metrics();
     let mut wait = Wait::new(timing, Instant::now());
     loop {
@@ -35,11 +52,20 @@ pub(crate) async fn stand(raft: Raft, timing: Timing) {
             Seen::Bystander => continue,
             Seen::Voter { alone } => alone,
         };
+        let shown = metrics.borrow().vote;
         // Asks openraft itself, behind all that it has still to hear: while it waits for a disk a leader may have come.
         let voted = raft.with_raft_state(|state| (*state.vote_ref(), state.vote_last_modified())).await;
         let Ok((vote, heard)) = voted else { return };
         let due = wait.look(Look { vote, heard, alone }, Instant::now());
+        if vote.committed {
+            // That was before somebody was elected.
+            outrun.take();
+        }
         if due <= Instant::now() {
+            if outrun.take() {
+                wait.stand_back(Instant::now());
+                continue;
+            }
             info!(term = vote.leader_id.term + 1, in_vain = wait.in_vain, "this voter asks for votes");
             wait.begin(Instant::now());
             if raft.trigger().elect().await.is_err() {
@@ -47,7 +73,7 @@ pub(crate) async fn stand(raft: Raft, timing: Timing) {
             }
             continue;
         }
-        let changed = metrics.wait_for(|metrics| metrics.vote != vote || Seen::of(metrics) != seen);
+        let changed = metrics.wait_for(|metrics| metrics.vote != shown || Seen::of(metrics) != seen);
         // It is due, or something else is.
         drop(timeout_at(due, changed).await);
     }
@@ -125,14 +151,18 @@ impl Wait {
         self.since = since;
         self.time = match self.last {
             Some(Look { alone: true, .. }) => self.timing.heartbeat,
-            Some(Look { vote: Vote { committed: true, .. }, heard: Some(_), .. }) => {
-                draw(&self.timing.election)
-            }
+            Some(Look { vote: Vote { committed: true, .. }, .. }) => draw(&self.timing.election),
             Some(_) | None => {
                 let doublings = self.in_vain.saturating_sub(QUICK_ELECTIONS).min(DOUBLINGS);
                 draw(&self.timing.election) / 2 * (1 << doublings)
             }
         };
+    }
+
+    /// Leaves the others the time for many elections.
+    fn stand_back(&mut self, now: Instant) {
+        self.since = now;
+        self.time = draw(&self.timing.election) / 2 * (1 << DOUBLINGS);
     }
 }
 
@@ -168,7 +198,7 @@ mod tests {
         let mut wait = Wait::new(timing(), now);
         let look = |vote| Look { vote, heard: Some(now), alone: false };
         let led = look(Vote::new_committed(1, voter(1)));
-        check(&mut wait, Look { heard: None, ..led }, now, (300, 500));
+        check(&mut wait, Look { heard: None, ..led }, now, (600, 1000));
         check(&mut wait, led, now, (600, 1000));
         let times =
             [(300, 500), (300, 500), (600, 1000), (1200, 2000), (2400, 4000), (4800, 8000), (4800, 8000)];

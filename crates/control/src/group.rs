@@ -19,7 +19,7 @@ use tracing::warn;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_COMMAND_BYTES, CONTROL_LOG_ENTRIES, CONTROL_LOG_KEPT, CONTROL_PROPOSALS};
 
-use crate::candidacy;
+use crate::candidacy::{self, Outrun};
 use crate::check_quorum::Silence;
 use crate::disk::{Contents, Disk, DiskError, json};
 use crate::identity::{GroupId, Identity, VoterId};
@@ -181,7 +181,7 @@ impl ControlGroup {
         let heavy = Arc::new(Notify::new());
         let log = LogStore::new(contents, writer, Arc::clone(&heavy));
         let silence = Silence::default();
-        let successor = Successor::of(identity.group);
+        let (successor, outrun) = (Successor::of(identity.group), Outrun::default());
         let network = Network {
             own: identity,
             successor: successor.clone(),
@@ -189,6 +189,7 @@ impl ControlGroup {
             pause: timing.heartbeat,
             piece_time: timing.patience,
             silence: silence.clone(),
+            outrun: outrun.clone(),
         };
         let raft = Raft::new(identity.voter, Arc::new(config), network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::NotBegun(fatal.into()))?;
@@ -197,7 +198,7 @@ impl ControlGroup {
         let mut helpers = JoinSet::new();
         helpers.spawn(proposer::run(identity.voter, raft.clone(), waiting));
         helpers.spawn(lighten(raft.clone(), heavy));
-        helpers.spawn(candidacy::stand(raft.clone(), timing.clone()));
+        helpers.spawn(candidacy::stand(raft.clone(), timing.clone(), outrun));
         helpers.spawn(silence.keep(raft.clone(), timing.clone()));
         Ok(Self {
             incoming: Incoming::new(identity, raft.clone(), successor.clone()),

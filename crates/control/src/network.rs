@@ -15,6 +15,7 @@ use tracing::debug;
 use wattle_core::ids::NodeId;
 use wattle_core::limits::{CONTROL_PIECE_ATTEMPTS, CONTROL_PIECE_BYTES};
 
+use crate::candidacy::Outrun;
 use crate::check_quorum::Silence;
 use crate::identity::{Identity, VoterId};
 use crate::raft::{
@@ -55,6 +56,8 @@ pub(crate) struct Network<T> {
     pub(crate) silence: Silence,
     /// Is told of groups of others.
     pub(crate) successor: Successor,
+    /// Is told of voters with longer logs.
+    pub(crate) outrun: Outrun,
 }
 
 /// One voter, from here.
@@ -65,6 +68,7 @@ pub(crate) struct Peer<T> {
     pause: Duration,
     piece_time: Duration,
     silence: Silence,
+    outrun: Outrun,
     /// The entries that were sent last and are not answered yet. openraft gives every request up after a heartbeat and sends it again,
     /// which would never end where many bytes take longer than that.
     sent: Option<Sent>,
@@ -112,6 +116,7 @@ impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
             pause: self.pause,
             piece_time: self.piece_time,
             silence: self.silence.clone(),
+            outrun: self.outrun.clone(),
             sent: None,
         }
     }
@@ -258,8 +263,14 @@ impl<T: Transport> RaftNetwork<Types> for Peer<T> {
 
     /// As long as openraft waits: an answer counts also late.
     async fn vote(&mut self, request: VoteRequest, _: RPCOption) -> CallResult<VoteResponse> {
+        let last = request.last_log_id;
         match self.call(&Request::Vote(request)).await {
-            Ok(Answer::Vote(response)) => Ok(response),
+            Ok(Answer::Vote(response)) => {
+                if response.last_log_id > last {
+                    self.outrun.note();
+                }
+                Ok(response)
+            }
             Ok(Answer::Append(_) | Answer::Piece(_) | Answer::Refused(_)) => {
                 Err(unreachable(&CallError::OtherKind))
             }

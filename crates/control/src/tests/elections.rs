@@ -71,3 +71,25 @@ async fn a_voter_that_was_cut_off_for_long_holds_up_the_others_for_one_election(
     assert_same(&groups, 1).await;
     assert!(healed.elapsed() < Duration::from_secs(4), "{:?}", healed.elapsed());
 }
+
+/// Its votes are refused, and each that it asks for ends those that somebody else asks for.
+#[tokio::test(start_paused = true)]
+async fn who_has_the_shorter_log_leaves_the_election_to_who_has_the_longer_one() {
+    for _ in 0..20 {
+        let network = TestNetwork::default();
+        let mut groups = voters(&network, 3).await;
+        // Of those that stay the one with the higher number has missed something: its votes go before the other's of the same term.
+        let old = leader(&groups).await;
+        let behind = groups.iter().rfind(|group| !Arc::ptr_eq(group, &old)).unwrap();
+        network.cut_off(behind.identity().voter.node);
+        old.propose(old.proposal(create("missed"))).await.unwrap();
+        network.remove(old.identity().voter.node);
+        network.heal();
+        let killed = Instant::now();
+        old.shutdown().await;
+        groups.retain(|group| !Arc::ptr_eq(group, &old));
+        decide(&groups, &groups[0].proposal(create("after"))).await.unwrap();
+        assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+        assert_same(&groups, 2).await;
+    }
+}
