@@ -39,7 +39,13 @@ impl Control {
         }
         let leader = self.links.member(status.leader?.node)?;
         match self.links.decided_position(leader).await {
-            Ok(position) => Some(ControlVersion(position.version)),
+            Ok(position) if position.generation == self.position().generation => {
+                Some(ControlVersion(position.version))
+            }
+            Ok(_) => {
+                debug!(node = leader.node.0, "the leader decides in another group by now");
+                None
+            }
             Err(CallError::Refused(CallRefusal::Unknown)) => {
                 debug!(node = leader.node.0, "an older leader does not say how far it is");
                 Some(ControlVersion(self.decided_position().version))
@@ -64,6 +70,7 @@ impl Control {
             debug!(%error, "this node cannot say how far what is decided is");
             CallRefusal::NotLeader { leader: group.status().leader.map(|leader| leader.node) }
         })?;
-        Ok(self.decided.borrow().version)
+        // Of what has changed nothing the others do not hear.
+        Ok(group.decided().changed)
     }
 }

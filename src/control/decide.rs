@@ -97,8 +97,8 @@ impl Control {
             Err(ProposeError::Refused(refusal)) => Err(refusal),
             Err(error) => return Err(error),
         };
-        // It was published before it was answered.
-        Ok(Decision { result, version: self.decided.borrow().version })
+        // It was published before it was answered. If it has changed nothing, nobody hears of it.
+        Ok(Decision { result, version: group.decided().changed })
     }
 
     /// Waits until the other members have followed up to a version, or decide about nothing: whoever takes over from them follows first.

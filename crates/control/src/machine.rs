@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::Applied;
 use crate::disk::Write;
-use crate::proposal::Outcome;
+use crate::proposal::{ControlVersion, Outcome, Proposal};
 use crate::raft::{
     Entry, LogId, Payload, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types,
 };
@@ -22,6 +22,8 @@ use crate::writer::Writer;
 /// The state machine of openraft's log.
 pub(crate) struct Machine {
     replicated: Replicated,
+    /// The version of the last decision that has changed something.
+    changed: ControlVersion,
     applied: Option<LogId>,
     membership: StoredMembership,
     snapshots: Snapshots,
@@ -76,6 +78,7 @@ impl Machine {
         let newest = snapshots.newest.lock().clone();
         let mut machine = Self {
             replicated: Replicated::default(),
+            changed: ControlVersion::default(),
             applied: None,
             membership: StoredMembership::default(),
             snapshots,
@@ -93,6 +96,7 @@ impl Machine {
     fn replace(&mut self, meta: &SnapshotMeta, replicated: Replicated) {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        self.changed = replicated.last_change();
         self.replicated = replicated;
         self.publish(Change::Replaced);
     }
@@ -107,20 +111,28 @@ impl Machine {
             }
             EntryPayload::Normal(Payload::Begin(first)) => {
                 if self.replicated.begin(&first) {
+                    self.changed = self.replicated.version;
                     self.publish(Change::Replaced);
                 }
                 Vec::new()
             }
             EntryPayload::Normal(Payload::Proposals(proposals)) => {
-                let outcomes: Vec<_> =
-                    proposals.iter().map(|proposal| self.replicated.decide(proposal)).collect();
-                changes.extend(outcomes.iter().filter_map(|outcome| match outcome {
-                    Outcome::Applied(applied) => (!applied.is_unchanged()).then(|| applied.clone()),
-                    Outcome::Refused(_) | Outcome::Expired => None,
-                }));
-                outcomes
+                proposals.iter().map(|proposal| self.decide(proposal, changes)).collect()
             }
         }
+    }
+
+    fn decide(&mut self, proposal: &Proposal, changes: &mut Vec<Applied>) -> Outcome {
+        let before = self.replicated.version;
+        let outcome = self.replicated.decide(proposal);
+        // What was decided before is answered once more, and changes nothing more.
+        if self.replicated.version > before
+            && let Some(applied) = outcome.change()
+        {
+            changes.push(applied.clone());
+            self.changed = self.replicated.version;
+        }
+        outcome
     }
 
     /// Readers see the state before the observer tells of it.
@@ -141,7 +153,7 @@ impl Machine {
 
     fn decided(&self) -> Decided {
         let Replicated { begun, version, state, .. } = &self.replicated;
-        Decided { created: *begun, version: *version, state: Arc::clone(state) }
+        Decided { created: *begun, version: *version, changed: self.changed, state: Arc::clone(state) }
     }
 }
 

@@ -93,6 +93,12 @@ impl Replicated {
         outcome
     }
 
+    /// The version of the last decision that has changed something, or an earlier time that is still known.
+    pub(crate) fn last_change(&self) -> ControlVersion {
+        let since = self.decisions.iter().rev().take_while(|(_, outcome)| outcome.change().is_none()).count();
+        ControlVersion(self.version.0 - since as u64)
+    }
+
     /// Forgets the oldest decisions beyond the bounds, but never the last one.
     fn forget(&mut self) {
         let mut named: usize = self.decisions.iter().map(|(_, outcome)| outcome.partitions()).sum();
@@ -112,6 +118,8 @@ pub struct Decided {
     pub created: bool,
     /// Rises with every decision, also with a refusal.
     pub version: ControlVersion,
+    /// Of the last decision that has changed something: who is told of changes hears of no later one.
+    pub changed: ControlVersion,
     /// The state.
     pub state: Arc<State>,
 }

@@ -140,3 +140,25 @@ async fn proposals_beyond_the_bounds_are_refused_at_once() {
     }
     assert_eq!(busy, 1);
 }
+
+/// Who follows is told of changes alone, each voter of as many at once as it likes: so what has changed nothing is not to be waited for.
+#[tokio::test(start_paused = true)]
+async fn the_last_decision_that_has_changed_something_is_known_also_from_a_snapshot() {
+    let network = TestNetwork::default();
+    let groups = voters(&network, 1).await;
+    let group = &groups[0];
+    group.propose(group.proposal(create("m"))).await.unwrap();
+    let created = group.decided();
+    assert_eq!(created.changed, created.version);
+    assert!(is_taken(&group.propose(group.proposal(create("m"))).await));
+    let refused = group.decided();
+    assert_eq!((refused.changed, refused.version.0), (created.version, created.version.0 + 1));
+
+    let mut replicated = Replicated::new(first());
+    assert_eq!(replicated.last_change(), replicated.version);
+    replicated.decide(&group.proposal(create("n")));
+    let changed = replicated.version;
+    replicated.decide(&group.proposal(create("n")));
+    let again = Replicated::from_snapshot(&replicated.to_snapshot()).unwrap();
+    assert_eq!((again.last_change(), again.version.0), (changed, changed.0 + 1));
+}
