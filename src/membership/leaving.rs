@@ -56,6 +56,7 @@ impl Leaver {
             Err(_elapsed) => {
                 let left = left(&self.grid.control.decided(), self.me());
                 warn!(partitions = left, within = ?self.within, "not everything has moved to others in time: the node stops all the same");
+                self.grid.control.decided().grid().into_iter().for_each(say_what_stays_lost);
             }
         }
     }
@@ -127,13 +128,18 @@ impl Leaver {
                 self.propose(GridCommand::Drain { node: self.me().node }).await;
                 continue;
             }
-            let left = table.needs(self.me(), &presence);
+            // Whoever drains a node has been asked about what is lost. Who only ends leaves people the time to recover it.
+            let lost = if by_people { 0 } else { self.lost_here(table).await };
+            let left = table.needs(self.me(), &presence) + lost;
             let votes = self.grid.control.voters().1.iter().any(|(voter, _)| *voter == self.me());
             if left == 0 && !votes {
                 return Given::All;
             }
             if told.replace(left) != Some(left) {
-                info!(partitions = left, "waiting until others hold what is here");
+                info!(
+                    partitions = left,
+                    lost, "waiting until others hold what is here, or people recover what is lost"
+                );
             }
             sleep(HEARTBEAT_TIME / 2).await;
         }
@@ -161,6 +167,16 @@ impl Leaver {
             }
         }
         true
+    }
+
+    /// How many partitions are lost that could go on with what is here.
+    async fn lost_here(&self, table: &Table) -> usize {
+        let mut lost = 0;
+        for (partition, _) in table.rows().filter(|(_, row)| row.is_lost()) {
+            let offer = self.grid.partitions.offer(partition).await;
+            lost += usize::from(matches!(offer, Ok(Some(offer)) if offer.entries > 0));
+        }
+        lost
     }
 
     async fn propose(&self, command: GridCommand) -> bool {

@@ -56,7 +56,10 @@ async fn who_is_behind_does_not_say_that_nothing_is_lost() {
     assert_eq!((known.outdated, known.partitions.unwrap().lost), (false, 271));
     // It is wanted where nobody is left who could give it anything.
     let fifth = second.joined().await;
-    let command = ["grid", "drain", "2", "--endpoint", &format!("http://{}", fourth.address())];
+    let endpoint = format!("http://{}", fourth.address());
+    let command = ["grid", "drain", "2", "--endpoint", &endpoint, "--yes"];
+    let unasked = run(&command[..5]).await;
+    assert_eq!(unasked.status.code(), Some(2), "nobody has said that it is meant");
     let drained = timeout(Duration::from_secs(30), run(&command)).await.expect("it does not wait for that");
     assert_eq!(String::from_utf8(drained.stdout).unwrap(), "node 2 has left the grid\n");
     let warning = String::from_utf8(drained.stderr).unwrap();

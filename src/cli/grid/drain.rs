@@ -7,6 +7,8 @@ use serde_json::json;
 use wattle_client::Client;
 use wattle_client::api::{Member, NodeState};
 
+use super::confirm::is_meant;
+use crate::cli::exit::Usage;
 use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::remote::{Format, Remote};
@@ -24,6 +26,9 @@ pub(super) struct Drain {
     /// Let it stay after all
     #[arg(long)]
     cancel: bool,
+    /// Do not ask, also if partitions are lost that it may have something of
+    #[arg(long, conflicts_with = "cancel")]
+    yes: bool,
     /// Do not wait until it has left
     #[arg(long, conflicts_with = "cancel")]
     no_wait: bool,
@@ -33,14 +38,17 @@ impl Drain {
     pub(super) async fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         let client = remote.connect().await?;
         let lost = client.status().await?.partitions.unwrap_or_default().lost;
-        client.drain_node(self.node, self.cancel).await?;
         if lost > 0 && !self.cancel {
             eprintln!(
-                "warning: {lost} partitions are lost, and what node {node} may still have of them goes with it; to recover them first: `wattle \
-                 grid drain {node} --cancel`, then `wattle grid recover-lost`",
+                "warning: {lost} partitions are lost, and what node {node} may still have of them goes with it: `wattle grid recover-lost` \
+                 tells and recovers them",
                 node = self.node
             );
+            if !self.yes && !is_meant("Is it to leave nevertheless?")? {
+                return Err(Usage(format!("node {} stays", self.node)).into());
+            }
         }
+        client.drain_node(self.node, self.cancel).await?;
         let state = if self.cancel {
             "stays"
         } else if self.no_wait {
