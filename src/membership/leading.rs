@@ -292,7 +292,6 @@ mod tests {
             applied_index: None,
             snapshot_index: None,
             purged_index: None,
-            since_majority: None,
             matching: BTreeMap::new(),
         }
     }

@@ -32,7 +32,7 @@ use crate::proposal::{Proposal, ProposalId, ProposeError};
 use crate::proposer::{self, Waiting};
 use crate::raft::{Fatal, Metrics, Payload, Raft};
 use crate::replicated::{Decided, Observer};
-use crate::status::{Role, Status};
+use crate::status::Status;
 use crate::successor::Successor;
 use crate::writer::Writer;
 use crate::{Applied, Command, State};
@@ -328,20 +328,10 @@ impl ControlGroup {
         }
     }
 
-    /// Whether this node leads and has heard from a majority within the time in which the others elect nobody else. Costs nothing;
-    /// [`confirm_leadership`](Self::confirm_leadership) asks them.
-    #[must_use]
-    pub fn is_leader(&self) -> bool {
-        let status = self.status();
-        let alone = status.voters.len() == 1;
-        status.role == Role::Leader
-            && (alone || status.since_majority.is_some_and(|since| since < self.timing.lease()))
-    }
-
     /// Sends the log to a node that has no vote, and returns when it has all of it so far.
     ///
     /// # Errors
-    /// [`ChangeError`]; the log is not sent to it any more.
+    /// [`ChangeError`]; the log may still be sent to it.
     pub async fn add_learner(&self, learner: VoterId) -> Result<(), ChangeError> {
         let _alone = self.changing.try_acquire().map_err(|_| ChangeError::InProgress)?;
         membership::add_learner(&self.raft, learner, self.timing.patience).await

@@ -1,7 +1,6 @@
 //! [`Status`]: what a node sees of its group, for the node's decisions and for people.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use openraft::ServerState;
 
@@ -17,7 +16,7 @@ pub enum Role {
     Follower,
     /// It wants to lead.
     Candidate,
-    /// It decides, unless it was cut off: see [`Status::since_majority`].
+    /// It decides, unless it was cut off: see [`confirm_leadership`](crate::ControlGroup::confirm_leadership).
     Leader,
     /// It was shut down.
     Ended,
@@ -50,8 +49,6 @@ pub struct Status {
     pub snapshot_index: Option<u64>,
     /// The last entry that only the snapshot has.
     pub purged_index: Option<u64>,
-    /// How long ago the leader last heard from a majority; `None` elsewhere.
-    pub since_majority: Option<Duration>,
     /// The last entry that each of the others is known to have; empty where nobody leads.
     pub matching: BTreeMap<VoterId, Option<u64>>,
 }
@@ -80,7 +77,6 @@ impl Status {
             applied_index: index(metrics.last_applied),
             snapshot_index: index(metrics.snapshot),
             purged_index: index(metrics.purged),
-            since_majority: metrics.millis_since_quorum_ack.map(Duration::from_millis),
             matching: matching.map(|(voter, matching)| (*voter, index(*matching))).collect(),
         }
     }

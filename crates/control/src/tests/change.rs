@@ -43,7 +43,7 @@ async fn voters_become_one_three_five_three_and_one() {
     }
     assert_eq!(groups[4].status().learners, BTreeSet::new());
     assert_eq!(maps(&groups[4].decided().state), ["m0", "m1", "m2", "m3"]);
-    assert!(groups[4].is_leader());
+    assert_eq!(groups[4].status().role, Role::Leader);
 }
 
 #[tokio::test(start_paused = true)]
