@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::Applied;
 use crate::disk::Write;
-use crate::proposal::{ControlVersion, Outcome, Proposal};
+use crate::proposal::{Outcome, Proposal};
 use crate::raft::{
     Entry, LogId, Payload, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types,
 };
@@ -22,8 +22,6 @@ use crate::writer::Writer;
 /// The state machine of openraft's log.
 pub(crate) struct Machine {
     replicated: Replicated,
-    /// The version of the last decision that has changed something.
-    changed: ControlVersion,
     applied: Option<LogId>,
     membership: StoredMembership,
     snapshots: Snapshots,
@@ -78,7 +76,6 @@ impl Machine {
         let newest = snapshots.newest.lock().clone();
         let mut machine = Self {
             replicated: Replicated::default(),
-            changed: ControlVersion::default(),
             applied: None,
             membership: StoredMembership::default(),
             snapshots,
@@ -96,7 +93,6 @@ impl Machine {
     fn replace(&mut self, meta: &SnapshotMeta, replicated: Replicated) {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.changed = replicated.last_change();
         self.replicated = replicated;
         self.publish(Change::Replaced);
     }
@@ -111,7 +107,6 @@ impl Machine {
             }
             EntryPayload::Normal(Payload::Begin(first)) => {
                 if self.replicated.begin(&first) {
-                    self.changed = self.replicated.version;
                     self.publish(Change::Replaced);
                 }
                 Vec::new()
@@ -123,14 +118,13 @@ impl Machine {
     }
 
     fn decide(&mut self, proposal: &Proposal, changes: &mut Vec<Applied>) -> Outcome {
-        let before = self.replicated.version;
+        let before = self.replicated.changed;
         let outcome = self.replicated.decide(proposal);
         // What was decided before is answered once more, and changes nothing more.
-        if self.replicated.version > before
-            && let Some(applied) = outcome.change()
+        if self.replicated.changed > before
+            && let Outcome::Applied(applied) = &outcome
         {
             changes.push(applied.clone());
-            self.changed = self.replicated.version;
         }
         outcome
     }
@@ -152,8 +146,8 @@ impl Machine {
     }
 
     fn decided(&self) -> Decided {
-        let Replicated { begun, version, state, .. } = &self.replicated;
-        Decided { created: *begun, version: *version, changed: self.changed, state: Arc::clone(state) }
+        let Replicated { begun, version, changed, state, .. } = &self.replicated;
+        Decided { created: *begun, version: *version, changed: *changed, state: Arc::clone(state) }
     }
 }
 

@@ -83,14 +83,6 @@ fn whereabouts(leader: Option<VoterId>) -> String {
 }
 
 impl Outcome {
-    /// What has changed, if anything has.
-    pub(crate) fn change(&self) -> Option<&Applied> {
-        match self {
-            Self::Applied(applied) => Some(applied).filter(|applied| !applied.is_unchanged()),
-            Self::Refused(_) | Self::Expired => None,
-        }
-    }
-
     /// How many partitions it names: nothing else in it is long.
     pub(crate) fn partitions(&self) -> usize {
         match self {

@@ -37,6 +37,9 @@ pub(crate) struct Replicated {
     /// Whether the group has its first state.
     pub(crate) begun: bool,
     pub(crate) version: ControlVersion,
+    /// The version of the last decision that has changed something.
+    #[serde(default)]
+    pub(crate) changed: ControlVersion,
     pub(crate) state: Arc<State>,
     /// The last decisions, oldest first: one for each version.
     decisions: VecDeque<(ProposalId, Outcome)>,
@@ -47,7 +50,7 @@ impl Replicated {
     pub(crate) fn new(state: State) -> Self {
         let earlier = state.grid().map_or(0, |grid| u64::from(grid.generation().saturating_sub(1)));
         let version = ControlVersion(earlier * GENERATION_VERSIONS);
-        Self { begun: true, version, state: Arc::new(state), decisions: VecDeque::new() }
+        Self { begun: true, version, changed: version, state: Arc::new(state), decisions: VecDeque::new() }
     }
 
     /// Gives the group its first state, and says so, if it has none.
@@ -83,20 +86,18 @@ impl Replicated {
         if proposal.id.made_at.0 < forgotten {
             return Outcome::Expired;
         }
+        let before = self.state.moment();
         let outcome = match Arc::make_mut(&mut self.state).apply(&proposal.command) {
             Ok(applied) => Outcome::Applied(applied),
             Err(refusal) => Outcome::Refused(refusal),
         };
         self.version.0 += 1;
+        if !self.state.is_at(&before) {
+            self.changed = self.version;
+        }
         self.decisions.push_back((proposal.id, outcome.clone()));
         self.forget();
         outcome
-    }
-
-    /// The version of the last decision that has changed something, or an earlier time that is still known.
-    pub(crate) fn last_change(&self) -> ControlVersion {
-        let since = self.decisions.iter().rev().take_while(|(_, outcome)| outcome.change().is_none()).count();
-        ControlVersion(self.version.0 - since as u64)
     }
 
     /// Forgets the oldest decisions beyond the bounds, but never the last one.

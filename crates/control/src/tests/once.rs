@@ -154,11 +154,20 @@ async fn the_last_decision_that_has_changed_something_is_known_also_from_a_snaps
     let refused = group.decided();
     assert_eq!((refused.changed, refused.version.0), (created.version, created.version.0 + 1));
 
+    // An answer may name what was there before.
+    let join = || group.proposal(Command::Grid(GridCommand::Join(Box::new(joining(2)))));
+    let joined = group.propose(join()).await.unwrap();
+    let before = group.decided();
+    assert_eq!(before.changed, before.version);
+    assert_eq!(group.propose(join()).await.unwrap(), joined);
+    let again = group.decided();
+    assert_eq!((again.changed, again.version.0), (before.version, before.version.0 + 1));
+
     let mut replicated = Replicated::new(first());
-    assert_eq!(replicated.last_change(), replicated.version);
+    assert_eq!(replicated.changed, replicated.version);
     replicated.decide(&group.proposal(create("n")));
     let changed = replicated.version;
     replicated.decide(&group.proposal(create("n")));
     let again = Replicated::from_snapshot(&replicated.to_snapshot()).unwrap();
-    assert_eq!((again.last_change(), again.version.0), (changed, changed.0 + 1));
+    assert_eq!((again.changed, again.version.0), (changed, changed.0 + 1));
 }

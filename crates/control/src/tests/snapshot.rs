@@ -24,7 +24,8 @@ fn a_snapshot_is_these_bytes() {
     let map = format!(r#"{{"id":1,"name":"m","revision":1,"options":{options}}}"#);
     let made = format!(r#"[{{"made_at":0,"nonce":7}},{{"Applied":{{"Catalog":{{"Map":{map}}}}}}}]"#);
     let refused = r#"[{"made_at":0,"nonce":8},{"Refused":{"Catalog":{"MapExists":{"name":"m"}}}}]"#;
-    let json = format!(r#"{{"begun":true,"version":2,"state":{state},"decisions":[{made},{refused}]}}"#);
+    let json =
+        format!(r#"{{"begun":true,"version":2,"changed":1,"state":{state},"decisions":[{made},{refused}]}}"#);
     let bytes = [&[1], json.as_bytes()].concat();
     let snapshot = replicated.to_snapshot();
     assert_eq!(snapshot, bytes, "{}", String::from_utf8_lossy(&snapshot));

@@ -183,21 +183,6 @@ pub enum GridApplied {
 }
 
 impl GridApplied {
-    /// Whether it has changed nothing.
-    #[must_use]
-    pub fn is_unchanged(&self) -> bool {
-        match self {
-            Self::Unchanged => true,
-            Self::Decided { partitions, .. } => partitions.is_empty(),
-            Self::Joined { .. }
-            | Self::Node(_)
-            | Self::NodeGone { .. }
-            | Self::Class(_)
-            | Self::Partitions(_)
-            | Self::OnFullLoss(_) => false,
-        }
-    }
-
     /// How many partitions it names.
     #[must_use]
     pub fn partitions(&self) -> usize {

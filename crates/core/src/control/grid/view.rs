@@ -69,10 +69,9 @@ impl Grid {
         self.version
     }
 
-    /// Whether both are one grid at one version.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        (self.id, self.generation, self.version) == (other.id, other.generation, other.version)
+    /// Which grid at which version.
+    pub(in crate::control) fn moment(&self) -> (GridId, u32, u64) {
+        (self.id, self.generation, self.version)
     }
 
     /// What happens when no copy of anything is left.
