@@ -54,7 +54,7 @@ impl<T> Default for Waiting<T> {
     }
 }
 
-impl<T: PartialOrd> Waiting<T> {
+impl<T: PartialOrd + Copy> Waiting<T> {
     fn until(&mut self, mark: T) -> oneshot::Receiver<()> {
         if self.senders.len() >= self.full {
             self.senders.retain(|(_, sender)| !sender.is_closed());
