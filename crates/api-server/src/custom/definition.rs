@@ -1,0 +1,205 @@
+//! CustomResourceDefinitions: what they must say, and the types they bring.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::rules;
+use crate::field_error::FieldError;
+use crate::object;
+use crate::resource::{Custom, ResourceId, ResourceType, ScalePaths, complete};
+use crate::state::{State, id};
+use crate::store::Key;
+use crate::time;
+
+impl State {
+    /// Serves what a definition describes, and says so in its status.
+    pub(crate) fn register(&mut self, definition: &Value) {
+        let own = resource_id(definition);
+        let kinds_taken = self.registry.all().iter().any(|other| {
+            other.group == own.group
+                && other.id() != own
+                && other.kind == object::text(definition, "/spec/names/kind")
+        });
+        let types = if kinds_taken { Vec::new() } else { types_of(definition) };
+        self.registry.replace_custom(&own, types);
+        let status = status(definition, !kinds_taken);
+        if definition["status"] != status {
+            let mut with_status = definition.clone();
+            with_status["status"] = status;
+            self.store.put(&id("apiextensions.k8s.io", "customresourcedefinitions"), with_status);
+        }
+    }
+
+    /// Takes the type away, and with it all its objects.
+    pub(crate) fn unregister(&mut self, definition: &Value) {
+        let own = resource_id(definition);
+        let keys: Vec<Key> = self.store.list(&own, None).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.store.remove(&own, &key);
+        }
+        self.registry.replace_custom(&own, Vec::new());
+    }
+}
+
+fn resource_id(definition: &Value) -> ResourceId {
+    id(object::text(definition, "/spec/group"), object::text(definition, "/spec/names/plural"))
+}
+
+fn types_of(definition: &Value) -> Vec<ResourceType> {
+    object::list(definition, "/spec/versions")
+        .iter()
+        .filter(|version| version["served"] == true)
+        .map(|version| type_of(definition, version))
+        .collect()
+}
+
+fn type_of(definition: &Value, version: &Value) -> ResourceType {
+    let name = |field: &str| object::text(definition, &format!("/spec/names/{field}")).to_owned();
+    let names = |field: &str| texts(object::list(definition, &format!("/spec/names/{field}")));
+    let path = |field: &str| version["subresources"]["scale"][field].as_str().map(str::to_owned);
+    let selectable = object::list(version, "/selectableFields");
+    ResourceType {
+        group: object::text(definition, "/spec/group").to_owned(),
+        version: object::text(version, "/name").to_owned(),
+        kind: name("kind"),
+        list_kind: name("listKind"),
+        plural: name("plural"),
+        singular: name("singular"),
+        short_names: names("shortNames"),
+        categories: names("categories"),
+        is_namespaced: definition["spec"]["scope"] == "Namespaced",
+        has_status: version["subresources"]["status"].is_object(),
+        scale: path("specReplicasPath").zip(path("statusReplicasPath")).map(|(spec, status)| ScalePaths {
+            spec,
+            status,
+            selector: path("labelSelectorPath"),
+        }),
+        tracks_generation: true,
+        creates_on_update: false,
+        is_review: false,
+        schema: Arc::new(complete(&version["schema"]["openAPIV3Schema"])),
+        custom: Some(Custom {
+            columns: object::list(version, "/additionalPrinterColumns").to_vec(),
+            selectable_fields: selectable
+                .iter()
+                .filter_map(|field| Some(field["jsonPath"].as_str()?.trim_start_matches('.').to_owned()))
+                .collect(),
+        }),
+    }
+}
+
+fn texts(list: &[Value]) -> Vec<String> {
+    list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn status(definition: &Value, is_accepted: bool) -> Value {
+    let before = object::list(definition, "/status/conditions");
+    let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
+        let status = if holds { "True" } else { "False" };
+        let since = before
+            .iter()
+            .find(|one| one["type"] == kind && one["status"] == status)
+            .map_or_else(|| json!(time::now()), |one| one["lastTransitionTime"].clone());
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
+    };
+    let conditions = if is_accepted {
+        json!([
+            condition("NamesAccepted", true, "NoConflicts", "no conflicts found"),
+            condition("Established", true, "InitialNamesAccepted", "the initial names have been accepted"),
+        ])
+    } else {
+        let kind = object::text(definition, "/spec/names/kind");
+        json!([
+            condition("NamesAccepted", false, "KindConflict", &format!("{kind:?} is already in use")),
+            condition("Established", false, "NotAccepted", "not all names are accepted"),
+        ])
+    };
+    let storage =
+        object::list(definition, "/spec/versions").iter().find(|version| version["storage"] == true);
+    let mut stored = object::list(definition, "/status/storedVersions").to_vec();
+    if let Some(name) = storage.map(|version| version["name"].clone())
+        && !stored.contains(&name)
+    {
+        stored.push(name);
+    }
+    let names =
+        if is_accepted { definition["spec"]["names"].clone() } else { json!({"plural": "", "kind": ""}) };
+    json!({"acceptedNames": names, "conditions": conditions, "storedVersions": stored})
+}
+
+/// What is wrong with a definition.
+pub(crate) fn validate_definition(definition: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let plural = object::text(definition, "/spec/names/plural");
+    let group = object::text(definition, "/spec/group");
+    let name = object::name(definition);
+    if name != format!("{plural}.{group}") {
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid("metadata.name", &json!(name), detail));
+    }
+    let scope = &definition["spec"]["scope"];
+    if scope != "Namespaced" && scope != "Cluster" {
+        let supported = ["Cluster", "Namespaced"].map(str::to_owned);
+        errors.push(FieldError::not_supported("spec.scope", scope, &supported));
+    }
+    let versions = object::list(definition, "/spec/versions");
+    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid("spec.versions", &json!(versions), detail));
+    }
+    for (at, version) in versions.iter().enumerate() {
+        let path = format!("spec.versions[{at}].schema.openAPIV3Schema");
+        match version["schema"].get("openAPIV3Schema") {
+            None => errors.push(FieldError::required_because(&path, "schemas are required")),
+            Some(schema) => validate_schema(schema, &path, Level::Root, &mut errors),
+        }
+    }
+    errors
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Level {
+    Root,
+    Field,
+    Item,
+}
+
+/// A schema must be structural: every value has a type.
+fn validate_schema(schema: &Value, path: &str, level: Level, errors: &mut Vec<FieldError>) {
+    let is_set = |field: &str| schema[field] == true;
+    let is_free = is_set("x-kubernetes-int-or-string") || is_set("x-kubernetes-preserve-unknown-fields");
+    if object::text(schema, "/type").is_empty() && !is_free {
+        let place = match level {
+            Level::Root => "at the root",
+            Level::Field => "for specified object fields",
+            Level::Item => "for specified array items",
+        };
+        errors.push(FieldError::required_because(
+            &format!("{path}.type"),
+            &format!("must not be empty {place}"),
+        ));
+    }
+    if schema["type"] == "array" && schema.get("items").is_none() {
+        errors.push(FieldError::required_because(&format!("{path}.items"), "must be specified"));
+    }
+    if schema.get("properties").is_some() && schema.get("additionalProperties").is_some() {
+        let detail = "additionalProperties and properties are mutual exclusive";
+        errors.push(FieldError::forbidden(&format!("{path}.additionalProperties"), detail));
+    }
+    for (at, rule) in object::list(schema, "/x-kubernetes-validations").iter().enumerate() {
+        if let Err(why) = rules::compile(object::text(rule, "/rule")) {
+            let field = format!("{path}.x-kubernetes-validations[{at}].rule");
+            errors.push(FieldError::invalid(&field, &rule["rule"], &format!("compilation failed: {why}")));
+        }
+    }
+    for (name, child) in object::map(schema, "/properties").into_iter().flatten() {
+        validate_schema(child, &format!("{path}.properties[{name}]"), Level::Field, errors);
+    }
+    if let Some(items) = schema.get("items") {
+        validate_schema(items, &format!("{path}.items"), Level::Item, errors);
+    }
+    if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
+        validate_schema(values, &format!("{path}.additionalProperties"), Level::Field, errors);
+    }
+}

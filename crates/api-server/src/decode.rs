@@ -1,0 +1,229 @@
+//! What arrives is brought into the form of its type: unknown fields are dropped and named, nulls are dropped, and
+//! values of built-in types must have the right JSON types.
+
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::resource::{ResourceType, split_api_version};
+use crate::schema::Schema;
+
+/// What a request wants to be told of fields that the type does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Parses a body that may be JSON only.
+pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::BadRequest(format!("the object provided is unrecognized (must be of type object): {error}"))
+    })
+}
+
+/// Sees that an object is of the type its path names. Fields that say so are filled in for built-in types.
+pub(crate) fn identify(resource: &ResourceType, object: &mut Value) -> Result<(), ApiError> {
+    if !object.is_object() {
+        return Err(ApiError::BadRequest("the object provided is unrecognized".to_owned()));
+    }
+    let expected = resource.api_version();
+    for (field, wanted) in [("kind", &resource.kind), ("apiVersion", &expected)] {
+        let is_missing = object[field].as_str().is_none_or(str::is_empty);
+        if is_missing && resource.is_custom() && field == "kind" {
+            return Err(ApiError::BadRequest(format!("Object 'Kind' is missing in '{object}'")));
+        }
+        if is_missing {
+            object[field] = Value::String(wanted.clone());
+        }
+    }
+    let found = object["apiVersion"].as_str().unwrap_or_default();
+    if found != expected {
+        return Err(ApiError::BadRequest(format!(
+            "the API version in the data ({found}) does not match the expected API version ({expected})"
+        )));
+    }
+    if object["kind"] != *resource.kind {
+        let (group, version) = split_api_version(found);
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let separator = if group.is_empty() { "" } else { "/" };
+        return Err(ApiError::BadRequest(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \
+             \"{group}{separator}{version}\"",
+            resource.kind
+        )));
+    }
+    Ok(())
+}
+
+/// Drops what the type does not know and checks JSON types; says what to warn of.
+pub(crate) fn conform(
+    resource: &ResourceType,
+    object: &mut Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, ApiError> {
+    let unknown = prune(resource, object);
+    let cannot = |why: String| {
+        ApiError::BadRequest(format!(
+            "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
+            resource.version,
+            kind = resource.kind
+        ))
+    };
+    if !resource.is_custom() {
+        check_types(resource.schema(), object, &resource.kind, "").map_err(cannot)?;
+    }
+    match validation {
+        FieldValidation::Strict if !unknown.is_empty() => {
+            Err(cannot(format!("strict decoding error: {}", unknown.join(", "))))
+        }
+        FieldValidation::Ignore => Ok(Vec::new()),
+        _ => Ok(unknown),
+    }
+}
+
+/// Drops unknown fields and says which they were.
+pub(crate) fn prune(resource: &ResourceType, object: &mut Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    prune_value(resource.schema(), object, "", &mut unknown);
+    unknown
+}
+
+fn prune_value(schema: Schema<'_>, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let is_known = |name: &str| {
+                schema.child(name).is_some()
+                    || schema.keeps_unknown_fields()
+                    || (schema.is_embedded_resource() && ["apiVersion", "kind", "metadata"].contains(&name))
+            };
+            let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            map.retain(|name, value| {
+                if !is_known(name) {
+                    unknown.push(format!("unknown field {:?}", join(name)));
+                    return false;
+                }
+                let child = schema.child(name);
+                !value.is_null()
+                    || child.is_none_or(|child| {
+                        child.is_nullable() || child.type_name().is_none() && !child.is_int_or_string()
+                    })
+            });
+            for (name, value) in map {
+                if let Some(child) = schema.child(name) {
+                    prune_value(child, value, &join(name), unknown);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(child) = schema.items() else { return };
+            for (at, item) in items.iter_mut().enumerate() {
+                prune_value(child, item, &format!("{path}[{at}]"), unknown);
+            }
+        }
+        Value::Number(number) if schema.is_quantity() => *value = Value::String(number.to_string()),
+        _ => {}
+    }
+}
+
+fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Result<(), String> {
+    let wrong = |found: &str, wanted: &str| {
+        let place = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
+        Err(format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}"))
+    };
+    if schema.type_name().is_none() || (schema.is_int_or_string() && !value.is_object() && !value.is_array())
+    {
+        return Ok(());
+    }
+    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match (value, schema.type_name().unwrap_or_default()) {
+        (Value::Object(map), "object") => map.iter().try_for_each(|(name, value)| match schema.child(name) {
+            Some(child) => check_types(child, value, schema.definition().unwrap_or(owner), &join(name)),
+            None => Ok(()),
+        }),
+        (Value::Array(items), "array") => items.iter().try_for_each(|item| match schema.items() {
+            Some(child) => check_types(child, item, owner, path),
+            None => Ok(()),
+        }),
+        (Value::Null, _) | (Value::String(_), "string") | (Value::Bool(_), "boolean") => Ok(()),
+        (Value::Number(number), "integer") if number.is_f64() => {
+            wrong(&format!("number {number}"), schema.format().unwrap_or("int64"))
+        }
+        (Value::Number(_), "integer" | "number") => Ok(()),
+        (found, wanted) => wrong(json_type(found), go_type(schema, wanted)),
+    }
+}
+
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn go_type<'a>(schema: Schema<'a>, wanted: &'a str) -> &'a str {
+    match (wanted, schema.format()) {
+        ("integer", Some(format)) => format,
+        ("integer", None) => "int64",
+        ("boolean", _) => "bool",
+        ("number", _) => "float64",
+        ("object", _) => schema.definition().unwrap_or("map[string]string"),
+        ("array", _) => "[]string",
+        _ => wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+    use serde_json::json;
+
+    fn conformed(mut object: Value, validation: FieldValidation) -> Result<(Value, Vec<String>), ApiError> {
+        let kind = Registry::new().find("apps", "v1", "statefulsets").unwrap();
+        identify(&kind, &mut object)?;
+        let warnings = conform(&kind, &mut object, validation)?;
+        Ok((object, warnings))
+    }
+
+    #[test]
+    fn unknown_fields_are_dropped_and_named() {
+        let object = json!({"spec": {"replica": 1, "template": {"spec": {"containers": [{"imag": "x"}]}}}});
+        let (left, warnings) = conformed(object.clone(), FieldValidation::Warn).unwrap();
+        assert_eq!(
+            warnings,
+            ["unknown field \"spec.replica\"", "unknown field \"spec.template.spec.containers[0].imag\""]
+        );
+        assert_eq!(left["spec"], json!({"template": {"spec": {"containers": [{}]}}}));
+        let error = conformed(object, FieldValidation::Strict).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "StatefulSet in version \"v1\" cannot be handled as a StatefulSet: strict decoding error: unknown field \
+             \"spec.replica\", unknown field \"spec.template.spec.containers[0].imag\""
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_as_go_does() {
+        let error = conformed(json!({"spec": {"replicas": "3"}}), FieldValidation::Ignore).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "StatefulSet in version \"v1\" cannot be handled as a StatefulSet: json: cannot unmarshal string into Go \
+             struct field StatefulSetSpec.spec.replicas of type int32"
+        );
+    }
+
+    #[test]
+    fn another_version_or_kind_is_refused() {
+        let error = conformed(json!({"apiVersion": "apps/v1beta1"}), FieldValidation::Warn).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)"
+        );
+    }
+}

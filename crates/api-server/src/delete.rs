@@ -1,0 +1,176 @@
+//! Deletion: preconditions, grace, finalizers, propagation. What follows from it is the collector's.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::error::{ApiError, Subject};
+use crate::object;
+use crate::resource::ResourceType;
+use crate::state::State;
+use crate::store::Key;
+use crate::time;
+use crate::write::Place;
+
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
+pub(crate) const ORPHAN: &str = "orphan";
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+    pub(crate) propagation: Option<String>,
+    pub(crate) grace_seconds: Option<i64>,
+    pub(crate) dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// From the body of the request, else from its query.
+    pub(crate) fn parse(body: &[u8], query: &crate::request::Query) -> Result<Self, ApiError> {
+        let body = if body.is_empty() { json!({}) } else { crate::decode::parse(body)? };
+        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let mut options = Self {
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            propagation: text("/propagationPolicy")
+                .or_else(|| query.get("propagationPolicy").map(str::to_owned)),
+            grace_seconds: body["gracePeriodSeconds"].as_i64(),
+            dry_run: query.get("dryRun") == Some("All") || !object::list(&body, "/dryRun").is_empty(),
+        };
+        if options.grace_seconds.is_none() {
+            options.grace_seconds = query.get("gracePeriodSeconds").and_then(|text| text.parse().ok());
+        }
+        if options.propagation.is_none() && body["orphanDependents"] == true {
+            options.propagation = Some("Orphan".to_owned());
+        }
+        match options.propagation.as_deref() {
+            None | Some("Orphan" | "Background" | "Foreground") => Ok(options),
+            Some(other) => {
+                let subject = Subject {
+                    group: "meta.k8s.io".to_owned(),
+                    resource: String::new(),
+                    kind: "DeleteOptions".to_owned(),
+                    name: String::new(),
+                };
+                let supported = ["Background", "Foreground", "Orphan"].map(str::to_owned);
+                let error = crate::field_error::FieldError::not_supported(
+                    "propagationPolicy",
+                    &json!(other),
+                    &supported,
+                );
+                Err(ApiError::Invalid { subject, errors: vec![error] })
+            }
+        }
+    }
+}
+
+/// What became of an object that was to be deleted.
+#[derive(Debug)]
+pub(crate) enum Deleted {
+    Gone(Arc<Value>),
+    Terminating(Arc<Value>),
+}
+
+impl State {
+    pub(crate) fn delete(&mut self, place: &Place, options: &DeleteOptions) -> Result<Deleted, ApiError> {
+        let old = self.get(place)?;
+        check(place, &old, options)?;
+        if place.resource.is("", "namespaces") && object::is_terminating(&old) {
+            let message = "The system is ensuring all content is removed from this namespace.  Upon completion, \
+                           this namespace will automatically be purged by the system.";
+            return Err(ApiError::Conflict { subject: place.subject(), message: message.to_owned() });
+        }
+        let mut new = Value::clone(&old);
+        propagate(&mut new, options);
+        let grace = grace(&place.resource, &old, options);
+        let is_gone = grace == 0
+            && object::finalizers(&new).is_empty()
+            && object::list(&new, "/spec/finalizers").is_empty();
+        if is_gone {
+            if options.dry_run {
+                return Ok(Deleted::Gone(old));
+            }
+            let removed = self.remove(&place.resource, &Key::of(&old)).unwrap_or(old);
+            return Ok(Deleted::Gone(removed));
+        }
+        mark(&place.resource, &old, &mut new, grace);
+        if options.dry_run {
+            return Ok(Deleted::Terminating(Arc::new(new)));
+        }
+        if new == *old {
+            return Ok(Deleted::Terminating(old));
+        }
+        Ok(Deleted::Terminating(self.store.put(&place.resource.id(), new)))
+    }
+}
+
+fn check(place: &Place, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+    let failed = |field: &str, wanted: &str, found: &str| {
+        let message = format!(
+            "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
+        );
+        Err(ApiError::Conflict { subject: place.subject(), message })
+    };
+    match (&options.uid, &options.resource_version) {
+        (Some(wanted), _) if wanted != object::uid(old) => failed("UID", wanted, object::uid(old)),
+        (_, Some(wanted)) if wanted != object::resource_version(old) => {
+            failed("ResourceVersion", wanted, object::resource_version(old))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Foreground and orphaning deletion are finalizers that the collector takes off.
+fn propagate(new: &mut Value, options: &DeleteOptions) {
+    let wanted = match options.propagation.as_deref() {
+        Some("Foreground") => Some(FOREGROUND),
+        Some("Orphan") => Some(ORPHAN),
+        Some(_) => None,
+        None => return,
+    };
+    let mut finalizers: Vec<String> = object::finalizers(new)
+        .into_iter()
+        .filter(|one| *one != FOREGROUND && *one != ORPHAN)
+        .map(str::to_owned)
+        .collect();
+    finalizers.extend(wanted.map(str::to_owned));
+    if finalizers.is_empty() {
+        object::meta_mut(new).remove("finalizers");
+    } else {
+        object::set_meta(new, "finalizers", json!(finalizers));
+    }
+}
+
+/// Only pods that run somewhere take time to stop.
+fn grace(resource: &ResourceType, old: &Value, options: &DeleteOptions) -> i64 {
+    if !resource.is("", "pods") || object::text(old, "/spec/nodeName").is_empty() {
+        return 0;
+    }
+    if matches!(object::text(old, "/status/phase"), "Succeeded" | "Failed") {
+        return 0;
+    }
+    let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+    let wanted = options.grace_seconds.unwrap_or(own);
+    // A deletion that is under way can only be shortened.
+    match old["metadata"]["deletionGracePeriodSeconds"].as_i64() {
+        Some(running) if object::is_terminating(old) => wanted.min(running),
+        _ => wanted,
+    }
+}
+
+fn mark(resource: &ResourceType, old: &Value, new: &mut Value, grace: i64) {
+    if !object::is_terminating(old) {
+        let at = time::seconds_since_epoch(SystemTime::now()) + grace.max(0) as u64;
+        object::set_meta(new, "deletionTimestamp", json!(time::format(at)));
+        if !resource.is("", "namespaces") {
+            object::set_meta(new, "deletionGracePeriodSeconds", json!(grace));
+        }
+        if resource.tracks_generation || resource.is_custom() {
+            object::set_meta(new, "generation", json!(object::generation(old) + 1));
+        }
+    }
+    if resource.is("", "namespaces") {
+        new["status"]["phase"] = json!("Terminating");
+    }
+}

@@ -1,0 +1,53 @@
+//! An answer before it is bytes on a connection.
+
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::watch::Watch;
+
+pub(crate) enum Reply {
+    Json { code: u16, media_type: String, body: Value, warnings: Vec<String>, retry_after: Option<u64> },
+    Text { code: u16, body: String },
+    Watch(Box<Watch>),
+}
+
+impl Reply {
+    pub(crate) fn ok(body: Value) -> Self {
+        Self::json(200, body)
+    }
+
+    pub(crate) fn json(code: u16, body: Value) -> Self {
+        let media_type = "application/json".to_owned();
+        Self::Json { code, media_type, body, warnings: Vec::new(), retry_after: None }
+    }
+
+    pub(crate) fn text(code: u16, body: &str) -> Self {
+        Self::Text { code, body: body.to_owned() }
+    }
+
+    pub(crate) fn error(error: &ApiError) -> Self {
+        if matches!(error, ApiError::UnknownPath) {
+            return Self::text(404, "404 page not found\n");
+        }
+        Self::Json {
+            code: error.code(),
+            media_type: "application/json".to_owned(),
+            body: error.status(),
+            warnings: Vec::new(),
+            retry_after: error.retry_after(),
+        }
+    }
+
+    pub(crate) fn warning(mut self, all: Vec<String>) -> Self {
+        if let Self::Json { warnings, .. } = &mut self {
+            *warnings = all;
+        }
+        self
+    }
+
+    pub(crate) fn success(details: Value) -> Self {
+        Self::ok(json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+        }))
+    }
+}

@@ -1,0 +1,298 @@
+//! Every path: who asks, whether they may, and what is done.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::auth::{AUTHENTICATED, User};
+use crate::decode;
+use crate::delete::{DeleteOptions, Deleted};
+use crate::discovery;
+use crate::error::ApiError;
+use crate::object;
+use crate::open_api;
+use crate::rbac::Access;
+use crate::reply::Reply;
+use crate::request::{Method, Request, Target};
+use crate::resource::ResourceType;
+use crate::server::Shared;
+use crate::state::State;
+use crate::strategy::Door;
+use crate::table::Form;
+use crate::watch::Watch;
+use crate::write::{PatchKind, Place, Written, served};
+
+pub(crate) fn handle(shared: &Arc<Shared>, request: &Request) -> Reply {
+    let mut state = shared.state.lock();
+    let reply = authenticate(shared, &state, request).and_then(|user| match Target::parse(&request.path) {
+        Some(target) => on_resource(shared, &mut state, request, &user, &target),
+        None => on_path(shared, &state, request, &user),
+    });
+    reply.unwrap_or_else(|error| Reply::error(&error))
+}
+
+fn authenticate(shared: &Shared, state: &State, request: &Request) -> Result<User, ApiError> {
+    let Some(header) = &request.authorization else {
+        return Ok(if shared.settings.anonymous_is_admin { User::admin() } else { User::anonymous() });
+    };
+    let token = header.strip_prefix("Bearer ").map(str::trim).ok_or(ApiError::Unauthorized)?;
+    let mut user = state.user_of(token).ok_or(ApiError::Unauthorized)?;
+    if !user.groups.iter().any(|group| group == AUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    Ok(user)
+}
+
+fn on_path(shared: &Shared, state: &State, request: &Request, user: &User) -> Result<Reply, ApiError> {
+    let path = request.path.trim_end_matches('/');
+    state.authorize_path(user, request.path_verb(), &request.path)?;
+    let registry = &state.registry;
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let found = match parts.as_slice() {
+        ["api" | "apis"] if discovery::aggregated_version(&request.accept).is_some() => {
+            let version = discovery::aggregated_version(&request.accept).unwrap_or("v2");
+            return Ok(Reply::Json {
+                code: 200,
+                media_type: discovery::media_type(version),
+                body: discovery::aggregated(registry, parts == ["api"], version),
+                warnings: Vec::new(),
+                retry_after: None,
+            });
+        }
+        ["api"] => Some(discovery::core_versions(&shared.address.to_string())),
+        ["apis"] => Some(discovery::groups(registry)),
+        ["api", version] => discovery::resources(registry, "", version),
+        ["apis", group] => discovery::group(registry, group),
+        ["apis", group, version] => discovery::resources(registry, group, version),
+        ["version"] => Some(discovery::version()),
+        ["healthz" | "livez" | "readyz"] => return Ok(Reply::text(200, "ok")),
+        ["openapi", "v3"] => Some(open_api::index(registry)),
+        ["openapi", "v3", "api", version] => open_api::document(registry, "", version),
+        ["openapi", "v3", "apis", group, version] => open_api::document(registry, group, version),
+        _ => None,
+    };
+    found.map(Reply::ok).ok_or(ApiError::UnknownPath)
+}
+
+fn on_resource(
+    shared: &Arc<Shared>,
+    state: &mut State,
+    request: &Request,
+    user: &User,
+    target: &Target,
+) -> Result<Reply, ApiError> {
+    let is_namespace = target.group.is_empty() && target.resource == "namespaces";
+    state.authorize(user, &access(request, target))?;
+    let Some(resource) = state.registry.find(&target.group, &target.version, &target.resource) else {
+        return Err(ApiError::UnknownPath);
+    };
+    if !resource.is_namespaced && target.namespace.is_some() && !is_namespace {
+        return Err(ApiError::UnknownResource);
+    }
+    let form = Form::parse(&request.accept)?.including(&request.query);
+    let Some(name) = &target.name else {
+        return on_collection(shared, state, request, user, (&resource, target, form));
+    };
+    let door = match target.subresource.as_deref() {
+        None => Door::Main,
+        Some("status") if resource.has_status => Door::Status,
+        Some("finalize") if is_namespace => Door::Main,
+        Some("scale") if resource.scale.is_some() => Door::Main,
+        Some("token") if resource.is("", "serviceaccounts") => Door::Main,
+        Some(_) => return Err(ApiError::UnknownResource),
+    };
+    let namespace = target.namespace.clone().filter(|_| resource.is_namespaced);
+    let place = Place { resource: Arc::clone(&resource), namespace, name: name.clone(), door };
+    if resource.is_namespaced && place.namespace.is_none() {
+        return Err(ApiError::UnknownResource);
+    }
+    match target.subresource.as_deref() {
+        Some("scale") => on_scale(state, request, &place),
+        Some("token") if request.method == Method::Post => {
+            let body = state.request_token(&place, decode::parse(&request.body)?)?;
+            Ok(Reply::json(201, body))
+        }
+        _ => on_object(state, request, &place, form),
+    }
+}
+
+fn access(request: &Request, target: &Target) -> Access {
+    let mut name = target.name.clone().unwrap_or_default();
+    if name.is_empty() && request.method == Method::Get {
+        // Lists and watches of one object are asked about by its name.
+        let fields = request.query.text("fieldSelector");
+        name = fields
+            .split(',')
+            .find_map(|term| term.strip_prefix("metadata.name="))
+            .map(|name| name.trim_start_matches('=').to_owned())
+            .unwrap_or_default();
+    }
+    Access {
+        verb: request.verb(target).to_owned(),
+        group: target.group.clone(),
+        resource: target.resource.clone(),
+        subresource: target.subresource.clone().unwrap_or_default(),
+        namespace: target.namespace.clone().unwrap_or_default(),
+        name,
+    }
+}
+
+fn on_collection(
+    shared: &Arc<Shared>,
+    state: &mut State,
+    request: &Request,
+    user: &User,
+    (resource, target, form): (&Arc<ResourceType>, &Target, Form),
+) -> Result<Reply, ApiError> {
+    let namespace = target.namespace.as_deref();
+    match request.method {
+        Method::Get if resource.is_review => Err(ApiError::MethodNotAllowed),
+        Method::Get if request.query.flag("watch") => {
+            let watch = Watch::start(shared, state, resource, namespace, request)?;
+            Ok(Reply::Watch(Box::new(watch)))
+        }
+        Method::Get => {
+            let page = state.list(resource, namespace, &request.query)?;
+            Ok(Reply::ok(form.list(resource, &page)))
+        }
+        Method::Post => {
+            check_media_type(request)?;
+            let body = decode::parse(&request.body)?;
+            if resource.is_review {
+                return Ok(Reply::json(201, state.review(resource, user, body)));
+            }
+            let options = request.write_options()?;
+            if resource.is_namespaced && namespace.is_none() {
+                return Err(ApiError::MethodNotAllowed);
+            }
+            let place = Place {
+                resource: Arc::clone(resource),
+                namespace: namespace.map(str::to_owned),
+                name: String::new(),
+                door: Door::Main,
+            };
+            let written = state.create(place, body, &options)?;
+            Ok(answer(resource, form, written))
+        }
+        Method::Delete if resource.is_namespaced && namespace.is_none() => Err(ApiError::MethodNotAllowed),
+        Method::Delete => {
+            let options = DeleteOptions::parse(&request.body, &request.query)?;
+            let page = state.list(resource, namespace, &request.query)?;
+            for item in &page.items {
+                let place = Place {
+                    resource: Arc::clone(resource),
+                    namespace: namespace.map(str::to_owned),
+                    name: object::name(item).to_owned(),
+                    door: Door::Main,
+                };
+                state.delete(&place, &options)?;
+            }
+            Ok(Reply::ok(form.list(resource, &page)))
+        }
+        Method::Put | Method::Patch | Method::Other => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+fn on_object(state: &mut State, request: &Request, place: &Place, form: Form) -> Result<Reply, ApiError> {
+    let resource = &place.resource;
+    if resource.is_review {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    match request.method {
+        Method::Get => {
+            let found = state.get(place)?;
+            Ok(Reply::ok(form.one(resource, &served(resource, &found))))
+        }
+        Method::Put => {
+            check_media_type(request)?;
+            let written = state.update(place, decode::parse(&request.body)?, &request.write_options()?)?;
+            Ok(answer(resource, form, written))
+        }
+        Method::Patch => {
+            let kind = PatchKind::of(resource, request.media_type())?;
+            let mut options = request.write_options()?;
+            if kind == PatchKind::Apply && request.query.get("fieldManager").is_none() {
+                options.manager = String::new();
+            }
+            let written = state.patch(place, kind, &decode::parse(&request.body)?, &options)?;
+            Ok(answer(resource, form, written))
+        }
+        Method::Delete if place.door == Door::Main => {
+            let options = DeleteOptions::parse(&request.body, &request.query)?;
+            Ok(match state.delete(place, &options)? {
+                Deleted::Gone(object) if !returns_object(resource) => {
+                    let mut details =
+                        json!({"name": place.name, "kind": resource.plural, "uid": object::uid(&object)});
+                    if !resource.group.is_empty() {
+                        details["group"] = json!(resource.group);
+                    }
+                    Reply::success(details)
+                }
+                Deleted::Gone(object) | Deleted::Terminating(object) => {
+                    Reply::ok(form.one(resource, &served(resource, &object)))
+                }
+            })
+        }
+        Method::Delete | Method::Post | Method::Other => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+/// Of these the real server answers a deletion with what is deleted.
+fn returns_object(resource: &ResourceType) -> bool {
+    resource.group.is_empty()
+        && ["pods", "services", "persistentvolumeclaims", "serviceaccounts"]
+            .contains(&resource.plural.as_str())
+}
+
+fn on_scale(state: &mut State, request: &Request, place: &Place) -> Result<Reply, ApiError> {
+    let paths = place.resource.scale.clone().ok_or(ApiError::UnknownResource)?;
+    let body = match request.method {
+        Method::Get => state.get_scale(place, &paths)?,
+        Method::Put => {
+            let scale = decode::parse(&request.body)?;
+            state.update_scale(place, &paths, &scale, &request.write_options()?)?
+        }
+        Method::Patch => {
+            let kind = PatchKind::of(&place.resource, request.media_type())?;
+            state.patch_scale(place, &paths, kind, &request.body, &request.write_options()?)?
+        }
+        Method::Post | Method::Delete | Method::Other => return Err(ApiError::MethodNotAllowed),
+    };
+    Ok(Reply::ok(body))
+}
+
+fn answer(resource: &ResourceType, form: Form, written: Written) -> Reply {
+    let object: Value = served(resource, &written.object);
+    let code = if written.is_new { 201 } else { 200 };
+    Reply::json(code, form.one(resource, &object)).warning(written.warnings)
+}
+
+fn check_media_type(request: &Request) -> Result<(), ApiError> {
+    const ACCEPTED: &[&str] =
+        &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+    match request.media_type() {
+        "" | "application/json" => Ok(()),
+        _ => Err(ApiError::UnsupportedMediaType { accepted: ACCEPTED }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_of_one_object_is_asked_about_by_name() {
+        let request = Request {
+            method: Method::Get,
+            path: "/api/v1/namespaces/a/secrets".to_owned(),
+            query: crate::request::Query::parse("watch=1&fieldSelector=metadata.name%3Dx"),
+            accept: String::new(),
+            content_type: String::new(),
+            user_agent: String::new(),
+            authorization: None,
+            body: bytes::Bytes::new(),
+        };
+        let access = access(&request, &Target::parse(&request.path).unwrap());
+        assert_eq!((access.verb.as_str(), access.name.as_str()), ("watch", "x"));
+    }
+}

@@ -1,0 +1,267 @@
+//! Label and field selectors of lists and watches.
+
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::object;
+use crate::resource::ResourceType;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selector {
+    labels: Vec<Requirement>,
+    fields: Vec<(String, bool, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+    values: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Operator {
+    In,
+    NotIn,
+    Exists,
+    Missing,
+    Above,
+    Below,
+}
+
+impl Selector {
+    pub(crate) fn parse(resource: &ResourceType, labels: &str, fields: &str) -> Result<Self, ApiError> {
+        let labels = parse_labels(labels)
+            .map_err(|why| ApiError::BadRequest(format!("unable to parse requirement: {why}")))?;
+        Ok(Self { labels, fields: parse_fields(resource, fields)? })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub(crate) fn matches(&self, value: &Value) -> bool {
+        let labels = object::map(value, "/metadata/labels");
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
+        self.labels.iter().all(|one| one.holds(label(&one.key)))
+            && self
+                .fields
+                .iter()
+                .all(|(path, wants_equal, wanted)| (field(value, path) == *wanted) == *wants_equal)
+    }
+}
+
+impl Requirement {
+    fn holds(&self, label: Option<&str>) -> bool {
+        let listed = |label: &str| self.values.iter().any(|value| value == label);
+        let number = |text: &str| text.parse::<i64>().ok();
+        let bound = || self.values.first().and_then(|value| number(value));
+        match self.operator {
+            Operator::In => label.is_some_and(listed),
+            Operator::NotIn => !label.is_some_and(listed),
+            Operator::Exists => label.is_some(),
+            Operator::Missing => label.is_none(),
+            Operator::Above => {
+                label.and_then(number).zip(bound()).is_some_and(|(label, bound)| label > bound)
+            }
+            Operator::Below => {
+                label.and_then(number).zip(bound()).is_some_and(|(label, bound)| label < bound)
+            }
+        }
+    }
+}
+
+/// A field of an object as a selector compares it: as text, and what is missing as the empty text.
+fn field(value: &Value, path: &str) -> String {
+    let pointer = format!("/{}", path.replace('.', "/"));
+    match value.pointer(&pointer) {
+        None | Some(Value::Null) => match path {
+            // Events name their source in one of two places.
+            "source" => object::text(value, "/source/component").to_owned(),
+            "spec.unschedulable" => "false".to_owned(),
+            _ => String::new(),
+        },
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn supported_fields(resource: &ResourceType) -> &'static [&'static str] {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        ("", "events") => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        ("", "secrets") => &["type"],
+        ("", "namespaces") => &["status.phase"],
+        ("", "nodes") => &["spec.unschedulable"],
+        ("", "services") => &["spec.clusterIP", "spec.type"],
+        ("apps", "replicasets") => &["status.replicas"],
+        _ => &[],
+    }
+}
+
+fn parse_fields(resource: &ResourceType, text: &str) -> Result<Vec<(String, bool, String)>, ApiError> {
+    let mut fields = Vec::new();
+    for term in text.split(',').filter(|term| !term.is_empty()) {
+        let (path, wants_equal, value) = if let Some((path, value)) = term.split_once("!=") {
+            (path, false, value)
+        } else if let Some((path, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+            (path, true, value)
+        } else {
+            let message = format!("invalid field selector: {text:?}; can't understand '{term}'");
+            return Err(ApiError::BadRequest(message));
+        };
+        let is_common = path == "metadata.name" || (path == "metadata.namespace" && resource.is_namespaced);
+        let is_selectable = resource
+            .custom
+            .as_ref()
+            .is_some_and(|custom| custom.selectable_fields.iter().any(|one| one == path));
+        if !is_common && !is_selectable && !supported_fields(resource).contains(&path) {
+            return Err(ApiError::BadRequest(unsupported(resource, path)));
+        }
+        fields.push((path.to_owned(), wants_equal, value.to_owned()));
+    }
+    Ok(fields)
+}
+
+fn unsupported(resource: &ResourceType, path: &str) -> String {
+    let known = !supported_fields(resource).is_empty();
+    if known && resource.group.is_empty() {
+        return format!("field label not supported: {path}");
+    }
+    format!(
+        "{path:?} is not a known field selector: only \"metadata.name\"{}",
+        if resource.is_namespaced { ", \"metadata.namespace\"" } else { "" }
+    )
+}
+
+fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
+    split_outside_brackets(text).into_iter().map(parse_requirement).collect()
+}
+
+fn split_outside_brackets(text: &str) -> Vec<&str> {
+    let (mut terms, mut depth, mut start) = (Vec::new(), 0_i32, 0);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                terms.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(text[start..].trim());
+    terms.retain(|term| !term.is_empty());
+    terms
+}
+
+fn parse_requirement(term: &str) -> Result<Requirement, String> {
+    let requirement = |key: &str, operator, values: &[&str]| {
+        let key = key.trim();
+        let is_key = !key.is_empty()
+            && key.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./".contains(letter));
+        if !is_key {
+            return Err(format!("found '{term}', expected: identifier"));
+        }
+        let values = values.iter().map(|value| value.trim().to_owned()).collect();
+        Ok(Requirement { key: key.to_owned(), operator, values })
+    };
+    if let Some((key, list)) = term.strip_suffix(')').and_then(|term| term.split_once('(')) {
+        let values: Vec<&str> = list.split(',').collect();
+        let key = key.trim();
+        return match (key.strip_suffix(" notin"), key.strip_suffix(" in")) {
+            (Some(key), _) => requirement(key, Operator::NotIn, &values),
+            (None, Some(key)) => requirement(key, Operator::In, &values),
+            (None, None) => Err(format!("found '{key}', expected: in, notin")),
+        };
+    }
+    if let Some(key) = term.strip_prefix('!') {
+        return requirement(key, Operator::Missing, &[]);
+    }
+    for (symbol, operator) in [
+        ("!=", Operator::NotIn),
+        ("==", Operator::In),
+        ("=", Operator::In),
+        (">", Operator::Above),
+        ("<", Operator::Below),
+    ] {
+        if let Some((key, value)) = term.split_once(symbol) {
+            return requirement(key, operator, &[value]);
+        }
+    }
+    requirement(term, Operator::Exists, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+    use serde_json::json;
+
+    fn check(labels: &str, fields: &str, expected: bool) {
+        let pods = Registry::new().find("", "v1", "pods").unwrap();
+        let pod = json!({"metadata": {"name": "web-0", "namespace": "default",
+            "labels": {"app": "web", "tier": "2"}}, "status": {"phase": "Running"}});
+        assert_eq!(
+            Selector::parse(&pods, labels, fields).unwrap().matches(&pod),
+            expected,
+            "{labels} {fields}"
+        );
+    }
+
+    #[test]
+    fn labels_are_compared_in_every_form() {
+        for (labels, expected) in [
+            ("", true),
+            ("app=web", true),
+            ("app==db", false),
+            ("app!=db", true),
+            ("zone!=a", true),
+            ("app in (web, db),tier", true),
+            ("app notin (web)", false),
+            ("!zone", true),
+            ("!app", false),
+            ("tier>1", true),
+            ("tier<2", false),
+            ("example.com/x", false),
+        ] {
+            check(labels, "", expected);
+        }
+    }
+
+    #[test]
+    fn fields_are_compared_as_text() {
+        check("", "metadata.name=web-0,status.phase!=Pending", true);
+        check("", "spec.nodeName=", true);
+        check("", "metadata.namespace=kube-system", false);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let pods = Registry::new().find("", "v1", "pods").unwrap();
+        let error = Selector::parse(&pods, "", "spec.image=x").unwrap_err();
+        assert_eq!(error.message(), "field label not supported: spec.image");
+    }
+}

@@ -1,0 +1,480 @@
+//! Create, update, patch and apply: every way an object comes to be stored, with the checks in the order of the real
+//! server.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::apply::{self, ManagerId};
+use crate::decode::{self, FieldValidation};
+use crate::error::{ApiError, MODIFIED, Subject};
+use crate::field_error::FieldError;
+use crate::object;
+use crate::patch::{json_merge, json_patch, strategic_merge};
+use crate::resource::ResourceType;
+use crate::state::{State, key, suffix, uid};
+use crate::store::Key;
+use crate::strategy::{self, Door};
+use crate::{custom, defaults, time, validate};
+
+#[derive(Debug, Clone)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) validation: FieldValidation,
+    pub(crate) manager: String,
+    pub(crate) is_forced: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) object: Arc<Value>,
+    pub(crate) is_new: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One object, or the place for one, and how it is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) resource: Arc<ResourceType>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) door: Door,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+const WITH_STRATEGIC: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+const WITHOUT_STRATEGIC: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
+impl PatchKind {
+    pub(crate) fn of(resource: &ResourceType, media_type: &str) -> Result<Self, ApiError> {
+        let accepted = if resource.is_custom() { WITHOUT_STRATEGIC } else { WITH_STRATEGIC };
+        match media_type {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
+            "application/strategic-merge-patch+json" if !resource.is_custom() => Ok(Self::Strategic),
+            _ => Err(ApiError::UnsupportedMediaType { accepted }),
+        }
+    }
+}
+
+impl Place {
+    fn key(&self) -> Key {
+        key(&self.resource, self.namespace.as_deref(), &self.name)
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::of(&self.resource, &self.name)
+    }
+
+    fn manager(&self, options: &WriteOptions, is_apply: bool) -> ManagerId {
+        ManagerId {
+            name: options.manager.clone(),
+            is_apply,
+            api_version: self.resource.api_version(),
+            subresource: if self.door == Door::Status { "status".to_owned() } else { String::new() },
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn get(&self, place: &Place) -> Result<Arc<Value>, ApiError> {
+        let found = self.store.get(&place.resource.id(), &place.key());
+        found.cloned().ok_or_else(|| ApiError::NotFound(place.subject()))
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        mut place: Place,
+        body: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let resource = Arc::clone(&place.resource);
+        let (mut new, warnings) = decoded(&resource, body, options)?;
+        place_in_namespace(&place, &mut new)?;
+        if !object::resource_version(&new).is_empty() {
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(ApiError::Internal(message.to_owned()));
+        }
+        if object::name(&new).is_empty()
+            && let Some(prefix) = object::meta(&new, "generateName").filter(|prefix| !prefix.is_empty())
+        {
+            let name = format!("{prefix}{}", suffix());
+            object::set_meta(&mut new, "name", json!(name));
+        }
+        place.name = object::name(&new).to_owned();
+        self.insert(&place, new, warnings, options, None)
+    }
+
+    /// The rest of a create, also of one that an apply or an update asked for.
+    fn insert(
+        &mut self,
+        place: &Place,
+        mut new: Value,
+        warnings: Vec<String>,
+        options: &WriteOptions,
+        applied: Option<Value>,
+    ) -> Result<Written, ApiError> {
+        let resource = &place.resource;
+        let is_apply = applied.is_some();
+        self.check_namespace(place)?;
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            object::meta_mut(&mut new).remove(field);
+        }
+        object::set_meta(&mut new, "uid", json!(uid()));
+        object::set_meta(&mut new, "creationTimestamp", json!(time::now()));
+        defaults::apply(resource, &mut new);
+        strategy::prepare_create(resource, &mut new);
+        defaults::apply_status(resource, &mut new);
+        self.assign(resource, &mut new);
+        let mut errors = validate::validate(resource, &new);
+        errors.extend(custom::validate(resource, &new, None));
+        if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            errors.extend(custom::validate_definition(&new));
+        }
+        refuse(place, errors)?;
+        if self.store.get(&resource.id(), &place.key()).is_some() {
+            return Err(ApiError::AlreadyExists(place.subject()));
+        }
+        if !is_apply {
+            object::meta_mut(&mut new).remove("managedFields");
+            let nothing = json!({});
+            apply::record_update(resource.schema(), &nothing, &mut new, &place.manager(options, false));
+        }
+        let object = if options.dry_run { Arc::new(new) } else { self.commit(resource, new) };
+        Ok(Written { object, is_new: true, warnings })
+    }
+
+    pub(crate) fn update(
+        &mut self,
+        place: &Place,
+        body: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let (mut new, warnings) = decoded(&place.resource, body, options)?;
+        let name = object::name(&new);
+        if !name.is_empty() && name != place.name {
+            return Err(ApiError::BadRequest(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                place.name
+            )));
+        }
+        if name.is_empty() {
+            return Err(ApiError::BadRequest("name must be provided".to_owned()));
+        }
+        place_in_namespace(place, &mut new)?;
+        let old = match self.store.get(&place.resource.id(), &place.key()) {
+            Some(old) => Arc::clone(old),
+            None if place.resource.creates_on_update && place.door == Door::Main => {
+                return self.insert(place, new, warnings, options, None);
+            }
+            None => return Err(ApiError::NotFound(place.subject())),
+        };
+        if object::resource_version(&new).is_empty() && place.resource.is_custom() {
+            let detail = "must be specified for an update";
+            let errors = vec![FieldError::invalid("metadata.resourceVersion", &json!(0), detail)];
+            return Err(ApiError::Invalid { subject: place.subject(), errors });
+        }
+        self.replace(place, &old, new, warnings, options, Ownership::ByChange)
+    }
+
+    pub(crate) fn patch(
+        &mut self,
+        place: &Place,
+        kind: PatchKind,
+        patch: &Value,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        if kind == PatchKind::Apply {
+            return self.apply(place, patch, options);
+        }
+        let old = self.get(place)?;
+        let mut new = served(&place.resource, &old);
+        match kind {
+            PatchKind::Json => json_patch(&mut new, patch)?,
+            PatchKind::Strategic => new = strategic_merge(place.resource.schema(), &new, patch),
+            PatchKind::Merge | PatchKind::Apply => json_merge(&mut new, patch),
+        }
+        decode::identify(&place.resource, &mut new)?;
+        let unknown = match decode::conform(&place.resource, &mut new, FieldValidation::Warn) {
+            Ok(unknown) => unknown,
+            Err(ApiError::BadRequest(why)) => return refuse_patch(patch, &why),
+            Err(other) => return Err(other),
+        };
+        if options.validation == FieldValidation::Strict && !unknown.is_empty() {
+            return refuse_patch(patch, &format!("strict decoding error: {}", unknown.join(", ")));
+        }
+        let warnings = if options.validation == FieldValidation::Ignore { Vec::new() } else { unknown };
+        if object::name(&new) != place.name {
+            return Err(ApiError::BadRequest(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                object::name(&new),
+                place.name
+            )));
+        }
+        self.replace(place, &old, new, warnings, options, Ownership::ByChange)
+    }
+
+    fn apply(&mut self, place: &Place, config: &Value, options: &WriteOptions) -> Result<Written, ApiError> {
+        let resource = &place.resource;
+        let mut config = config.clone();
+        check_config(place, &mut config, options)?;
+        if resource.has_status && place.door == Door::Main {
+            object::copy_field(&mut config, &json!({}), "status");
+        }
+        let old = self.store.get(&resource.id(), &place.key()).cloned();
+        let manager = place.manager(options, true);
+        let Some(old) = old else {
+            if place.door == Door::Status {
+                return Err(ApiError::NotFound(place.subject()));
+            }
+            if !object::uid(&config).is_empty() {
+                let message = "uid mismatch: the provided object specified uid ".to_owned()
+                    + object::uid(&config)
+                    + ", and no existing object was found";
+                return Err(ApiError::Conflict { subject: place.subject(), message });
+            }
+            let empty = json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}});
+            let applied = apply::apply(resource.schema(), &empty, &config, &manager, options.is_forced)?;
+            return self.insert(place, applied.object.clone(), Vec::new(), options, Some(config));
+        };
+        let live = served(resource, &old);
+        let applied = apply::apply(resource.schema(), &live, &config, &manager, options.is_forced)?;
+        self.replace(place, &old, applied.object, Vec::new(), options, Ownership::Applied)
+    }
+
+    /// The rest of every change of an object that is there.
+    pub(crate) fn replace(
+        &mut self,
+        place: &Place,
+        old: &Arc<Value>,
+        mut new: Value,
+        warnings: Vec<String>,
+        options: &WriteOptions,
+        ownership: Ownership,
+    ) -> Result<Written, ApiError> {
+        let resource = &place.resource;
+        check_preconditions(place, old, &new)?;
+        let before = served(resource, old);
+        defaults::apply(resource, &mut new);
+        if ownership == Ownership::ByChange {
+            let sent = new["metadata"].get("managedFields").cloned();
+            strategy::prepare_update(resource, place.door, &before, &mut new);
+            if let Some(sent) = sent {
+                object::set_meta(&mut new, "managedFields", sent);
+            }
+            apply::record_update(resource.schema(), &before, &mut new, &place.manager(options, false));
+        } else {
+            strategy::prepare_update(resource, place.door, &before, &mut new);
+        }
+        let mut errors = validate::validate_metadata_update(&before, &new);
+        errors.extend(validate::validate(resource, &new));
+        errors.extend(strategy::refused_changes(resource, &before, &new));
+        errors.extend(custom::validate(resource, &new, Some(&before)));
+        if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            errors.extend(custom::validate_definition(&new));
+        }
+        refuse(place, errors)?;
+        object::set_meta(&mut new, "resourceVersion", json!(object::resource_version(old)));
+        if same_but_for_times(&new, &before) {
+            return Ok(Written { object: Arc::new(before), is_new: false, warnings });
+        }
+        let object = if options.dry_run { Arc::new(new) } else { self.commit(resource, new) };
+        Ok(Written { object, is_new: false, warnings })
+    }
+
+    /// Stores an object, or lets it go if its deletion waited for nothing but this change.
+    pub(crate) fn commit(&mut self, resource: &ResourceType, new: Value) -> Arc<Value> {
+        let is_done = object::is_terminating(&new)
+            && object::finalizers(&new).is_empty()
+            && new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+            && object::list(&new, "/spec/finalizers").is_empty();
+        let key = Key::of(&new);
+        let stored = self.store.put(&resource.id(), new);
+        if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            self.register(&stored);
+        }
+        if is_done {
+            return self.remove(resource, &key).unwrap_or(stored);
+        }
+        stored
+    }
+
+    pub(crate) fn remove(&mut self, resource: &ResourceType, key: &Key) -> Option<Arc<Value>> {
+        let removed = self.store.remove(&resource.id(), key)?;
+        if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            self.unregister(&removed);
+        }
+        Some(removed)
+    }
+
+    fn check_namespace(&self, place: &Place) -> Result<(), ApiError> {
+        let Some(namespace) = place.namespace.as_deref().filter(|_| place.resource.is_namespaced) else {
+            return Ok(());
+        };
+        let Some(namespaces) = self.registry.find("", "v1", "namespaces") else { return Ok(()) };
+        let found = self.find(&namespaces, None, namespace);
+        let found = found.ok_or_else(|| ApiError::NotFound(Subject::of(&namespaces, namespace)))?;
+        if object::is_terminating(found) {
+            return Err(ApiError::Forbidden {
+                subject: place.subject(),
+                message: format!(
+                    "unable to create new content in namespace {namespace} because it is being terminated"
+                ),
+                causes: vec![json!({
+                    "reason": "NamespaceTerminating",
+                    "message": format!("namespace {namespace} is being terminated"),
+                    "field": "metadata.namespace",
+                })],
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How a change finds out who owns what it touches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Ownership {
+    ByChange,
+    Applied,
+}
+
+/// An object in the version that is asked for: versions differ in nothing but their name.
+pub(crate) fn served(resource: &ResourceType, stored: &Value) -> Value {
+    let mut object = stored.clone();
+    if resource.is_custom() && object["apiVersion"] != *resource.api_version() {
+        object["apiVersion"] = json!(resource.api_version());
+        decode::prune(resource, &mut object);
+    }
+    if resource.is_custom() {
+        custom::default_values(resource.schema(), &mut object);
+    }
+    object
+}
+
+fn decoded(
+    resource: &ResourceType,
+    mut body: Value,
+    options: &WriteOptions,
+) -> Result<(Value, Vec<String>), ApiError> {
+    decode::identify(resource, &mut body)?;
+    let warnings = decode::conform(resource, &mut body, options.validation)?;
+    object::meta_mut(&mut body);
+    Ok((body, warnings))
+}
+
+fn place_in_namespace(place: &Place, new: &mut Value) -> Result<(), ApiError> {
+    let Some(namespace) = place.namespace.as_deref().filter(|_| place.resource.is_namespaced) else {
+        object::meta_mut(new).remove("namespace");
+        return Ok(());
+    };
+    let given = object::namespace(new);
+    if !given.is_empty() && given != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::BadRequest(message.to_owned()));
+    }
+    object::set_meta(new, "namespace", json!(namespace));
+    Ok(())
+}
+
+fn check_preconditions(place: &Place, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let conflict = |message: String| Err(ApiError::Conflict { subject: place.subject(), message });
+    let (before, after) = (object::uid(old), object::uid(new));
+    if !after.is_empty() && before != after {
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {after}, UID in object meta: {before}"
+        ));
+    }
+    let version = object::resource_version(new);
+    if !version.is_empty() && version != object::resource_version(old) {
+        if version.parse::<u64>().is_err() {
+            let error =
+                FieldError::invalid("metadata.resourceVersion", &json!(version), "must be an integer");
+            return refuse(place, vec![error]);
+        }
+        return conflict(MODIFIED.to_owned());
+    }
+    Ok(())
+}
+
+fn check_config(place: &Place, config: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
+    if options.manager.is_empty() {
+        let error = FieldError::required_because("fieldManager", "is required for apply patch");
+        let subject = Subject {
+            group: "meta.k8s.io".to_owned(),
+            resource: String::new(),
+            kind: "PatchOptions".to_owned(),
+            name: String::new(),
+        };
+        return Err(ApiError::Invalid { subject, errors: vec![error] });
+    }
+    decode::identify(&place.resource, config)?;
+    if object::list(config, "/metadata/managedFields").iter().any(|_| true) {
+        return Err(ApiError::BadRequest("metadata.managedFields must be nil".to_owned()));
+    }
+    let name = object::name(config);
+    if !name.is_empty() && name != place.name {
+        return Err(ApiError::BadRequest(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            place.name
+        )));
+    }
+    place_in_namespace(place, config)?;
+    object::set_meta(config, "name", json!(place.name));
+    let typed = |why: &str| {
+        ApiError::Internal(format!(
+            "failed to create typed patch object ({}/{}; {}, Kind={}): {why}",
+            place.namespace.as_deref().unwrap_or_default(),
+            place.name,
+            place.resource.api_version(),
+            place.resource.kind
+        ))
+    };
+    let unknown = decode::prune(&place.resource, config);
+    if let Some(first) = unknown.first() {
+        let path = first.trim_start_matches("unknown field ").trim_matches('"');
+        return Err(typed(&format!(".{path}: field not declared in schema")));
+    }
+    if let Some(duplicate) = apply::duplicate(place.resource.schema(), config) {
+        return Err(typed(&duplicate));
+    }
+    decode::conform(&place.resource, config, FieldValidation::Ignore).map(drop)
+}
+
+fn refuse(place: &Place, errors: Vec<FieldError>) -> Result<(), ApiError> {
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid { subject: place.subject(), errors }) }
+}
+
+fn refuse_patch(patch: &Value, why: &str) -> Result<Written, ApiError> {
+    let subject =
+        Subject { group: String::new(), resource: String::new(), kind: String::new(), name: String::new() };
+    let error = FieldError::invalid("patch", &json!(patch.to_string()), why);
+    Err(ApiError::Invalid { subject, errors: vec![error] })
+}
+
+/// A change that changes nothing but when somebody wrote is none.
+fn same_but_for_times(new: &Value, old: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        for entry in
+            object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            entry["time"] = Value::Null;
+        }
+        object
+    };
+    bare(new) == bare(old)
+}
