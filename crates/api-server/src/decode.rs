@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::protobuf;
 use crate::resource::{ResourceType, split_api_version};
 use crate::schema::Schema;
 
@@ -16,7 +17,22 @@ pub(crate) enum FieldValidation {
     Strict,
 }
 
-/// Parses a body that may be JSON only.
+/// Media types of bodies. YAML other than JSON is not read.
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// The object in a request, in either form that clients send.
+pub(crate) fn body(resource: &ResourceType, media_type: &str, body: &[u8]) -> Result<Value, ApiError> {
+    const ACCEPTED: &[&str] = &[JSON, "application/yaml", PROTOBUF];
+    match media_type {
+        "" | JSON => parse(body),
+        PROTOBUF if !resource.is_custom() => protobuf::decode(resource, body)
+            .ok_or_else(|| ApiError::BadRequest("the body is no object in protobuf form".to_owned())),
+        _ => Err(ApiError::UnsupportedMediaType { accepted: ACCEPTED }),
+    }
+}
+
+/// Parses a body that is JSON.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         ApiError::BadRequest(format!("the object provided is unrecognized (must be of type object): {error}"))

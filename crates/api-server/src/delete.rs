@@ -28,7 +28,11 @@ pub(crate) struct DeleteOptions {
 impl DeleteOptions {
     /// From the body of the request, else from its query.
     pub(crate) fn parse(body: &[u8], query: &crate::request::Query) -> Result<Self, ApiError> {
-        let body = if body.is_empty() { json!({}) } else { crate::decode::parse(body)? };
+        let body = match crate::protobuf::decode_delete_options(body) {
+            Some(options) => options,
+            None if body.is_empty() => json!({}),
+            None => crate::decode::parse(body)?,
+        };
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let mut options = Self {
             uid: text("/preconditions/uid"),

@@ -20,6 +20,7 @@ mod list;
 mod object;
 mod open_api;
 mod patch;
+mod protobuf;
 mod rbac;
 mod registry;
 mod reply;

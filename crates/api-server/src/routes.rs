@@ -11,6 +11,8 @@ use crate::discovery;
 use crate::error::ApiError;
 use crate::object;
 use crate::open_api;
+use crate::patch::PatchKind;
+use crate::protobuf;
 use crate::rbac::Access;
 use crate::reply::Reply;
 use crate::request::{Method, Request, Target};
@@ -20,7 +22,7 @@ use crate::state::State;
 use crate::strategy::Door;
 use crate::table::Form;
 use crate::watch::Watch;
-use crate::write::{PatchKind, Place, Written, served};
+use crate::write::{Place, Written, served};
 
 pub(crate) fn handle(shared: &Arc<Shared>, request: &Request) -> Reply {
     let mut state = shared.state.lock();
@@ -97,7 +99,7 @@ fn on_resource(
         None => Door::Main,
         Some("status") if resource.has_status => Door::Status,
         Some("finalize") if is_namespace => Door::Main,
-        Some("scale") if resource.scale.is_some() => Door::Main,
+        Some("scale") if resource.scale.is_some() => Door::Scale,
         Some("token") if resource.is("", "serviceaccounts") => Door::Main,
         Some(_) => return Err(ApiError::UnknownResource),
     };
@@ -109,7 +111,11 @@ fn on_resource(
     match target.subresource.as_deref() {
         Some("scale") => on_scale(state, request, &place),
         Some("token") if request.method == Method::Post => {
-            let body = state.request_token(&place, decode::parse(&request.body)?)?;
+            let body = match protobuf::decode_token_request(&request.body) {
+                Some(body) => body,
+                None => decode::parse(&request.body)?,
+            };
+            let body = state.request_token(&place, body)?;
             Ok(Reply::json(201, body))
         }
         _ => on_object(state, request, &place, form),
@@ -156,8 +162,7 @@ fn on_collection(
             Ok(Reply::ok(form.list(resource, &page)))
         }
         Method::Post => {
-            check_media_type(request)?;
-            let body = decode::parse(&request.body)?;
+            let body = decode::body(resource, request.media_type(), &request.body)?;
             if resource.is_review {
                 return Ok(Reply::json(201, state.review(resource, user, body)));
             }
@@ -204,8 +209,8 @@ fn on_object(state: &mut State, request: &Request, place: &Place, form: Form) ->
             Ok(Reply::ok(form.one(resource, &served(resource, &found))))
         }
         Method::Put => {
-            check_media_type(request)?;
-            let written = state.update(place, decode::parse(&request.body)?, &request.write_options()?)?;
+            let body = decode::body(resource, request.media_type(), &request.body)?;
+            let written = state.update(place, body, &request.write_options()?)?;
             Ok(answer(resource, form, written))
         }
         Method::Patch => {
@@ -265,15 +270,6 @@ fn answer(resource: &ResourceType, form: Form, written: Written) -> Reply {
     let object: Value = served(resource, &written.object);
     let code = if written.is_new { 201 } else { 200 };
     Reply::json(code, form.one(resource, &object)).warning(written.warnings)
-}
-
-fn check_media_type(request: &Request) -> Result<(), ApiError> {
-    const ACCEPTED: &[&str] =
-        &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
-    match request.media_type() {
-        "" | "application/json" => Ok(()),
-        _ => Err(ApiError::UnsupportedMediaType { accepted: ACCEPTED }),
-    }
 }
 
 #[cfg(test)]

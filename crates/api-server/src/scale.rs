@@ -8,11 +8,10 @@ use crate::decode;
 use crate::error::{ApiError, MODIFIED};
 use crate::json_path;
 use crate::object;
-use crate::patch::{json_merge, json_patch};
+use crate::patch::{PatchKind, json_merge, json_patch};
 use crate::resource::{ResourceType, ScalePaths};
 use crate::state::State;
-use crate::strategy::Door;
-use crate::write::{Ownership, PatchKind, Place, WriteOptions, served};
+use crate::write::{Ownership, Place, WriteOptions, served};
 
 fn number(object: &Value, path: &str) -> Value {
     json!(json_path::find(object, path).first().and_then(|value| value.as_i64()).unwrap_or(0))
@@ -110,7 +109,6 @@ impl State {
             PatchKind::Json => json_patch(&mut scale, &patch)?,
             PatchKind::Merge | PatchKind::Strategic | PatchKind::Apply => json_merge(&mut scale, &patch),
         }
-        debug_assert!(place.door == Door::Main);
         self.update_scale(place, paths, &scale, options)
     }
 }

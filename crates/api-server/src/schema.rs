@@ -50,6 +50,11 @@ impl<'a> Schema<'a> {
         self.node.get("$ref")?.as_str()?.rsplit('.').next()
     }
 
+    /// Its full name.
+    pub(crate) fn definition_path(&self) -> Option<&'a str> {
+        Some(self.node.get("$ref")?.as_str()?.trim_start_matches(REFERENCE))
+    }
+
     pub(crate) fn type_name(&self) -> Option<&'a str> {
         self.note_text("type")
     }
@@ -138,11 +143,6 @@ impl<'a> Schema<'a> {
             .is_some_and(|all| all.split(',').any(|one| one == "merge"))
     }
 
-    pub(crate) fn retains_keys(&self) -> bool {
-        self.note_text("x-kubernetes-patch-strategy")
-            .is_some_and(|all| all.split(',').any(|one| one == "retainKeys"))
-    }
-
     pub(crate) fn merge_key(&self) -> Option<&'a str> {
         self.note_text("x-kubernetes-patch-merge-key")
     }
@@ -180,7 +180,6 @@ mod tests {
         assert_eq!(ports.list_type(), ListType::Map(&[json!("containerPort"), json!("protocol")]));
         assert_eq!(ports.merge_key(), Some("containerPort"));
         assert_eq!(key_default(ports.items(), "protocol"), Some(json!("TCP")));
-        assert!(pod.property("volumes").unwrap().retains_keys());
     }
 
     #[test]

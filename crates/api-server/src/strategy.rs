@@ -11,6 +11,7 @@ use crate::resource::ResourceType;
 pub(crate) enum Door {
     Main,
     Status,
+    Scale,
 }
 
 /// A new object: the server's own fields are not the client's to set.
@@ -33,8 +34,8 @@ fn keeps_status_on_create(resource: &ResourceType) -> bool {
 /// Keeps what this door does not lead to.
 pub(crate) fn prepare_update(resource: &ResourceType, door: Door, old: &Value, new: &mut Value) {
     match door {
-        Door::Main if resource.has_status => object::copy_field(new, old, "status"),
-        Door::Main => {}
+        Door::Main | Door::Scale if resource.has_status => object::copy_field(new, old, "status"),
+        Door::Main | Door::Scale => {}
         Door::Status => keep_all_but_status(resource, old, new),
     }
     for field in [

@@ -10,7 +10,7 @@ use crate::decode::{self, FieldValidation};
 use crate::error::{ApiError, MODIFIED, Subject};
 use crate::field_error::FieldError;
 use crate::object;
-use crate::patch::{json_merge, json_patch, strategic_merge};
+use crate::patch::{PatchKind, json_merge, json_patch, strategic_merge};
 use crate::resource::ResourceType;
 use crate::state::{State, key, suffix, uid};
 use crate::store::Key;
@@ -41,36 +41,6 @@ pub(crate) struct Place {
     pub(crate) door: Door,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum PatchKind {
-    Json,
-    Merge,
-    Strategic,
-    Apply,
-}
-
-const WITH_STRATEGIC: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
-const WITHOUT_STRATEGIC: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
-
-impl PatchKind {
-    pub(crate) fn of(resource: &ResourceType, media_type: &str) -> Result<Self, ApiError> {
-        let accepted = if resource.is_custom() { WITHOUT_STRATEGIC } else { WITH_STRATEGIC };
-        match media_type {
-            "application/json-patch+json" => Ok(Self::Json),
-            "application/merge-patch+json" => Ok(Self::Merge),
-            "application/apply-patch+yaml" => Ok(Self::Apply),
-            "application/strategic-merge-patch+json" if !resource.is_custom() => Ok(Self::Strategic),
-            _ => Err(ApiError::UnsupportedMediaType { accepted }),
-        }
-    }
-}
-
 impl Place {
     fn key(&self) -> Key {
         key(&self.resource, self.namespace.as_deref(), &self.name)
@@ -85,7 +55,12 @@ impl Place {
             name: options.manager.clone(),
             is_apply,
             api_version: self.resource.api_version(),
-            subresource: if self.door == Door::Status { "status".to_owned() } else { String::new() },
+            subresource: match self.door {
+                Door::Main => "",
+                Door::Status => "status",
+                Door::Scale => "scale",
+            }
+            .to_owned(),
         }
     }
 }
@@ -211,11 +186,11 @@ impl State {
         decode::identify(&place.resource, &mut new)?;
         let unknown = match decode::conform(&place.resource, &mut new, FieldValidation::Warn) {
             Ok(unknown) => unknown,
-            Err(ApiError::BadRequest(why)) => return refuse_patch(patch, &why),
+            Err(ApiError::BadRequest(why)) => return refuse_patch(kind, patch, &why),
             Err(other) => return Err(other),
         };
         if options.validation == FieldValidation::Strict && !unknown.is_empty() {
-            return refuse_patch(patch, &format!("strict decoding error: {}", unknown.join(", ")));
+            return refuse_patch(kind, patch, &format!("strict decoding error: {}", unknown.join(", ")));
         }
         let warnings = if options.validation == FieldValidation::Ignore { Vec::new() } else { unknown };
         if object::name(&new) != place.name {
@@ -458,10 +433,10 @@ fn refuse(place: &Place, errors: Vec<FieldError>) -> Result<(), ApiError> {
     if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid { subject: place.subject(), errors }) }
 }
 
-fn refuse_patch(patch: &Value, why: &str) -> Result<Written, ApiError> {
+fn refuse_patch(kind: PatchKind, patch: &Value, why: &str) -> Result<Written, ApiError> {
     let subject =
         Subject { group: String::new(), resource: String::new(), kind: String::new(), name: String::new() };
-    let error = FieldError::invalid("patch", &json!(patch.to_string()), why);
+    let error = FieldError::invalid("patch", &json!(kind.shown(patch)), why);
     Err(ApiError::Invalid { subject, errors: vec![error] })
 }
 

@@ -1,11 +1,13 @@
 //! The patches of the API: JSON patch, JSON merge patch, strategic merge patch. Server-side apply is in `apply`.
 
 mod json_patch;
+mod kind;
 mod strategic;
 
 use serde_json::Value;
 
 pub(crate) use json_patch::json_patch;
+pub(crate) use kind::PatchKind;
 pub(crate) use strategic::strategic_merge;
 
 /// RFC 7396.

@@ -1,0 +1,235 @@
+//! Objects, lists and watches through the kube crate.
+
+use futures_util::TryStreamExt as _;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{
+    DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy, WatchEvent, WatchParams,
+};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use crate::server::{admin, api, check_refusal, config_map, next, object, start, status};
+
+#[tokio::test]
+async fn an_object_is_made_read_changed_and_deleted() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    let made = maps.create(&PostParams::default(), &config_map("a", json!({"x": "1"}))).await.unwrap();
+    assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
+    check_refusal(
+        maps.create(&PostParams::default(), &config_map("a", json!({}))).await,
+        409,
+        "AlreadyExists",
+        "configmaps \"a\" already exists",
+    );
+    let mut changed = made.clone();
+    changed.data["data"]["x"] = json!("2");
+    maps.replace("a", &PostParams::default(), &changed).await.unwrap();
+    check_refusal(
+        maps.replace("a", &PostParams::default(), &changed).await,
+        409,
+        "Conflict",
+        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes \
+         to the latest version and try again",
+    );
+    let wrong = DeleteParams::default()
+        .preconditions(kube::api::Preconditions { uid: Some("b".to_owned()), resource_version: None });
+    let refused = status(maps.delete("a", &wrong).await);
+    assert!(
+        refused.message.contains("Precondition failed: UID in precondition: b, UID in object meta: "),
+        "{refused:?}"
+    );
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    check_refusal(maps.get("a").await, 404, "NotFound", "configmaps \"a\" not found");
+}
+
+#[tokio::test]
+async fn nothing_is_created_in_a_namespace_that_is_not_there() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps: Api<ConfigMap> = Api::namespaced(client, "elsewhere");
+    let map = ConfigMap {
+        metadata: kube::api::ObjectMeta { name: Some("a".to_owned()), ..Default::default() },
+        ..Default::default()
+    };
+    check_refusal(
+        maps.create(&PostParams::default(), &map).await,
+        404,
+        "NotFound",
+        "namespaces \"elsewhere\" not found",
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_keeps_nothing_and_a_prefix_gives_a_name() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    maps.create(&dry, &config_map("a", json!({}))).await.unwrap();
+    assert_eq!(maps.get_opt("a").await.unwrap(), None);
+    let prefixed =
+        object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-"}}));
+    let made = maps.create(&PostParams::default(), &prefixed).await.unwrap();
+    assert!(made.name_any().starts_with("a-") && made.name_any().len() == 7, "{}", made.name_any());
+}
+
+#[tokio::test]
+async fn a_stateful_set_fits_its_type_and_counts_generations() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let sets: Api<StatefulSet> = Api::namespaced(client, "default");
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "web"}, "spec": {
+        "serviceName": "web", "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "web", "image": "web:1"}]}}}});
+    let apply = PatchParams::apply("test");
+    let made = sets.patch("web", &apply, &Patch::Apply(&set)).await.unwrap();
+    assert_eq!((made.metadata.generation, made.spec.unwrap().replicas), (Some(1), Some(1)));
+    let ready = json!({"status": {"replicas": 1, "readyReplicas": 1}});
+    let after = sets.patch_status("web", &PatchParams::default(), &Patch::Merge(&ready)).await.unwrap();
+    assert_eq!((after.metadata.generation, after.status.unwrap().ready_replicas), (Some(1), Some(1)));
+    let three = Patch::Merge(json!({"spec": {"replicas": 3}}));
+    let scaled = sets.patch_scale("web", &PatchParams::default(), &three).await;
+    assert_eq!(scaled.unwrap().status.unwrap().selector.as_deref(), Some("a=b"));
+    let after = sets.get("web").await.unwrap();
+    assert_eq!((after.metadata.generation, after.status.unwrap().ready_replicas), (Some(2), Some(1)));
+    let scaler = after
+        .metadata
+        .managed_fields
+        .unwrap()
+        .into_iter()
+        .find(|entry| entry.subresource.as_deref() == Some("scale"));
+    assert!(scaler.is_some());
+    let mut again = set.clone();
+    again["spec"]["replicas"] = json!(5);
+    let refused = status(sets.patch("web", &apply, &Patch::Apply(&again)).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (409, "Conflict"));
+    let causes = refused.details.unwrap().causes;
+    assert_eq!(
+        (causes[0].reason.as_str(), causes[0].field.as_str()),
+        ("FieldManagerConflict", ".spec.replicas")
+    );
+    let forced = sets.patch("web", &apply.clone().force(), &Patch::Apply(&again)).await.unwrap();
+    assert_eq!(forced.spec.unwrap().replicas, Some(5));
+    again["spec"]["serviceName"] = json!("other");
+    let refused = status(sets.patch("web", &apply.force(), &Patch::Apply(&again)).await);
+    assert!(
+        refused
+            .message
+            .starts_with("StatefulSet.apps \"web\" is invalid: spec: Forbidden: updates to statefulset spec")
+    );
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_it_ended_and_does_not_see_what_came_since() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    for name in ["a", "b", "c"] {
+        maps.create(&PostParams::default(), &config_map(name, json!({}))).await.unwrap();
+    }
+    let first = maps.list(&ListParams::default().limit(2)).await.unwrap();
+    assert_eq!((first.items.len(), first.metadata.remaining_item_count), (2, Some(1)));
+    maps.create(&PostParams::default(), &config_map("d", json!({}))).await.unwrap();
+    let token = first.metadata.continue_.unwrap();
+    let rest = maps.list(&ListParams::default().limit(2).continue_token(&token)).await.unwrap();
+    let names: Vec<String> = rest.items.iter().map(|item| item.name_any()).collect();
+    assert_eq!(
+        (names, rest.metadata.resource_version),
+        (vec!["c".to_owned()], first.metadata.resource_version)
+    );
+    server.compact();
+    maps.create(&PostParams::default(), &config_map("e", json!({}))).await.unwrap();
+    let refused = status(maps.list(&ListParams::default().continue_token(&token)).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (410, "Expired"));
+    let inconsistent = refused.metadata.unwrap().continue_.unwrap();
+    let rest = maps.list(&ListParams::default().continue_token(&inconsistent)).await.unwrap();
+    assert_eq!(rest.items.len(), 3);
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_enters_and_leaves_its_selection() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    let from = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let labelled = |value: &str| Patch::Merge(json!({"metadata": {"labels": {"app": value}}}));
+    maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    maps.patch("a", &PatchParams::default(), &labelled("web")).await.unwrap();
+    maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"x": "1"}}))).await.unwrap();
+    maps.patch("a", &PatchParams::default(), &labelled("db")).await.unwrap();
+    let stream = maps.watch(&WatchParams::default().labels("app=web"), &from).await.unwrap();
+    let mut stream = Box::pin(stream.into_stream());
+    let mut kinds = Vec::new();
+    while kinds.len() < 3 {
+        kinds.push(match next(&mut stream).await.unwrap() {
+            WatchEvent::Added(_) => "ADDED",
+            WatchEvent::Modified(_) => "MODIFIED",
+            WatchEvent::Deleted(object) => {
+                assert_eq!(object.labels()["app"], "web", "the last state that was selected");
+                "DELETED"
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(kinds, ["ADDED", "MODIFIED", "DELETED"]);
+}
+
+#[tokio::test]
+async fn a_watch_from_before_what_is_remembered_is_told_so() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    server.compact();
+    let mut stream = Box::pin(maps.watch(&WatchParams::default(), "1").await.unwrap());
+    let WatchEvent::Error(status) = next(&mut stream).await.unwrap() else { panic!("no error") };
+    assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
+    assert!(status.message.starts_with("too old resource version: 1 ("), "{}", status.message);
+    assert_eq!(stream.try_next().await.unwrap().is_none(), true);
+}
+
+#[tokio::test]
+async fn a_finalizer_holds_what_is_deleted() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    let mut held = config_map("a", json!({}));
+    held.finalizers_mut().push("example.dev/held".to_owned());
+    maps.create(&PostParams::default(), &held).await.unwrap();
+    let deleted = maps.delete("a", &DeleteParams::default()).await.unwrap().left().unwrap();
+    assert!(deleted.metadata.deletion_timestamp.is_some());
+    let more = json!({"metadata": {"finalizers": ["example.dev/held", "example.dev/more"]}});
+    let refused = status(maps.patch("a", &PatchParams::default(), &Patch::Merge(more)).await);
+    assert!(
+        refused.message.contains("metadata.finalizers: Forbidden: no new finalizers can be added"),
+        "{}",
+        refused.message
+    );
+    let none = json!({"metadata": {"finalizers": null}});
+    maps.patch("a", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
+    assert_eq!(maps.get_opt("a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn dependents_are_deleted_after_their_owner() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let maps = api(&client, "", "v1", "ConfigMap");
+    let owner = maps.create(&PostParams::default(), &config_map("owner", json!({}))).await.unwrap();
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "c"}]}});
+    pod["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}]);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let made = pods.create(&PostParams::default(), &pod).await.unwrap();
+    let from = made.metadata.resource_version.unwrap();
+    let mut stream = Box::pin(pods.watch(&WatchParams::default(), &from).await.unwrap());
+    let background =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+    maps.delete("owner", &background).await.unwrap();
+    assert!(matches!(next(&mut stream).await.unwrap(), WatchEvent::Deleted(_)));
+}
