@@ -88,7 +88,8 @@ pub(crate) fn conform(
         ))
     };
     if !resource.is_custom() {
-        check_types(resource.schema(), object, &resource.kind, "").map_err(cannot)?;
+        check_types(resource.schema(), object, &resource.kind, "")
+            .map_err(|mismatch| cannot(mismatch.shown()))?;
     }
     match validation {
         FieldValidation::Strict if !unknown.is_empty() => {
@@ -143,10 +144,24 @@ fn prune_value(schema: Schema<'_>, value: &mut Value, path: &str, unknown: &mut 
     }
 }
 
-fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Result<(), String> {
+/// A value that Go could not have put into its field.
+struct Mismatch {
+    found: String,
+    place: String,
+    wanted: String,
+}
+
+impl Mismatch {
+    fn shown(&self) -> String {
+        let Self { found, place, wanted } = self;
+        format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}")
+    }
+}
+
+fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Result<(), Mismatch> {
     let wrong = |found: &str, wanted: &str| {
         let place = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
-        Err(format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}"))
+        Err(Mismatch { found: found.to_owned(), place, wanted: wanted.to_owned() })
     };
     if schema.type_name().is_none() || (schema.is_int_or_string() && !value.is_object() && !value.is_array())
     {

@@ -283,6 +283,7 @@ mod tests {
     use super::*;
     use crate::registry::Registry;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better with values")]
     fn check(group: &str, plural: &str, mut object: Value, expected: Value) {
         let kind = Registry::new().find(group, "v1", plural).unwrap();
         apply(&kind, &mut object);

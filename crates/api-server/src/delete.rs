@@ -51,12 +51,7 @@ impl DeleteOptions {
         match options.propagation.as_deref() {
             None | Some("Orphan" | "Background" | "Foreground") => Ok(options),
             Some(other) => {
-                let subject = Subject {
-                    group: "meta.k8s.io".to_owned(),
-                    resource: String::new(),
-                    kind: "DeleteOptions".to_owned(),
-                    name: String::new(),
-                };
+                let subject = Subject::options("DeleteOptions");
                 let supported = ["Background", "Foreground", "Orphan"].map(str::to_owned);
                 let error = crate::field_error::FieldError::not_supported(
                     "propagationPolicy",

@@ -8,20 +8,24 @@ use crate::resource::ResourceType;
 /// Names an object in a refusal: `statefulsets.apps "web"`.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
-    pub(crate) group: String,
-    pub(crate) resource: String,
-    pub(crate) kind: String,
-    pub(crate) name: String,
+    group: Box<str>,
+    resource: Box<str>,
+    kind: Box<str>,
+    name: Box<str>,
 }
 
 impl Subject {
     pub(crate) fn of(resource: &ResourceType, name: &str) -> Self {
-        Self {
-            group: resource.group.clone(),
-            resource: resource.plural.clone(),
-            kind: resource.kind.clone(),
-            name: name.to_owned(),
-        }
+        Self::new((&resource.group, &resource.plural), &resource.kind, name)
+    }
+
+    pub(crate) fn new((group, resource): (&str, &str), kind: &str, name: &str) -> Self {
+        Self { group: group.into(), resource: resource.into(), kind: kind.into(), name: name.into() }
+    }
+
+    /// Options of a request, which have a kind but no name.
+    pub(crate) fn options(kind: &str) -> Self {
+        Self::new(("meta.k8s.io", ""), kind, "")
     }
 
     fn qualified(&self, word: &str) -> String {
@@ -30,7 +34,7 @@ impl Subject {
 
     fn details(&self, kind: &str) -> Map<String, Value> {
         let mut details = Map::new();
-        for (field, value) in [("name", &self.name), ("group", &self.group), ("kind", &kind.to_owned())] {
+        for (field, value) in [("name", &*self.name), ("group", &*self.group), ("kind", kind)] {
             if !value.is_empty() {
                 details.insert(field.to_owned(), json!(value));
             }
@@ -271,12 +275,7 @@ mod tests {
     use super::*;
 
     fn web() -> Subject {
-        Subject {
-            group: "apps".to_owned(),
-            resource: "statefulsets".to_owned(),
-            kind: "StatefulSet".to_owned(),
-            name: "web".to_owned(),
-        }
+        Subject::new(("apps", "statefulsets"), "StatefulSet", "web")
     }
 
     #[test]

@@ -137,12 +137,7 @@ fn forbidden_match(detail: &str) -> ApiError {
 }
 
 pub(crate) fn invalid_options(error: FieldError) -> ApiError {
-    let subject = Subject {
-        group: "meta.k8s.io".to_owned(),
-        resource: String::new(),
-        kind: "ListOptions".to_owned(),
-        name: String::new(),
-    };
+    let subject = Subject::options("ListOptions");
     ApiError::Invalid { subject, errors: vec![error] }
 }
 

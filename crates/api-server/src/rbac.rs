@@ -36,12 +36,7 @@ impl Access {
             format!("in the namespace {:?}", self.namespace)
         };
         ApiError::Forbidden {
-            subject: Subject {
-                group: self.group.clone(),
-                resource: self.resource.clone(),
-                kind: String::new(),
-                name: self.name.clone(),
-            },
+            subject: Subject::new((&self.group, &self.resource), "", &self.name),
             message: format!(
                 "User {:?} cannot {} resource {:?} in API group {:?} {place}",
                 user.name,

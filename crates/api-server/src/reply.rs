@@ -45,7 +45,7 @@ impl Reply {
         self
     }
 
-    pub(crate) fn success(details: Value) -> Self {
+    pub(crate) fn success(details: &Value) -> Self {
         Self::ok(json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
         }))

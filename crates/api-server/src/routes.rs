@@ -231,7 +231,7 @@ fn on_object(state: &mut State, request: &Request, place: &Place, form: Form) ->
                     if !resource.group.is_empty() {
                         details["group"] = json!(resource.group);
                     }
-                    Reply::success(details)
+                    Reply::success(&details)
                 }
                 Deleted::Gone(object) | Deleted::Terminating(object) => {
                     Reply::ok(form.one(resource, &served(resource, &object)))
@@ -259,7 +259,7 @@ fn on_scale(state: &mut State, request: &Request, place: &Place) -> Result<Reply
         }
         Method::Patch => {
             let kind = PatchKind::of(&place.resource, request.media_type())?;
-            state.patch_scale(place, &paths, kind, &request.body, &request.write_options()?)?
+            state.patch_scale(place, kind, &request.body, &request.write_options()?)?
         }
         Method::Post | Method::Delete | Method::Other => return Err(ApiError::MethodNotAllowed),
     };

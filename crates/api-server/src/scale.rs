@@ -1,7 +1,5 @@
 //! The scale subresource: one number of replicas, whatever the type calls it.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use crate::decode;
@@ -11,7 +9,7 @@ use crate::object;
 use crate::patch::{PatchKind, json_merge, json_patch};
 use crate::resource::{ResourceType, ScalePaths};
 use crate::state::State;
-use crate::write::{Ownership, Place, WriteOptions, served};
+use crate::write::{Change, Ownership, Place, WriteOptions, served};
 
 fn number(object: &Value, path: &str) -> Value {
     json!(json_path::find(object, path).first().and_then(|value| value.as_i64()).unwrap_or(0))
@@ -89,27 +87,27 @@ impl State {
         };
         let mut new = served(&place.resource, &old);
         set(&mut new, &paths.spec, json!(replicas));
-        let written =
-            self.replace(place, &Arc::clone(&old), new, Vec::new(), options, Ownership::ByChange)?;
+        let change = Change { place, options, warnings: Vec::new(), ownership: Ownership::ByChange };
+        let written = self.replace(&old, new, change)?;
         Ok(scale_of(&place.resource, paths, &written.object))
     }
 
     pub(crate) fn patch_scale(
         &mut self,
         place: &Place,
-        paths: &ScalePaths,
         kind: PatchKind,
         body: &[u8],
         options: &WriteOptions,
     ) -> Result<Value, ApiError> {
-        let mut scale = self.get_scale(place, paths)?;
+        let paths = place.resource.scale.clone().ok_or(ApiError::UnknownResource)?;
+        let mut scale = self.get_scale(place, &paths)?;
         object::meta_mut(&mut scale).remove("resourceVersion");
         let patch = decode::parse(body)?;
         match kind {
             PatchKind::Json => json_patch(&mut scale, &patch)?,
             PatchKind::Merge | PatchKind::Strategic | PatchKind::Apply => json_merge(&mut scale, &patch),
         }
-        self.update_scale(place, paths, &scale, options)
+        self.update_scale(place, &paths, &scale, options)
     }
 }
 

@@ -31,9 +31,7 @@ enum Operator {
 
 impl Selector {
     pub(crate) fn parse(resource: &ResourceType, labels: &str, fields: &str) -> Result<Self, ApiError> {
-        let labels = parse_labels(labels)
-            .map_err(|why| ApiError::BadRequest(format!("unable to parse requirement: {why}")))?;
-        Ok(Self { labels, fields: parse_fields(resource, fields)? })
+        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(resource, fields)? })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -155,7 +153,11 @@ fn unsupported(resource: &ResourceType, path: &str) -> String {
     )
 }
 
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
+fn unparsable(found: &str, expected: &str) -> ApiError {
+    ApiError::BadRequest(format!("unable to parse requirement: found '{found}', expected: {expected}"))
+}
+
+fn parse_labels(text: &str) -> Result<Vec<Requirement>, ApiError> {
     split_outside_brackets(text).into_iter().map(parse_requirement).collect()
 }
 
@@ -177,13 +179,13 @@ fn split_outside_brackets(text: &str) -> Vec<&str> {
     terms
 }
 
-fn parse_requirement(term: &str) -> Result<Requirement, String> {
+fn parse_requirement(term: &str) -> Result<Requirement, ApiError> {
     let requirement = |key: &str, operator, values: &[&str]| {
         let key = key.trim();
         let is_key = !key.is_empty()
             && key.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./".contains(letter));
         if !is_key {
-            return Err(format!("found '{term}', expected: identifier"));
+            return Err(unparsable(term, "identifier"));
         }
         let values = values.iter().map(|value| value.trim().to_owned()).collect();
         Ok(Requirement { key: key.to_owned(), operator, values })
@@ -194,7 +196,7 @@ fn parse_requirement(term: &str) -> Result<Requirement, String> {
         return match (key.strip_suffix(" notin"), key.strip_suffix(" in")) {
             (Some(key), _) => requirement(key, Operator::NotIn, &values),
             (None, Some(key)) => requirement(key, Operator::In, &values),
-            (None, None) => Err(format!("found '{key}', expected: in, notin")),
+            (None, None) => Err(unparsable(key, "in, notin")),
         };
     }
     if let Some(key) = term.strip_prefix('!') {

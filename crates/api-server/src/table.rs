@@ -68,7 +68,7 @@ impl Form {
             Self::PartialMetadata => partial(object),
             Self::Table(include) => {
                 let meta = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                table(resource, std::slice::from_ref(object), include, meta)
+                table(resource, std::slice::from_ref(object), include, &meta)
             }
         }
     }
@@ -90,7 +90,7 @@ impl Form {
                 "kind": "PartialObjectMetadataList", "apiVersion": META, "metadata": meta,
                 "items": page.items.iter().map(partial).collect::<Vec<_>>(),
             }),
-            Self::Table(include) => table(resource, &page.items, include, meta),
+            Self::Table(include) => table(resource, &page.items, include, &meta),
         }
     }
 
@@ -123,7 +123,7 @@ fn partial(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": object["metadata"]})
 }
 
-fn table(resource: &ResourceType, objects: &[Value], include: Include, meta: Value) -> Value {
+fn table(resource: &ResourceType, objects: &[Value], include: Include, meta: &Value) -> Value {
     let columns = columns::of(resource);
     let definitions: Vec<Value> = columns.iter().map(Column::definition).collect();
     let rows: Vec<Value> = objects

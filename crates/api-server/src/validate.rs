@@ -77,14 +77,8 @@ fn validate_name(resource: &ResourceType, name: &str, errors: &mut Vec<FieldErro
     };
     if let Some(fault) = fault {
         errors.push(FieldError::invalid("metadata.name", &json!(name), fault));
-    } else if resource.is("", "namespaces") || resource.is("", "services") {
-        if name.len() > 63 {
-            errors.push(FieldError::invalid(
-                "metadata.name",
-                &json!(name),
-                "must be no more than 63 characters",
-            ));
-        }
+    } else if (resource.is("", "namespaces") || resource.is("", "services")) && name.len() > 63 {
+        errors.push(FieldError::invalid("metadata.name", &json!(name), "must be no more than 63 characters"));
     }
 }
 

@@ -91,20 +91,14 @@ impl State {
             object::set_meta(&mut new, "name", json!(name));
         }
         place.name = object::name(&new).to_owned();
-        self.insert(&place, new, warnings, options, None)
+        let change = Change { place: &place, options, warnings, ownership: Ownership::ByChange };
+        self.insert(new, change)
     }
 
     /// The rest of a create, also of one that an apply or an update asked for.
-    fn insert(
-        &mut self,
-        place: &Place,
-        mut new: Value,
-        warnings: Vec<String>,
-        options: &WriteOptions,
-        applied: Option<Value>,
-    ) -> Result<Written, ApiError> {
+    fn insert(&mut self, mut new: Value, change: Change<'_>) -> Result<Written, ApiError> {
+        let Change { place, options, warnings, ownership } = change;
         let resource = &place.resource;
-        let is_apply = applied.is_some();
         self.check_namespace(place)?;
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             object::meta_mut(&mut new).remove(field);
@@ -124,7 +118,7 @@ impl State {
         if self.store.get(&resource.id(), &place.key()).is_some() {
             return Err(ApiError::AlreadyExists(place.subject()));
         }
-        if !is_apply {
+        if ownership == Ownership::ByChange {
             object::meta_mut(&mut new).remove("managedFields");
             let nothing = json!({});
             apply::record_update(resource.schema(), &nothing, &mut new, &place.manager(options, false));
@@ -154,7 +148,8 @@ impl State {
         let old = match self.store.get(&place.resource.id(), &place.key()) {
             Some(old) => Arc::clone(old),
             None if place.resource.creates_on_update && place.door == Door::Main => {
-                return self.insert(place, new, warnings, options, None);
+                let change = Change { place, options, warnings, ownership: Ownership::ByChange };
+                return self.insert(new, change);
             }
             None => return Err(ApiError::NotFound(place.subject())),
         };
@@ -163,7 +158,8 @@ impl State {
             let errors = vec![FieldError::invalid("metadata.resourceVersion", &json!(0), detail)];
             return Err(ApiError::Invalid { subject: place.subject(), errors });
         }
-        self.replace(place, &old, new, warnings, options, Ownership::ByChange)
+        let change = Change { place, options, warnings, ownership: Ownership::ByChange };
+        self.replace(&old, new, change)
     }
 
     pub(crate) fn patch(
@@ -200,7 +196,8 @@ impl State {
                 place.name
             )));
         }
-        self.replace(place, &old, new, warnings, options, Ownership::ByChange)
+        let change = Change { place, options, warnings, ownership: Ownership::ByChange };
+        self.replace(&old, new, change)
     }
 
     fn apply(&mut self, place: &Place, config: &Value, options: &WriteOptions) -> Result<Written, ApiError> {
@@ -212,6 +209,7 @@ impl State {
         }
         let old = self.store.get(&resource.id(), &place.key()).cloned();
         let manager = place.manager(options, true);
+        let change = Change { place, options, warnings: Vec::new(), ownership: Ownership::Applied };
         let Some(old) = old else {
             if place.door == Door::Status {
                 return Err(ApiError::NotFound(place.subject()));
@@ -224,23 +222,21 @@ impl State {
             }
             let empty = json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}});
             let applied = apply::apply(resource.schema(), &empty, &config, &manager, options.is_forced)?;
-            return self.insert(place, applied.object.clone(), Vec::new(), options, Some(config));
+            return self.insert(applied.object, change);
         };
         let live = served(resource, &old);
         let applied = apply::apply(resource.schema(), &live, &config, &manager, options.is_forced)?;
-        self.replace(place, &old, applied.object, Vec::new(), options, Ownership::Applied)
+        self.replace(&old, applied.object, change)
     }
 
     /// The rest of every change of an object that is there.
     pub(crate) fn replace(
         &mut self,
-        place: &Place,
-        old: &Arc<Value>,
+        old: &Value,
         mut new: Value,
-        warnings: Vec<String>,
-        options: &WriteOptions,
-        ownership: Ownership,
+        change: Change<'_>,
     ) -> Result<Written, ApiError> {
+        let Change { place, options, warnings, ownership } = change;
         let resource = &place.resource;
         check_preconditions(place, old, &new)?;
         let before = served(resource, old);
@@ -320,6 +316,14 @@ impl State {
     }
 }
 
+/// What accompanies an object on its way in.
+pub(crate) struct Change<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) options: &'a WriteOptions,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) ownership: Ownership,
+}
+
 /// How a change finds out who owns what it touches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Ownership {
@@ -388,12 +392,7 @@ fn check_preconditions(place: &Place, old: &Value, new: &Value) -> Result<(), Ap
 fn check_config(place: &Place, config: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
     if options.manager.is_empty() {
         let error = FieldError::required_because("fieldManager", "is required for apply patch");
-        let subject = Subject {
-            group: "meta.k8s.io".to_owned(),
-            resource: String::new(),
-            kind: "PatchOptions".to_owned(),
-            name: String::new(),
-        };
+        let subject = Subject::options("PatchOptions");
         return Err(ApiError::Invalid { subject, errors: vec![error] });
     }
     decode::identify(&place.resource, config)?;
@@ -434,8 +433,7 @@ fn refuse(place: &Place, errors: Vec<FieldError>) -> Result<(), ApiError> {
 }
 
 fn refuse_patch(kind: PatchKind, patch: &Value, why: &str) -> Result<Written, ApiError> {
-    let subject =
-        Subject { group: String::new(), resource: String::new(), kind: String::new(), name: String::new() };
+    let subject = Subject::new(("", ""), "", "");
     let error = FieldError::invalid("patch", &json!(kind.shown(patch)), why);
     Err(ApiError::Invalid { subject, errors: vec![error] })
 }

@@ -188,7 +188,7 @@ async fn a_watch_from_before_what_is_remembered_is_told_so() {
     let WatchEvent::Error(status) = next(&mut stream).await.unwrap() else { panic!("no error") };
     assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
     assert!(status.message.starts_with("too old resource version: 1 ("), "{}", status.message);
-    assert_eq!(stream.try_next().await.unwrap().is_none(), true);
+    assert!(stream.try_next().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn version(name: &str, is_stored: bool) -> Value {
     })
 }
 
-fn grid(spec: Value) -> DynamicObject {
+fn grid(spec: &Value) -> DynamicObject {
     object(json!({"apiVersion": "example.dev/v1", "kind": "Grid", "metadata": {"name": "g"}, "spec": spec,
         "status": {"size": 9}}))
 }
@@ -43,14 +43,14 @@ async fn a_custom_resource_is_completed_pruned_and_validated() {
 
     let grids = api(&client, "example.dev", "v1", "Grid");
     check_refusal(
-        grids.create(&PostParams::default(), &grid(json!({"size": 0}))).await,
+        grids.create(&PostParams::default(), &grid(&json!({"size": 0}))).await,
         422,
         "Invalid",
         "Grid.example.dev \"g\" is invalid: spec.size: Invalid value: 0: spec.size in body should be greater than or \
          equal to 1",
     );
     let spec = json!({"size": 3, "sise": 4, "free": {"a": {"b": 1}}});
-    let made = grids.create(&PostParams::default(), &grid(spec)).await.unwrap();
+    let made = grids.create(&PostParams::default(), &grid(&spec)).await.unwrap();
     assert_eq!(made.data["spec"], json!({"size": 3, "mode": "safe", "free": {"a": {"b": 1}}}));
     assert_eq!(made.data.get("status"), None, "only the status subresource writes it");
     check_refusal(
@@ -68,7 +68,7 @@ async fn the_status_has_a_door_of_its_own() {
     let definitions = cluster_api(&client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     definitions.create(&PostParams::default(), &definition()).await.unwrap();
     let grids = api(&client, "example.dev", "v1", "Grid");
-    grids.create(&PostParams::default(), &grid(json!({"size": 3}))).await.unwrap();
+    grids.create(&PostParams::default(), &grid(&json!({"size": 3}))).await.unwrap();
     let both = json!({"apiVersion": "example.dev/v1", "kind": "Grid", "metadata": {"labels": {"a": "b"}},
         "spec": {"size": 4}, "status": {"size": 2}});
     let after = grids.patch_status("g", &PatchParams::default(), &Patch::Merge(&both)).await.unwrap();

@@ -42,6 +42,7 @@ pub(crate) fn object(value: Value) -> DynamicObject {
     serde_json::from_value(value).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the calls read better with values")]
 pub(crate) fn config_map(name: &str, data: Value) -> DynamicObject {
     object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}))
 }

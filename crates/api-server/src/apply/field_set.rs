@@ -2,7 +2,6 @@
 //! for the element itself.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
@@ -190,8 +189,7 @@ pub(crate) fn shown(element: &str) -> String {
             let mut text = String::from("[");
             for (at, (name, value)) in keys.iter().enumerate() {
                 let comma = if at == 0 { "" } else { "," };
-                // Writing to a string cannot fail.
-                let _: std::fmt::Result = write!(text, "{comma}{name}={value}");
+                text += &format!("{comma}{name}={value}");
             }
             text + "]"
         }
@@ -203,8 +201,8 @@ pub(crate) fn shown(element: &str) -> String {
 mod tests {
     use super::*;
 
-    fn set(fields: Value) -> FieldSet {
-        FieldSet::from_fields_v1(&fields)
+    fn set(fields: &Value) -> FieldSet {
+        FieldSet::from_fields_v1(fields)
     }
 
     fn example() -> Value {
@@ -213,19 +211,19 @@ mod tests {
 
     #[test]
     fn sets_are_read_and_written_unchanged() {
-        assert_eq!(set(example()).to_fields_v1(), example());
+        assert_eq!(set(&example()).to_fields_v1(), example());
         assert_eq!(
-            set(example()).paths(),
+            set(&example()).paths(),
             [".spec.containers[name=\"web\"]", ".spec.containers[name=\"web\"].image", ".spec.replicas"]
         );
     }
 
     #[test]
     fn set_operations_work_on_paths() {
-        let other = set(json!({"f:spec": {"f:replicas": {}, "f:paused": {}}}));
-        assert_eq!(set(example()).intersection(&other).paths(), [".spec.replicas"]);
-        assert_eq!(set(example()).difference(&other).paths().len(), 2);
-        assert_eq!(set(example()).union(&other).paths().len(), 4);
+        let other = set(&json!({"f:spec": {"f:replicas": {}, "f:paused": {}}}));
+        assert_eq!(set(&example()).intersection(&other).paths(), [".spec.replicas"]);
+        assert_eq!(set(&example()).difference(&other).paths().len(), 2);
+        assert_eq!(set(&example()).union(&other).paths().len(), 4);
         assert!(other.difference(&other).is_empty());
     }
 }

@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    fn deployment(containers: Value) -> Value {
+    fn deployment(containers: &Value) -> Value {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}},
             "spec": {"template": {"spec": {"containers": containers}}}})
     }
@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn items_of_keyed_lists_are_owned_one_by_one() {
-        let ours = deployment(json!([{"name": "web", "image": "web:1"}]));
+        let ours = deployment(&json!([{"name": "web", "image": "web:1"}]));
         let live = applied(&empty(), &ours, "ours", false).unwrap();
-        let theirs = deployment(json!([{"name": "sidecar", "image": "proxy:1"}]));
+        let theirs = deployment(&json!([{"name": "sidecar", "image": "proxy:1"}]));
         let live = applied(&live, &theirs, "theirs", false).unwrap();
         assert_eq!(live["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
         let gone = applied(&live, &empty(), "ours", false).unwrap();
@@ -287,9 +287,9 @@ mod tests {
 
     #[test]
     fn fields_no_longer_applied_are_removed() {
-        let first = deployment(json!([{"name": "web", "image": "web:1", "workingDir": "/srv"}]));
+        let first = deployment(&json!([{"name": "web", "image": "web:1", "workingDir": "/srv"}]));
         let live = applied(&empty(), &first, "ours", false).unwrap();
-        let second = deployment(json!([{"name": "web", "image": "web:2"}]));
+        let second = deployment(&json!([{"name": "web", "image": "web:2"}]));
         let live = applied(&live, &second, "ours", false).unwrap();
         assert_eq!(
             live["spec"]["template"]["spec"]["containers"],
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_conflict_names_manager_and_fields() {
         let kind = Registry::new().find("apps", "v1", "deployments").unwrap();
-        let mut live = deployment(json!([{"name": "web", "image": "web:1"}]));
+        let mut live = deployment(&json!([{"name": "web", "image": "web:1"}]));
         live["spec"]["replicas"] = json!(3);
         record_update(kind.schema(), &empty(), &mut live, &manager("kubectl-scale", false));
         live["metadata"]["managedFields"][0].as_object_mut().unwrap().remove("time");
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_same_value_is_shared_without_a_conflict() {
-        let config = deployment(json!([{"name": "web", "image": "web:1"}]));
+        let config = deployment(&json!([{"name": "web", "image": "web:1"}]));
         let live = applied(&empty(), &config, "one", false).unwrap();
         let live = applied(&live, &config, "two", false).unwrap();
         let after = applied(&live, &empty(), "one", false).unwrap();
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn an_update_owns_what_it_changed() {
         let kind = Registry::new().find("apps", "v1", "deployments").unwrap();
-        let config = deployment(json!([{"name": "web", "image": "web:1"}]));
+        let config = deployment(&json!([{"name": "web", "image": "web:1"}]));
         let live = applied(&empty(), &config, "ours", false).unwrap();
         let mut new = live.clone();
         new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");

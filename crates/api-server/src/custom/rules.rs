@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use cel::objects::{Key, Map};
-use cel::{Context, Env, Program, extensions};
+use cel::{Context, Env, ParseErrors, Program, extensions};
 use serde_json::Value;
 
 use crate::field_error::FieldError;
@@ -18,8 +18,8 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     Arc::new(env)
 });
 
-pub(crate) fn compile(rule: &str) -> Result<Program, String> {
-    ENV.compile(rule).map_err(|error| error.to_string())
+pub(crate) fn compile(rule: &str) -> Result<Program, ParseErrors> {
+    ENV.compile(rule)
 }
 
 pub(crate) fn validate(schema: Schema<'_>, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -193,6 +193,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better with values")]
     fn check(rules: Value, new: Value, old: Option<Value>, expected: &[&str]) {
         let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
             "x-kubernetes-validations": rules, "properties": {

@@ -287,6 +287,7 @@ mod tests {
         }}}})
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better with values")]
     fn check(spec: Value, expected: &[&str]) {
         let schema = schema();
         let found: Vec<String> =

@@ -95,6 +95,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better with values")]
     fn check(operations: Value, expected: Option<Value>) {
         let mut target = json!({"a": [1, 2], "b/c": {"d": "x"}});
         let result = json_patch(&mut target, &operations);

@@ -122,6 +122,7 @@ mod tests {
     use crate::schema::reference;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better with values")]
     fn check(original: Value, patch: Value, expected: Value) {
         let node = reference("io.k8s.api.core.v1.PodSpec");
         assert_eq!(strategic_merge(Schema::new(&node), &original, &patch), expected);
