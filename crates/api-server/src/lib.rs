@@ -37,6 +37,7 @@ mod store;
 mod strategy;
 mod table;
 mod time;
+mod tls;
 mod validate;
 mod watch;
 mod write;
@@ -55,6 +56,7 @@ use tokio::task::JoinHandle;
 use crate::auth::User;
 use crate::server::Shared;
 use crate::state::State;
+use crate::tls::Tls;
 
 pub use crate::faults::{Break, Faults, Outage, Refusal};
 
@@ -63,7 +65,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// How often watches that allow it hear how far they are.
     pub bookmark_interval: Duration,
-    /// Whoever brings no token may do everything. kubectl sends its token only over TLS.
+    /// Whether to speak TLS, as every cluster does: kubectl sends tokens over TLS only.
+    pub tls: bool,
+    /// Whoever brings no token may do everything.
     pub anonymous_is_admin: bool,
 }
 
@@ -72,6 +76,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             bookmark_interval: Duration::from_secs(60),
+            tls: false,
             anonymous_is_admin: false,
         }
     }
@@ -93,7 +98,9 @@ impl ApiServer {
         let mut state = State::new();
         let admin_token = state.mint(User::admin(), None);
         let newest = state.store.subscribe();
-        let shared = Arc::new(Shared { state: Mutex::new(state), faults: Faults::new(), settings, address });
+        let tls = if settings.tls { Some(Tls::new()?) } else { None };
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), faults: Faults::new(), settings, address, tls });
         let tasks = vec![
             tokio::spawn(server::serve(Arc::clone(&shared), listener)),
             tokio::spawn(server::collect(Arc::clone(&shared), newest)),
@@ -106,7 +113,8 @@ impl ApiServer {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.shared.address)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.shared.address)
     }
 
     /// The token of somebody who may do everything.
@@ -142,11 +150,20 @@ impl ApiServer {
         self.shared.state.lock().store.revision()
     }
 
+    /// The certificate of who signed the server's certificate, as PEM; none without TLS.
+    pub fn authority(&self) -> Option<&str> {
+        self.shared.tls.as_ref().map(|tls| tls.authority.as_str())
+    }
+
     /// A kubeconfig for a token; kubeconfigs may be JSON.
     pub fn kubeconfig(&self, token: &str) -> String {
+        let mut cluster = json!({"server": self.url()});
+        if let Some(authority) = self.authority() {
+            cluster["certificate-authority-data"] = json!(defaults::base64(authority.as_bytes()));
+        }
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "double",
-            "clusters": [{"name": "double", "cluster": {"server": self.url()}}],
+            "clusters": [{"name": "double", "cluster": cluster}],
             "users": [{"name": "user", "user": {"token": token}}],
             "contexts": [{"name": "double", "context": {"cluster": "double", "user": "user", "namespace": "default"}}],
         });

@@ -21,7 +21,7 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let settings = Settings { listen: arguments.listen, anonymous_is_admin: true, ..Settings::default() };
+    let settings = Settings { listen: arguments.listen, tls: true, ..Settings::default() };
     let server = ApiServer::start(settings).await.context("the address cannot be listened on")?;
     server.write_kubeconfig(&arguments.kubeconfig).context("the kubeconfig cannot be written")?;
     println!(

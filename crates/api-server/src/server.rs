@@ -14,6 +14,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,6 +25,7 @@ use crate::reply::Reply;
 use crate::request::{Method, Query, Request};
 use crate::routes;
 use crate::state::State;
+use crate::tls::Tls;
 use crate::watch::{Chunk, Watch};
 
 /// As in the real server.
@@ -36,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) settings: Settings,
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Tls>,
 }
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -90,6 +93,17 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    match shared.tls.as_ref().map(|tls| tls.acceptor.clone()) {
+        None => serve_connection(shared, stream).await,
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve_connection(shared, stream).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let service = service_fn(move |request| answer(Arc::clone(&shared), request));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,8 +8,7 @@ use tempfile::TempDir;
 use wattle_api_server::{ApiServer, Settings};
 
 struct Kubectl {
-    // Kept for as long as it runs.
-    _server: ApiServer,
+    server: ApiServer,
     folder: TempDir,
 }
 
@@ -26,11 +25,10 @@ impl Kubectl {
             std::io::stderr().write_all(line.as_bytes()).unwrap();
             return None;
         }
-        let server =
-            ApiServer::start(Settings { anonymous_is_admin: true, ..Settings::default() }).await.unwrap();
+        let server = ApiServer::start(Settings { tls: true, ..Settings::default() }).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         server.write_kubeconfig(&folder.path().join("kubeconfig")).unwrap();
-        Some(Self { _server: server, folder })
+        Some(Self { server, folder })
     }
 
     fn path(&self) -> &Path {
@@ -178,4 +176,19 @@ async fn unknown_fields_are_refused_by_default_and_warned_of() {
     let output = kubectl.run(&format!("apply --validate=warn -f {}", path.display()), "true").await;
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("Warning: unknown field \"spec.foo\""));
+}
+
+#[tokio::test]
+async fn somebody_without_rights_is_told_which_are_missing() {
+    let name = "somebody_without_rights_is_told_which_are_missing";
+    let Some(kubectl) = Kubectl::start(name).await else { return };
+    let token = kubectl.server.service_account_token("default", "bot", None);
+    std::fs::write(kubectl.path().join("kubeconfig"), kubectl.server.kubeconfig(&token)).unwrap();
+    assert_eq!(
+        kubectl.fails("get pods").await,
+        "Error from server (Forbidden): pods is forbidden: User \"system:serviceaccount:default:bot\" cannot list \
+         resource \"pods\" in API group \"\" in the namespace \"default\"\n"
+    );
+    kubectl.check("api-resources", &["statefulsets"]).await;
+    assert_eq!(kubectl.run("auth can-i get pods", "true").await.stdout, b"no\n");
 }
