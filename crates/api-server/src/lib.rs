@@ -13,6 +13,7 @@ mod defaults;
 mod delete;
 mod discovery;
 mod error;
+mod events;
 mod faults;
 mod field_error;
 mod json_path;

@@ -53,7 +53,9 @@ pub(crate) struct ResourceId {
 
 impl ResourceType {
     pub(crate) fn id(&self) -> ResourceId {
-        ResourceId { group: self.group.clone(), plural: self.plural.clone() }
+        // Both groups of events have the same ones.
+        let group = if crate::events::is_event(self) { String::new() } else { self.group.clone() };
+        ResourceId { group, plural: self.plural.clone() }
     }
 
     pub(crate) fn api_version(&self) -> String {

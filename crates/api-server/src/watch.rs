@@ -39,6 +39,7 @@ pub(crate) struct Watch {
     breaks: watch::Receiver<Option<Break>>,
     until: Instant,
     next_bookmark: Instant,
+    has_sent_columns: bool,
     end: End,
 }
 
@@ -83,6 +84,7 @@ impl Watch {
             breaks: shared.faults.subscribe_breaks(),
             until: now + timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
             next_bookmark: now + shared.settings.bookmark_interval,
+            has_sent_columns: false,
             end: End::Open,
         };
         watch.newest.mark_unchanged();
@@ -130,7 +132,8 @@ impl Watch {
     /// The next piece of the stream; `None` when it has ended in good order.
     pub(crate) async fn next(&mut self) -> Option<Chunk> {
         loop {
-            if let Some(event) = self.waiting.pop_front() {
+            if let Some(mut event) = self.waiting.pop_front() {
+                self.describe_columns_once(&mut event);
                 return Some(Chunk::Data(line(&event)));
             }
             match self.end {
@@ -160,6 +163,17 @@ impl Watch {
                 () = tokio::time::sleep_until(self.until) => self.end = End::Closing,
             }
         }
+    }
+
+    /// Only the first table of a watch says what its columns are.
+    fn describe_columns_once(&mut self, event: &mut Value) {
+        if !matches!(self.form, Form::Table(_)) || event["object"]["kind"] != "Table" {
+            return;
+        }
+        if self.has_sent_columns {
+            event["object"]["columnDefinitions"] = Value::Null;
+        }
+        self.has_sent_columns = true;
     }
 
     async fn broken(&mut self) -> Option<Chunk> {

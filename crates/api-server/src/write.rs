@@ -15,7 +15,7 @@ use crate::resource::ResourceType;
 use crate::state::{State, key, suffix, uid};
 use crate::store::Key;
 use crate::strategy::{self, Door};
-use crate::{custom, defaults, time, validate};
+use crate::{custom, defaults, events, time, validate};
 
 #[derive(Debug, Clone)]
 pub(crate) struct WriteOptions {
@@ -269,6 +269,7 @@ impl State {
 
     /// Stores an object, or lets it go if its deletion waited for nothing but this change.
     pub(crate) fn commit(&mut self, resource: &ResourceType, new: Value) -> Arc<Value> {
+        let new = if events::is_event(resource) { events::stored(new) } else { new };
         let is_done = object::is_terminating(&new)
             && object::finalizers(&new).is_empty()
             && new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
@@ -340,6 +341,9 @@ pub(crate) fn served(resource: &ResourceType, stored: &Value) -> Value {
     }
     if resource.is_custom() {
         custom::default_values(resource.schema(), &mut object);
+    }
+    if events::is_event(resource) {
+        object = events::served(resource, object);
     }
     object
 }

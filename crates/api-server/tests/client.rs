@@ -233,3 +233,19 @@ async fn dependents_are_deleted_after_their_owner() {
     maps.delete("owner", &background).await.unwrap();
     assert!(matches!(next(&mut stream).await.unwrap(), WatchEvent::Deleted(_)));
 }
+
+#[tokio::test]
+async fn an_event_of_the_new_form_is_read_in_the_old_one() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let event = object(json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reason": "Works", "action": "Work", "type": "Normal",
+        "note": "it works", "reportingController": "example.dev/c", "reportingInstance": "c-0",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}}));
+    let made =
+        api(&client, "events.k8s.io", "v1", "Event").create(&PostParams::default(), &event).await.unwrap();
+    assert_eq!(made.data["note"], "it works");
+    let of_pod = ListParams::default().fields("involvedObject.name=p");
+    let found = api(&client, "", "v1", "Event").list(&of_pod).await.unwrap();
+    assert_eq!(found.items[0].data["message"], "it works");
+}

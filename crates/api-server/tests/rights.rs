@@ -55,3 +55,14 @@ async fn a_token_that_is_over_or_wrong_is_refused() {
         check_refusal(maps.list(&ListParams::default()).await, 401, "Unauthorized", "Unauthorized");
     }
 }
+
+#[tokio::test]
+async fn a_client_finds_the_server_by_its_certificate() {
+    let settings = wattle_api_server::Settings { tls: true, ..Default::default() };
+    let server = wattle_api_server::ApiServer::start(settings).await.unwrap();
+    assert!(
+        server.url().starts_with("https://") && server.authority().unwrap().contains("BEGIN CERTIFICATE")
+    );
+    let maps = api(&admin(&server).await, "", "v1", "ConfigMap");
+    assert_eq!(maps.list(&ListParams::default()).await.unwrap().items.len(), 0);
+}
