@@ -207,6 +207,9 @@ impl State {
         if resource.has_status && place.door == Door::Main {
             object::copy_field(&mut config, &json!({}), "status");
         }
+        if place.door == Door::Status {
+            object::copy_field(&mut config, &json!({}), "spec");
+        }
         let old = self.store.get(&resource.id(), &place.key()).cloned();
         let manager = place.manager(options, true);
         let change = Change { place, options, warnings: Vec::new(), ownership: Ownership::Applied };

@@ -1,6 +1,7 @@
 //! Custom resources: served at once, pruned, completed, validated.
 
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::discovery::{Discovery, Scope};
 use serde_json::{Value, json};
 
 use crate::server::{admin, api, check_refusal, cluster_api, object, start, status};
@@ -23,7 +24,10 @@ fn version(name: &str, is_stored: bool) -> Value {
                     {"rule": "self <= 2 * oldSelf", "message": "may at most double"}]},
                 "mode": {"type": "string", "enum": ["fast", "safe"], "default": "safe"},
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
-            "status": {"type": "object", "properties": {"size": {"type": "integer"}}}}}},
+            "status": {"type": "object", "properties": {"size": {"type": "integer"}, "conditions": {
+                "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+                "items": {"type": "object", "required": ["type"], "properties": {
+                    "type": {"type": "string"}, "status": {"type": "string"}}}}}}}}},
     })
 }
 
@@ -116,4 +120,50 @@ async fn an_unknown_field_is_no_part_of_what_is_applied() {
         "failed to create typed patch object (default/g; example.dev/v1, Kind=Grid): .spec.sise: field not declared \
          in schema"
     );
+}
+
+#[tokio::test]
+async fn conditions_of_two_managers_stand_side_by_side() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let definitions = cluster_api(&client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    definitions.create(&PostParams::default(), &definition()).await.unwrap();
+    let grids = api(&client, "example.dev", "v1", "Grid");
+    grids.create(&PostParams::default(), &grid(&json!({"size": 3}))).await.unwrap();
+    let of = |conditions: Value| {
+        Patch::Apply(
+            json!({"apiVersion": "example.dev/v1", "kind": "Grid", "status": {"conditions": conditions}}),
+        )
+    };
+    let ready = of(json!([{"type": "Ready", "status": "True"}]));
+    grids.patch_status("g", &PatchParams::apply("one"), &ready).await.unwrap();
+    let safe = of(json!([{"type": "Safe", "status": "False"}]));
+    grids.patch_status("g", &PatchParams::apply("two"), &safe).await.unwrap();
+    let taken = of(json!([{"type": "Ready", "status": "False"}]));
+    let refused = status(grids.patch_status("g", &PatchParams::apply("two"), &taken).await);
+    assert_eq!(
+        refused.message,
+        "Apply failed with 1 conflict: conflict with \"one\" with subresource \"status\": \
+         .status.conditions[type=\"Ready\"].status"
+    );
+    let after = grids.patch_status("g", &PatchParams::apply("one"), &of(json!([]))).await.unwrap();
+    assert_eq!(after.data["status"]["conditions"], json!([{"type": "Safe", "status": "False"}]));
+}
+
+#[tokio::test]
+async fn discovery_finds_what_a_definition_brings() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let definitions = cluster_api(&client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    definitions.create(&PostParams::default(), &definition()).await.unwrap();
+    let kind = GroupVersionKind::gvk("example.dev", "v1", "Grid");
+    for discovery in [
+        Discovery::new(client.clone()).run().await.unwrap(),
+        Discovery::new(client.clone()).run_aggregated().await.unwrap(),
+    ] {
+        let (resource, capabilities) = discovery.resolve_gvk(&kind).unwrap();
+        assert_eq!((resource.plural.as_str(), capabilities.scope), ("grids", Scope::Namespaced));
+        let subresources: Vec<&str> = capabilities.subresources.iter().map(|(one, _)| &*one.plural).collect();
+        assert_eq!(subresources, ["status"]);
+    }
 }

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::api::{DynamicObject, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use wattle_api_server::{Break, Outage, Refusal};
+use wattle_api_server::{ApiServer, Break, Outage, Refusal, Settings};
 
 use crate::server::{admin, api, config_map, next, start, status};
 
@@ -96,4 +96,47 @@ async fn answers_are_refused_and_late_as_told() {
     let start = Instant::now();
     maps.list(&ListParams::default()).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn a_watcher_may_stream_its_list() {
+    let server = start().await;
+    let maps = api(&admin(&server).await, "", "v1", "ConfigMap");
+    create(&maps, "a").await;
+    let mut events: Events = Box::pin(watch(maps.clone(), watcher::Config::default().streaming_lists()));
+    until(&mut events, "a").await;
+    assert!(matches!(next(&mut events).await, Ok(Event::InitDone)));
+    create(&maps, "b").await;
+    assert_eq!(until(&mut events, "b").await, 0);
+}
+
+#[tokio::test]
+async fn bookmarks_say_how_far_a_quiet_watch_is() {
+    let settings = Settings { bookmark_interval: Duration::from_millis(10), ..Settings::default() };
+    let server = ApiServer::start(settings).await.unwrap();
+    let maps = api(&admin(&server).await, "", "v1", "ConfigMap");
+    let mut stream = Box::pin(maps.watch(&WatchParams::default(), "1").await.unwrap());
+    server.advance_resource_version(1000);
+    let expected = server.resource_version().to_string();
+    loop {
+        let WatchEvent::Bookmark(bookmark) = next(&mut stream).await.unwrap() else { panic!("no bookmark") };
+        if bookmark.metadata.resource_version == expected {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_stream_says_nothing_more() {
+    let server = start().await;
+    let maps = api(&admin(&server).await, "", "v1", "ConfigMap");
+    let from = server.resource_version().to_string();
+    let mut silent = Box::pin(maps.watch(&WatchParams::default().timeout(290), &from).await.unwrap());
+    server.faults().break_watches(Break::Silent);
+    create(&maps, "a").await;
+    let mut sound = Box::pin(maps.watch(&WatchParams::default(), &from).await.unwrap());
+    assert!(matches!(next(&mut sound).await.unwrap(), WatchEvent::Added(_)));
+    // The event that the other stream has brought by now is not on this one.
+    let brought = futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut silent));
+    assert!(brought.is_none());
 }

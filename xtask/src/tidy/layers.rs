@@ -15,7 +15,7 @@ struct Layer {
 const NO_LIMIT: usize = usize::MAX;
 const RUNTIMES: [&str; 4] = ["tokio", "prost", "tonic", "wasmtime"];
 
-const LAYERS: [Layer; 13] = [
+const LAYERS: [Layer; 14] = [
     Layer {
         package: "wattle-core",
         never: &["tokio", "prost", "tonic", "wasmtime", "tracing", "getrandom", "rand", "redb", "mio"],
@@ -27,6 +27,12 @@ const LAYERS: [Layer; 13] = [
         at_most: NO_LIMIT,
     },
     Layer { package: "wattle-discovery", never: &["prost", "tonic", "wasmtime"], at_most: NO_LIMIT },
+    // A double of what is foreign must not know who uses it.
+    Layer {
+        package: "wattle-api-server",
+        never: &["prost", "tonic", "wasmtime", "wattle", "wattle-core", "wattle-client"],
+        at_most: NO_LIMIT,
+    },
     // It sees nodes from outside.
     Layer { package: "wattle-chaos", never: &["wattle", "wasmtime", "redb", "openraft"], at_most: NO_LIMIT },
     Layer { package: "wattle-frame", never: &RUNTIMES, at_most: 2 },
