@@ -41,6 +41,8 @@ pub enum Outage {
 
 #[derive(Debug, Default)]
 struct Plan {
+    /// Only requests whose path contains this are late or refused.
+    scope: String,
     delay: Duration,
     refusal: Option<Refusal>,
     /// Refusals left; `None` until it is switched off.
@@ -64,6 +66,11 @@ impl Faults {
             breaks: watch::Sender::new(None),
             outage: watch::Sender::new(None),
         }
+    }
+
+    /// Delays and refusals concern only requests whose path contains this text; the empty text means all.
+    pub fn only_on_paths_with(&self, text: &str) {
+        self.plan.lock().scope = text.to_owned();
     }
 
     /// Every answer is this late from now on; zero switches it off.
@@ -116,12 +123,16 @@ impl Faults {
         self.outage.subscribe()
     }
 
-    pub(crate) fn delay(&self) -> Duration {
-        self.plan.lock().delay
+    pub(crate) fn delay(&self, path: &str) -> Duration {
+        let plan = self.plan.lock();
+        if path.contains(&plan.scope) { plan.delay } else { Duration::ZERO }
     }
 
-    pub(crate) fn take_refusal(&self) -> Option<ApiError> {
+    pub(crate) fn take_refusal(&self, path: &str) -> Option<ApiError> {
         let mut plan = self.plan.lock();
+        if !path.contains(&plan.scope) {
+            return None;
+        }
         let refusal = plan.refusal?;
         if let Some(left) = plan.refusals_left {
             if left == 0 {

@@ -13,6 +13,7 @@ mod defaults;
 mod delete;
 mod discovery;
 mod error;
+mod escalation;
 mod events;
 mod faults;
 mod field_error;
@@ -26,6 +27,7 @@ mod rbac;
 mod registry;
 mod reply;
 mod request;
+mod request_log;
 mod resource;
 mod reviews;
 mod routes;
@@ -60,6 +62,7 @@ use crate::state::State;
 use crate::tls::Tls;
 
 pub use crate::faults::{Break, Faults, Outage, Refusal};
+pub use crate::request_log::AnsweredRequest;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -100,8 +103,14 @@ impl ApiServer {
         let admin_token = state.mint(User::admin(), None);
         let newest = state.store.subscribe();
         let tls = if settings.tls { Some(Tls::new()?) } else { None };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), faults: Faults::new(), settings, address, tls });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            faults: Faults::new(),
+            requests: Mutex::default(),
+            settings,
+            address,
+            tls,
+        });
         let tasks = vec![
             tokio::spawn(server::serve(Arc::clone(&shared), listener)),
             tokio::spawn(server::collect(Arc::clone(&shared), newest)),
@@ -135,6 +144,15 @@ impl ApiServer {
 
     pub fn faults(&self) -> Faults {
         self.shared.faults.clone()
+    }
+
+    /// The requests so far, the oldest first.
+    pub fn requests(&self) -> Vec<AnsweredRequest> {
+        self.shared.requests.lock().all()
+    }
+
+    pub fn forget_requests(&self) {
+        self.shared.requests.lock().clear();
     }
 
     /// Forgets history: watches and continue tokens from before get 410.

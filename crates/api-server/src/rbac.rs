@@ -8,7 +8,7 @@ use crate::object;
 use crate::state::{State, id};
 use crate::store::Key;
 
-const GROUP: &str = "rbac.authorization.k8s.io";
+pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// What is asked for, in the words of authorization.
 #[derive(Debug, Clone, Default)]

@@ -12,6 +12,13 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            Self::Json { code, .. } | Self::Text { code, .. } => *code,
+            Self::Watch(_) => 200,
+        }
+    }
+
     pub(crate) fn ok(body: Value) -> Self {
         Self::json(200, body)
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::auth::User;
 use crate::decode::FieldValidation;
 use crate::error::ApiError;
 use crate::write::WriteOptions;
@@ -21,6 +22,7 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: Query,
+    pub(crate) raw_query: String,
     pub(crate) accept: String,
     pub(crate) content_type: String,
     pub(crate) user_agent: String,
@@ -99,7 +101,7 @@ impl Request {
         }
     }
 
-    pub(crate) fn write_options(&self) -> Result<WriteOptions, ApiError> {
+    pub(crate) fn write_options(&self, user: &User) -> Result<WriteOptions, ApiError> {
         let dry_run = match self.query.get("dryRun") {
             None | Some("") => false,
             Some("All") => true,
@@ -124,7 +126,7 @@ impl Request {
             _ => self.user_agent.split('/').next().unwrap_or_default().to_owned(),
         };
         let is_forced = self.query.flag("force");
-        Ok(WriteOptions { dry_run, validation, manager, is_forced })
+        Ok(WriteOptions { dry_run, validation, manager, is_forced, user: user.clone() })
     }
 
     /// The media type of the body, without its parameters.

@@ -109,7 +109,7 @@ fn on_resource(
         return Err(ApiError::UnknownResource);
     }
     match target.subresource.as_deref() {
-        Some("scale") => on_scale(state, request, &place),
+        Some("scale") => on_scale(state, request, user, &place),
         Some("token") if request.method == Method::Post => {
             let body = match protobuf::decode_token_request(&request.body) {
                 Some(body) => body,
@@ -118,7 +118,7 @@ fn on_resource(
             let body = state.request_token(&place, body)?;
             Ok(Reply::json(201, body))
         }
-        _ => on_object(state, request, &place, form),
+        _ => on_object(state, request, user, &place, form),
     }
 }
 
@@ -166,7 +166,7 @@ fn on_collection(
             if resource.is_review {
                 return Ok(Reply::json(201, state.review(resource, user, body)));
             }
-            let options = request.write_options()?;
+            let options = request.write_options(user)?;
             if resource.is_namespaced && namespace.is_none() {
                 return Err(ApiError::MethodNotAllowed);
             }
@@ -198,7 +198,13 @@ fn on_collection(
     }
 }
 
-fn on_object(state: &mut State, request: &Request, place: &Place, form: Form) -> Result<Reply, ApiError> {
+fn on_object(
+    state: &mut State,
+    request: &Request,
+    user: &User,
+    place: &Place,
+    form: Form,
+) -> Result<Reply, ApiError> {
     let resource = &place.resource;
     if resource.is_review {
         return Err(ApiError::MethodNotAllowed);
@@ -210,12 +216,12 @@ fn on_object(state: &mut State, request: &Request, place: &Place, form: Form) ->
         }
         Method::Put => {
             let body = decode::body(resource, request.media_type(), &request.body)?;
-            let written = state.update(place, body, &request.write_options()?)?;
+            let written = state.update(place, body, &request.write_options(user)?)?;
             Ok(answer(resource, form, written))
         }
         Method::Patch => {
             let kind = PatchKind::of(resource, request.media_type())?;
-            let mut options = request.write_options()?;
+            let mut options = request.write_options(user)?;
             if kind == PatchKind::Apply && request.query.get("fieldManager").is_none() {
                 options.manager = String::new();
             }
@@ -249,17 +255,17 @@ fn returns_object(resource: &ResourceType) -> bool {
             .contains(&resource.plural.as_str())
 }
 
-fn on_scale(state: &mut State, request: &Request, place: &Place) -> Result<Reply, ApiError> {
+fn on_scale(state: &mut State, request: &Request, user: &User, place: &Place) -> Result<Reply, ApiError> {
     let paths = place.resource.scale.clone().ok_or(ApiError::UnknownResource)?;
     let body = match request.method {
         Method::Get => state.get_scale(place, &paths)?,
         Method::Put => {
             let scale = decode::parse(&request.body)?;
-            state.update_scale(place, &paths, &scale, &request.write_options()?)?
+            state.update_scale(place, &paths, &scale, &request.write_options(user)?)?
         }
         Method::Patch => {
             let kind = PatchKind::of(&place.resource, request.media_type())?;
-            state.patch_scale(place, kind, &request.body, &request.write_options()?)?
+            state.patch_scale(place, kind, &request.body, &request.write_options(user)?)?
         }
         Method::Post | Method::Delete | Method::Other => return Err(ApiError::MethodNotAllowed),
     };
@@ -282,6 +288,7 @@ mod tests {
             method: Method::Get,
             path: "/api/v1/namespaces/a/secrets".to_owned(),
             query: crate::request::Query::parse("watch=1&fieldSelector=metadata.name%3Dx"),
+            raw_query: String::new(),
             accept: String::new(),
             content_type: String::new(),
             user_agent: String::new(),

@@ -23,6 +23,7 @@ use crate::Settings;
 use crate::faults::{Faults, Outage};
 use crate::reply::Reply;
 use crate::request::{Method, Query, Request};
+use crate::request_log::RequestLog;
 use crate::routes;
 use crate::state::State;
 use crate::tls::Tls;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     // A leaf: held for one request's step, never across an await.
     pub(crate) state: Mutex<State>,
     pub(crate) faults: Faults,
+    // A leaf like the state.
+    pub(crate) requests: Mutex<RequestLog>,
     pub(crate) settings: Settings,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Tls>,
@@ -121,14 +124,15 @@ async fn answer(
         Ok(request) => request,
         Err(code) => return Ok(respond(Reply::text(code, "the request could not be read\n"))),
     };
-    let delay = shared.faults.delay();
+    let delay = shared.faults.delay(&request.path);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let reply = match shared.faults.take_refusal() {
+    let reply = match shared.faults.take_refusal(&request.path) {
         Some(refusal) => Reply::error(&refusal),
         None => routes::handle(&shared, &request),
     };
+    shared.requests.lock().record(&request, &reply);
     Ok(respond(reply))
 }
 
@@ -148,6 +152,7 @@ async fn read(request: hyper::Request<Incoming>) -> Result<Request, u16> {
         },
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
+        raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         accept: header(header::ACCEPT).unwrap_or_default(),
         content_type: header(header::CONTENT_TYPE).unwrap_or_default(),
         user_agent: header(header::USER_AGENT).unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::apply::{self, ManagerId};
+use crate::auth::User;
 use crate::decode::{self, FieldValidation};
 use crate::error::{ApiError, MODIFIED, Subject};
 use crate::field_error::FieldError;
@@ -23,6 +24,8 @@ pub(crate) struct WriteOptions {
     pub(crate) validation: FieldValidation,
     pub(crate) manager: String,
     pub(crate) is_forced: bool,
+    /// Who writes.
+    pub(crate) user: User,
 }
 
 #[derive(Debug)]
@@ -100,6 +103,7 @@ impl State {
         let Change { place, options, warnings, ownership } = change;
         let resource = &place.resource;
         self.check_namespace(place)?;
+        self.check_escalation(&options.user, resource, place.namespace.as_deref(), &new)?;
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             object::meta_mut(&mut new).remove(field);
         }
@@ -242,6 +246,7 @@ impl State {
         let Change { place, options, warnings, ownership } = change;
         let resource = &place.resource;
         check_preconditions(place, old, &new)?;
+        self.check_escalation(&options.user, resource, place.namespace.as_deref(), &new)?;
         let before = served(resource, old);
         defaults::apply(resource, &mut new);
         if ownership == Ownership::ByChange {

@@ -92,6 +92,14 @@ async fn answers_are_refused_and_late_as_told() {
     server.faults().refuse_next(1, Refusal::InternalError);
     let refused = status(maps.list(&ListParams::default()).await);
     assert_eq!((refused.code, refused.reason.as_str()), (500, "InternalError"));
+    server.faults().refuse_all(Refusal::TooManyRequests { retry_after_seconds: 1 });
+    server.faults().only_on_paths_with("secrets");
+    maps.list(&ListParams::default()).await.unwrap();
+    server.faults().only_on_paths_with("");
+    server.faults().refuse_nothing();
+    let codes: Vec<u16> = server.requests().iter().map(|request| request.code).collect();
+    assert_eq!(codes, [500, 200]);
+    assert!(server.requests()[0].path.ends_with("/configmaps"));
     server.faults().delay_answers(Duration::from_millis(50));
     let start = Instant::now();
     maps.list(&ListParams::default()).await.unwrap();

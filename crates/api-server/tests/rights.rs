@@ -66,3 +66,31 @@ async fn a_client_finds_the_server_by_its_certificate() {
     let maps = api(&admin(&server).await, "", "v1", "ConfigMap");
     assert_eq!(maps.list(&ListParams::default()).await.unwrap().items.len(), 0);
 }
+
+#[tokio::test]
+async fn nobody_hands_out_rights_he_does_not_have() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let writer = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "writer"},
+        "rules": [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["create"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]});
+    let roles = api(&client, "rbac.authorization.k8s.io", "v1", "Role");
+    roles.create(&PostParams::default(), &object(writer)).await.unwrap();
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "writer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "writer"},
+        "subjects": [{"kind": "ServiceAccount", "name": "bot", "namespace": "default"}]});
+    let bindings = api(&client, "rbac.authorization.k8s.io", "v1", "RoleBinding");
+    bindings.create(&PostParams::default(), &object(binding)).await.unwrap();
+    let bot = with_token(&server, &server.service_account_token("default", "bot", None)).await;
+    let roles = api(&bot, "rbac.authorization.k8s.io", "v1", "Role");
+    check_refusal(
+        roles.create(&PostParams::default(), &object(role(&["get", "list"]))).await,
+        403,
+        "Forbidden",
+        "roles.rbac.authorization.k8s.io \"r\" is forbidden: user \"system:serviceaccount:default:bot\" \
+         (groups=[\"system:serviceaccounts\" \"system:serviceaccounts:default\" \"system:authenticated\"]) is \
+         attempting to grant RBAC permissions not currently held:\n\
+         {APIGroups:[\"\"], Resources:[\"configmaps\"], Verbs:[\"get\" \"list\"]}",
+    );
+    roles.create(&PostParams::default(), &object(role(&["get"]))).await.unwrap();
+}
