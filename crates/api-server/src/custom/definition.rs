@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::rules;
+use super::structure;
 use crate::field_error::FieldError;
 use crate::object;
 use crate::resource::{Custom, ResourceId, ResourceType, ScalePaths, complete};
@@ -148,58 +148,24 @@ pub(crate) fn validate_definition(definition: &Value) -> Vec<FieldError> {
         let detail = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", &json!(versions), detail));
     }
+    validate_schemas(versions, &mut errors);
+    errors
+}
+
+/// A schema that all versions share is named as what it becomes: one validation for the whole definition.
+fn validate_schemas(versions: &[Value], errors: &mut Vec<FieldError>) {
+    let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+    if let Some(first) = versions.first().map(schema)
+        && first.is_object()
+        && versions.iter().all(|version| schema(version) == first)
+    {
+        return structure::validate(&first, "spec.validation.openAPIV3Schema", errors);
+    }
     for (at, version) in versions.iter().enumerate() {
         let path = format!("spec.versions[{at}].schema.openAPIV3Schema");
         match version["schema"].get("openAPIV3Schema") {
             None => errors.push(FieldError::required_because(&path, "schemas are required")),
-            Some(schema) => validate_schema(schema, &path, Level::Root, &mut errors),
+            Some(schema) => structure::validate(schema, &path, errors),
         }
-    }
-    errors
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Level {
-    Root,
-    Field,
-    Item,
-}
-
-/// A schema must be structural: every value has a type.
-fn validate_schema(schema: &Value, path: &str, level: Level, errors: &mut Vec<FieldError>) {
-    let is_set = |field: &str| schema[field] == true;
-    let is_free = is_set("x-kubernetes-int-or-string") || is_set("x-kubernetes-preserve-unknown-fields");
-    if object::text(schema, "/type").is_empty() && !is_free {
-        let place = match level {
-            Level::Root => "at the root",
-            Level::Field => "for specified object fields",
-            Level::Item => "for specified array items",
-        };
-        errors.push(FieldError::required_because(
-            &format!("{path}.type"),
-            &format!("must not be empty {place}"),
-        ));
-    }
-    if schema["type"] == "array" && schema.get("items").is_none() {
-        errors.push(FieldError::required_because(&format!("{path}.items"), "must be specified"));
-    }
-    if schema.get("properties").is_some() && schema.get("additionalProperties").is_some() {
-        let detail = "additionalProperties and properties are mutual exclusive";
-        errors.push(FieldError::forbidden(&format!("{path}.additionalProperties"), detail));
-    }
-    for (at, rule) in object::list(schema, "/x-kubernetes-validations").iter().enumerate() {
-        if let Err(why) = rules::compile(object::text(rule, "/rule")) {
-            let field = format!("{path}.x-kubernetes-validations[{at}].rule");
-            errors.push(FieldError::invalid(&field, &rule["rule"], &format!("compilation failed: {why}")));
-        }
-    }
-    for (name, child) in object::map(schema, "/properties").into_iter().flatten() {
-        validate_schema(child, &format!("{path}.properties[{name}]"), Level::Field, errors);
-    }
-    if let Some(items) = schema.get("items") {
-        validate_schema(items, &format!("{path}.items"), Level::Item, errors);
-    }
-    if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
-        validate_schema(values, &format!("{path}.additionalProperties"), Level::Field, errors);
     }
 }

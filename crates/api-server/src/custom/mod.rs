@@ -3,6 +3,7 @@
 mod definition;
 mod rules;
 mod structural;
+mod structure;
 
 use serde_json::Value;
 
