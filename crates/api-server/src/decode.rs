@@ -145,23 +145,26 @@ fn prune_value(schema: Schema<'_>, value: &mut Value, path: &str, unknown: &mut 
 }
 
 /// A value that Go could not have put into its field.
-struct Mismatch {
-    found: String,
-    place: String,
-    wanted: String,
+enum Mismatch {
+    Type { found: String, place: String, wanted: String },
+    Base64 { at: usize },
 }
 
 impl Mismatch {
     fn shown(&self) -> String {
-        let Self { found, place, wanted } = self;
-        format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}")
+        match self {
+            Self::Type { found, place, wanted } => {
+                format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}")
+            }
+            Self::Base64 { at } => format!("illegal base64 data at input byte {at}"),
+        }
     }
 }
 
 fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Result<(), Mismatch> {
     let wrong = |found: &str, wanted: &str| {
         let place = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
-        Err(Mismatch { found: found.to_owned(), place, wanted: wanted.to_owned() })
+        Err(Mismatch::Type { found: found.to_owned(), place, wanted: wanted.to_owned() })
     };
     if schema.type_name().is_none() || (schema.is_int_or_string() && !value.is_object() && !value.is_array())
     {
@@ -177,6 +180,10 @@ fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Re
             Some(child) => check_types(child, item, owner, path),
             None => Ok(()),
         }),
+        (Value::String(text), "string") if schema.format() == Some("byte") => match first_not_base64(text) {
+            Some(at) => Err(Mismatch::Base64 { at }),
+            None => Ok(()),
+        },
         (Value::Null, _) | (Value::String(_), "string") | (Value::Bool(_), "boolean") => Ok(()),
         (Value::Number(number), "integer") if number.is_f64() => {
             wrong(&format!("number {number}"), schema.format().unwrap_or("int64"))
@@ -184,6 +191,17 @@ fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Re
         (Value::Number(_), "integer" | "number") => Ok(()),
         (found, wanted) => wrong(json_type(found), go_type(schema, wanted)),
     }
+}
+
+/// Where a text stops being base64 with its padding.
+fn first_not_base64(text: &str) -> Option<usize> {
+    let body = text.trim_end_matches('=');
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "+/\r\n".contains(letter);
+    if let Some(at) = body.find(|letter| !is_letter(letter)) {
+        return Some(at);
+    }
+    let is_whole = text.len().is_multiple_of(4) && text.len() - body.len() <= 2;
+    (!is_whole && !text.contains(['\r', '\n'])).then_some(text.len())
 }
 
 fn json_type(value: &Value) -> &'static str {
@@ -246,6 +264,22 @@ mod tests {
             error.message(),
             "StatefulSet in version \"v1\" cannot be handled as a StatefulSet: json: cannot unmarshal string into Go \
              struct field StatefulSetSpec.spec.replicas of type int32"
+        );
+    }
+
+    #[test]
+    fn secrets_hold_base64() {
+        let kind = Registry::new().find("", "v1", "secrets").unwrap();
+        let refused = |text: &str| {
+            let mut secret = json!({"data": {"key": text}});
+            conform(&kind, &mut secret, FieldValidation::Warn).err().map(|error| error.message())
+        };
+        assert_eq!(refused("aGVsbG8="), None);
+        assert_eq!(
+            refused("not base64").as_deref(),
+            Some(
+                "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 3"
+            )
         );
     }
 

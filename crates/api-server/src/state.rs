@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub(crate) next_service: u32,
 }
 
+const FIRST_NODE_PORT: u32 = 30_000;
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 impl State {
@@ -64,6 +65,12 @@ impl State {
             let (high, low) = (self.next_service / 256, self.next_service % 256);
             self.next_service += 1;
             value["spec"]["clusterIP"] = json!(format!("10.96.{high}.{low}"));
+        }
+        if value["spec"]["type"] == "NodePort" || value["spec"]["type"] == "LoadBalancer" {
+            for port in value["spec"]["ports"].as_array_mut().into_iter().flatten() {
+                object::default_to(port, "nodePort", json!(FIRST_NODE_PORT + self.next_service));
+                self.next_service += 1;
+            }
         }
         let address = value["spec"]["clusterIP"].clone();
         object::default_to(&mut value["spec"], "clusterIPs", json!([address]));

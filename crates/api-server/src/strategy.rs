@@ -48,8 +48,23 @@ pub(crate) fn prepare_update(resource: &ResourceType, door: Door, old: &Value, n
     ] {
         object::copy_meta(new, old, field);
     }
+    if resource.is("", "services") && new["spec"]["type"] != "ExternalName" {
+        keep_allocated(old, new);
+    }
     if tracks(resource) && differs_in_spec(resource, old, new) {
         object::set_meta(new, "generation", json!(object::generation(old) + 1));
+    }
+}
+
+/// What the server has handed out to a service stays its own if a writer leaves it out.
+fn keep_allocated(old: &Value, new: &mut Value) {
+    if new["spec"]["clusterIP"].as_str().is_none_or(str::is_empty) {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            let before = old["spec"].get(field).cloned();
+            if let (Some(before), Some(spec)) = (before, new["spec"].as_object_mut()) {
+                spec.insert(field.to_owned(), before);
+            }
+        }
     }
 }
 

@@ -259,6 +259,7 @@ impl State {
         } else {
             strategy::prepare_update(resource, place.door, &before, &mut new);
         }
+        self.assign(resource, &mut new);
         let mut errors = validate::validate_metadata_update(&before, &new);
         errors.extend(validate::validate(resource, &new));
         errors.extend(strategy::refused_changes(resource, &before, &new));

@@ -249,3 +249,22 @@ async fn an_event_of_the_new_form_is_read_in_the_old_one() {
     let found = api(&client, "", "v1", "Event").list(&of_pod).await.unwrap();
     assert_eq!(found.items[0].data["message"], "it works");
 }
+
+#[tokio::test]
+async fn a_service_keeps_the_address_it_was_given() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let services = api(&client, "", "v1", "Service");
+    let service = |kind: &str| {
+        object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"type": kind, "ports": [{"port": 80}]}}))
+    };
+    let made = services.create(&PostParams::default(), &service("ClusterIP")).await.unwrap();
+    let after = services.replace("web", &PostParams::default(), &service("NodePort")).await.unwrap();
+    assert!(made.data["spec"]["clusterIP"].as_str().unwrap().starts_with("10.96."));
+    assert_eq!(made.data["spec"]["clusterIP"], after.data["spec"]["clusterIP"]);
+    assert!(after.data["spec"]["ports"][0]["nodePort"].as_i64().unwrap() >= 30_000);
+    let moved = json!({"spec": {"clusterIP": "10.96.9.9"}});
+    let refused = status(services.patch("web", &PatchParams::default(), &Patch::Merge(moved)).await);
+    assert!(refused.message.contains("may not change once set"), "{}", refused.message);
+}
