@@ -80,7 +80,10 @@ impl Service<Request<Body>> for Entrance {
         }
         match &mut self.lobby {
             Some(lobby) if is_for(lobby, &request) => Entering::Early(lobby.call(request)),
-            Some(_) | None => Entering::NotYet { probe: !is_grpc(&request) },
+            Some(_) | None if is_grpc(&request) => Entering::NotYet(Asking::Call),
+            // It turns, whatever it waits for.
+            Some(_) | None if request.uri().path() == "/livez" => Entering::NotYet(Asking::IfItLives),
+            Some(_) | None => Entering::NotYet(Asking::Other),
         }
     }
 }
@@ -99,10 +102,18 @@ pub(crate) enum Entering {
     /// To a client.
     Called(Answering),
     /// The node is no member yet.
-    NotYet {
-        /// Nobody reads a gRPC status.
-        probe: bool,
-    },
+    NotYet(Asking),
+}
+
+/// What is asked of a node that is no member yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asking {
+    /// A gRPC call.
+    Call,
+    /// Whether the process turns.
+    IfItLives,
+    /// Something else, whose asker reads no gRPC status.
+    Other,
 }
 
 impl Future for Entering {
@@ -112,8 +123,9 @@ impl Future for Entering {
         match &mut *self {
             Self::Early(answer) => answer.as_mut().poll(context),
             Self::Called(answer) => Pin::new(answer).poll(context),
-            Self::NotYet { probe: false } => Poll::Ready(Ok(Status::from(Failure::NoMember).into_http())),
-            Self::NotYet { probe: true } => {
+            Self::NotYet(Asking::Call) => Poll::Ready(Ok(Status::from(Failure::NoMember).into_http())),
+            Self::NotYet(Asking::IfItLives) => Poll::Ready(Ok(Response::new(Body::new("ok\n".to_owned())))),
+            Self::NotYet(Asking::Other) => {
                 let mut answer = Response::new(Body::new(format!("{}\n", Failure::NoMember)));
                 *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 Poll::Ready(Ok(answer))

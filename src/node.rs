@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
+use wattle_core::control::grid::{JoinNonce, Newcomer};
 use wattle_core::limits::{CONNECTION_BYTES, CONNECTIONS, CONNECTIONS_MIN, PROBE_CONNECTIONS};
 use wattle_peers::{Identity, PeerServer, Peers, Secret, ShortSecret, Standing};
 use wattle_wasm::RuntimeError;
@@ -330,7 +331,8 @@ fn links(
         }
     };
     let name = config.grid.as_ref().map_or_else(String::new, ToString::to_string);
-    let inside = Inside::new(process, config.bootstrap_expect);
+    let newcomer = Newcomer::new(JoinNonce(process.to_be_bytes()), config.bootstrap_expect);
+    let inside = Inside::new(process, if config.claims() { newcomer.with_claims() } else { newcomer });
     let identity = Identity { standing: Standing::Fresh { name }, secret };
     let links = Arc::new(Peers::new(identity, inside.clone(), runtime.clone()));
     inside.set_links(&links);

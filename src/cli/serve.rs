@@ -27,20 +27,24 @@ pub(super) struct Serve {
     /// Join the grid of other nodes; without it this node founds one, unless its data directory is of one
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WATTLE_JOIN")]
     join: Option<Vec<String>>,
-    /// Join the grid of the nodes that are found, too: `dns` for those that --service stands for
+    /// Join the grid of the nodes that are found, too
     #[arg(long, value_name = "HOW")]
     discovery: Option<Discovery>,
-    /// What DNS knows the nodes by: SRV records, or addresses with this node's port; with a port, addresses with that one
+    /// What DNS or Kubernetes knows the nodes by. DNS: SRV records, or addresses with this node's port. Kubernetes: a headless service,
+    /// whose port `peers` is taken. With a port: addresses with that one
     #[arg(long, value_name = "NAME[:PORT]", env = "WATTLE_SERVICE")]
     service: Option<String>,
+    /// The namespace of the service in Kubernetes [default: that of the pod's service account, or of the kubeconfig]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
     /// Which DNS server to ask [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     dns_server: Option<SocketAddr>,
     /// Found a grid with the nodes of --join or --discovery when so many, this one too, are there and in no grid
     #[arg(long, value_name = "NODES")]
     bootstrap_expect: Option<usize>,
-    /// Where other nodes and clients reach this one [default: where it listens]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Where other nodes and clients reach this one; without a port, at that of --listen [default: where it listens]
+    #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<String>,
     /// Where other nodes reach --peer-listen [default: there; on the host of --advertise if that is everywhere]
     #[arg(long, value_name = "HOST:PORT")]
@@ -88,7 +92,10 @@ enum Policy {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Discovery {
+    /// Those that --service stands for, as DNS says
     Dns,
+    /// The pods of the headless service --service, as the API server of the cluster says
+    Kubernetes,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -114,8 +121,12 @@ impl Serve {
             peer_listen: self.peer_listen,
             data_dir: self.data_dir,
             join: self.join,
-            discovery: self.discovery.map(|Discovery::Dns| DiscoveryKind::Dns),
+            discovery: self.discovery.map(|discovery| match discovery {
+                Discovery::Dns => DiscoveryKind::Dns,
+                Discovery::Kubernetes => DiscoveryKind::Kubernetes,
+            }),
             service: self.service,
+            namespace: self.namespace,
             dns_server: self.dns_server,
             bootstrap_expect: self.bootstrap_expect,
             advertise: self.advertise,

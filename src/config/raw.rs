@@ -21,13 +21,15 @@ pub struct RawConfig {
     pub join: Option<Vec<String>>,
     /// How nodes are found beside those of `join`.
     pub discovery: Option<DiscoveryKind>,
-    /// What DNS knows them by, `NAME` or `NAME:PORT`.
+    /// What DNS or Kubernetes knows them by, `NAME` or `NAME:PORT`.
     pub service: Option<String>,
+    /// In which namespace of Kubernetes the service is. In that of the pod's service account, or of the kubeconfig, by default.
+    pub namespace: Option<String>,
     /// Who is asked. The servers of `/etc/resolv.conf` by default.
     pub dns_server: Option<SocketAddr>,
     /// Found a grid with the nodes that are found when so many of them, this one too, are there and in no grid.
     pub bootstrap_expect: Option<usize>,
-    /// Where other nodes and clients reach this one, `HOST:PORT`. Where it listens by default.
+    /// Where other nodes and clients reach this one, `HOST:PORT`, or `HOST` with the port of `listen`. Where it listens by default.
     pub advertise: Option<String>,
     /// Where other nodes reach `peer_listen`, `HOST:PORT`. There, on the host of `advertise` if it listens everywhere, by default.
     pub peer_advertise: Option<String>,
@@ -93,6 +95,8 @@ pub enum LogFormat {
 pub enum DiscoveryKind {
     /// By the SRV or address records of a name.
     Dns,
+    /// By the EndpointSlices of a headless service.
+    Kubernetes,
 }
 
 impl RawConfig {
@@ -107,6 +111,7 @@ impl RawConfig {
             join: self.join.or(other.join),
             discovery: self.discovery.or(other.discovery),
             service: self.service.or(other.service),
+            namespace: self.namespace.or(other.namespace),
             dns_server: self.dns_server.or(other.dns_server),
             bootstrap_expect: self.bootstrap_expect.or(other.bootstrap_expect),
             advertise: self.advertise.or(other.advertise),

@@ -40,7 +40,8 @@ pub struct Config {
     pub(crate) peer_listen: Option<SocketAddr>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) join: Vec<String>,
-    pub(crate) service: Option<ServiceName>,
+    pub(crate) service: Option<(DiscoveryKind, ServiceName)>,
+    pub(crate) namespace: Option<String>,
     pub(crate) dns_server: Option<SocketAddr>,
     pub(crate) bootstrap_expect: Option<usize>,
     pub(crate) advertise: Option<String>,
@@ -122,6 +123,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Whether founders of a grid claim it at the API server of a cluster.
+    pub(crate) fn claims(&self) -> bool {
+        matches!(self.service, Some((DiscoveryKind::Kubernetes, _)))
+    }
+
     /// Checks a configuration and fills in what it leaves open. `program` is the path of this program.
     ///
     /// # Errors
@@ -146,7 +152,8 @@ impl Config {
         in_range("memory_bytes", memory_bytes, MEMORY_BYTES_MIN, u64::MAX)?;
         in_range("value_bytes", value_bytes as u64, 1, VALUE_BYTES_MAX as u64)?;
         in_range("partitions", partitions.into(), 1, PARTITIONS_MAX.into())?;
-        let places = raw.join.iter().flatten().chain(&raw.advertise).chain(&raw.peer_advertise);
+        let advertise = raw.advertise.as_ref().map(|place| with_port(place, listen.port()));
+        let places = raw.join.iter().flatten().chain(&advertise).chain(&raw.peer_advertise);
         if let Some(address) = places.into_iter().find(|address| !is_place(address)) {
             return Err(ConfigError::NoPlace { address: address.clone() });
         }
@@ -168,9 +175,10 @@ impl Config {
             data_dir: raw.data_dir,
             join: raw.join.unwrap_or_default(),
             service,
+            namespace: raw.namespace,
             dns_server: raw.dns_server,
             bootstrap_expect: raw.bootstrap_expect,
-            advertise: raw.advertise,
+            advertise,
             peer_advertise: raw.peer_advertise,
             role,
             zone: raw.zone,
@@ -191,18 +199,23 @@ impl Config {
 }
 
 /// What other nodes are looked for by, if they are.
-fn service(raw: &RawConfig) -> Result<Option<ServiceName>, ConfigError> {
-    match raw.discovery {
-        Some(DiscoveryKind::Dns) => {
-            let name = raw.service.as_deref();
-            let name = name.ok_or(ConfigError::Incomplete { setting: "discovery", needs: "service" })?;
-            Ok(Some(name.parse()?))
-        }
-        None => {
-            needs("service", raw.service.is_some(), "discovery", false)?;
-            needs("dns_server", raw.dns_server.is_some(), "discovery", false)?;
-            Ok(None)
-        }
+fn service(raw: &RawConfig) -> Result<Option<(DiscoveryKind, ServiceName)>, ConfigError> {
+    let is = |kind| raw.discovery == Some(kind);
+    needs("service", raw.service.is_some(), "discovery", raw.discovery.is_some())?;
+    needs("dns_server", raw.dns_server.is_some(), "discovery dns", is(DiscoveryKind::Dns))?;
+    needs("namespace", raw.namespace.is_some(), "discovery kubernetes", is(DiscoveryKind::Kubernetes))?;
+    let Some(kind) = raw.discovery else { return Ok(None) };
+    let name = raw.service.as_deref();
+    let name = name.ok_or(ConfigError::Incomplete { setting: "discovery", needs: "service" })?;
+    Ok(Some((kind, name.parse()?)))
+}
+
+/// A host alone is one with this port.
+fn with_port(place: &str, port: u16) -> String {
+    match place.parse() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) if !place.is_empty() && !place.contains(':') => format!("{place}:{port}"),
+        Err(_) => place.to_owned(),
     }
 }
 
@@ -335,7 +348,15 @@ mod tests {
         let raw = RawConfig { service: service.clone(), ..RawConfig::default() };
         nothing_without(raw, ("service", "discovery"));
         let raw = RawConfig { dns_server: "127.0.0.1:53".parse().ok(), ..RawConfig::default() };
-        nothing_without(raw, ("dns_server", "discovery"));
+        nothing_without(raw, ("dns_server", "discovery dns"));
+        let namespace = Some("apps".to_owned());
+        let raw = RawConfig {
+            namespace,
+            discovery: Some(DiscoveryKind::Dns),
+            service: service.clone(),
+            ..RawConfig::default()
+        };
+        nothing_without(raw, ("namespace", "discovery kubernetes"));
         let raw = RawConfig { discovery: Some(DiscoveryKind::Dns), ..RawConfig::default() };
         nothing_without(raw.clone(), ("discovery", "service"));
         let expecting = RawConfig { bootstrap_expect: Some(3), ..RawConfig::default() };
@@ -347,9 +368,26 @@ mod tests {
         let join = Some(vec!["a:1".to_owned()]);
         assert_eq!(config(RawConfig { join, ..arbiter }).unwrap().role, Role::Arbiter);
         let found = config(RawConfig { service, ..raw }.or(expecting)).unwrap();
-        assert_eq!(found.service, "wattle.test".parse().ok());
+        assert_eq!(found.service, Some((DiscoveryKind::Dns, "wattle.test".parse().unwrap())));
         let nameless = toml::from_str("discovery = 'dns'\nservice = 'a:b'").unwrap();
         assert!(matches!(config(nameless), Err(ConfigError::Service(ServiceError::NoName { .. }))));
+    }
+
+    #[test]
+    fn a_host_alone_has_the_port_of_the_api() {
+        let check = |advertise: &str, expected: &str| {
+            let listen = "127.0.0.1:7200".parse().ok();
+            let raw = RawConfig { listen, advertise: Some(advertise.to_owned()), ..RawConfig::default() };
+            assert_eq!(config(raw).unwrap().advertise.as_deref(), Some(expected));
+        };
+        check("10.0.0.7", "10.0.0.7:7200");
+        check("fd00::7", "[fd00::7]:7200");
+        check("one.test", "one.test:7200");
+        check("one.test:1", "one.test:1");
+        for nowhere in ["", ":1", "one.test:"] {
+            let raw = RawConfig { advertise: Some(nowhere.to_owned()), ..RawConfig::default() };
+            assert!(matches!(config(raw), Err(ConfigError::NoPlace { address }) if address == nowhere));
+        }
     }
 
     #[test]

@@ -11,12 +11,12 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use wattle_control::{CreateError, GroupId, Identity, Storage, Timing};
 use wattle_core::control::grid::{
-    Found, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Step,
+    Found, GridId, JoinNonce, Joining, NewGrid, NodeDescription, OnFullLoss, Step, Waiting,
 };
 use wattle_core::control::{GroupCommand, GroupRefusal, GroupState};
 use wattle_core::ids::{MemberId, NodeId};
 use wattle_core::name::Name;
-use wattle_discovery::Discovery;
+use wattle_discovery::{Claim, Discovery};
 use wattle_peers::{Admission, Ask, AskError, Grid, LinkError, Refusal, Standing};
 
 use super::voter::{Voter, VoterError, open};
@@ -154,7 +154,9 @@ pub(crate) async fn arrive(
             }
             (came_back, _) => came_back?,
         },
-        None if arriving.arrival.others.is_nowhere() => arriving.found(store).await?,
+        None if arriving.arrival.others.is_nowhere() => {
+            arriving.found(u128::from_be_bytes(random()?), store).await?
+        }
         None => arriving.join(store).await?,
     };
     if let Some(directory) = directory.filter(|directory| directory.is_new()) {
@@ -214,8 +216,7 @@ impl Arriving<'_> {
     }
 
     /// Founds a grid, of which this node is the first.
-    async fn found(self, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
-        let id = u128::from_be_bytes(random()?);
+    async fn found(self, id: u128, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
         let state = self.founded(id)?;
         let group = GroupId::first(id);
         let control = self.begin(Identity { group, voter: voter_of(FOUNDER) }, store).await?;
@@ -237,6 +238,8 @@ impl Arriving<'_> {
 
     /// Joins the grid of others as soon as one of them is in one, or founds one with them if that was asked for.
     async fn join(self, store: Store) -> Result<(Arc<Control>, MemberId), ArrivalError> {
+        // The same in all attempts: an answer to a claim may be lost.
+        let id = u128::from_be_bytes(random()?);
         let mut said = None;
         let mut founds = false;
         let mut creations = self.inside.creations();
@@ -247,7 +250,11 @@ impl Arriving<'_> {
             let (found, grids): (Vec<Found>, Vec<_>) = try_join_all(looks).await?.into_iter().unzip();
             let grids =
                 addresses.iter().cloned().zip(grids).filter_map(|(address, grid)| Some((address, grid?)));
-            match self.inside.decide(&found) {
+            let step = match self.inside.decide(&found) {
+                Step::Found => self.claim(id, said).await,
+                step => step,
+            };
+            match step {
                 Step::Join(_) => {
                     if let Some((grid, admitted)) = self.admitted_by_one_of(grids.collect()).await? {
                         answer(&mut creation, || Err(Failure::InGrid));
@@ -260,7 +267,7 @@ impl Arriving<'_> {
                 }
                 Step::Court => {}
                 Step::Found => {
-                    let founded = self.found(store).await?;
+                    let founded = self.found(id, store).await?;
                     let name =
                         founded.0.decided().grid().map_or_else(String::new, |grid| grid.name().to_string());
                     let id = founded.0.voter.identity().group.grid;
@@ -284,6 +291,29 @@ impl Arriving<'_> {
                     self.inside.tell(Some(asked.told));
                     creation = Some(asked);
                 }
+            }
+        }
+    }
+
+    /// Found it, if nobody has claimed another grid: where and why not is said once.
+    async fn claim(&self, id: u128, said: Option<Waiting>) -> Step {
+        match self.arrival.others.claim(&GridId(id.to_be_bytes()).to_string()).await {
+            Ok(Claim::Own) => Step::Found,
+            Ok(Claim::Other { config_map, grid }) => {
+                if said != Some(Waiting::Claimed) {
+                    warn!(
+                        config_map,
+                        grid,
+                        "a grid was founded here before, and none of its nodes is found: if it is gone for good, delete the ConfigMap"
+                    );
+                }
+                Step::Wait(Waiting::Claimed)
+            }
+            Err(error) => {
+                if said != Some(Waiting::Unclaimed) {
+                    warn!(%error, source = error.source(), "the grid cannot be claimed: trying again");
+                }
+                Step::Wait(Waiting::Unclaimed)
             }
         }
     }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use tokio::time::timeout;
 use wattle_control::GroupId;
-use wattle_core::control::grid::{GridApplied, NodeDescription};
+use wattle_core::control::grid::{GridApplied, JoinNonce, Newcomer, NodeDescription};
 use wattle_core::control::{Applied, Command};
 use wattle_core::ids::{MapId, MemberId, NodeId};
 use wattle_core::limits::{HEARTBEAT_TIME, LEASE_TERM, PROPOSE_TIME};
@@ -39,7 +39,7 @@ pub(crate) async fn alone(
     directory: Option<&DataDirectory>,
     arrival: Arrival,
 ) -> Result<(Arc<Control>, MemberId, Arc<Links>), ArrivalError> {
-    let inside = Inside::new(1, None);
+    let inside = Inside::new(1, Newcomer::new(JoinNonce([1; 16]), None));
     let identity =
         wattle_peers::Identity { standing: Standing::Fresh { name: "g".to_owned() }, secret: Secret::none() };
     let links = Arc::new(Links::new(identity, inside.clone(), tokio::runtime::Handle::current()));

@@ -23,6 +23,7 @@ pub(super) fn not_rebuilt_facts(why: &NotRebuilt) -> Facts<'_> {
 pub(super) fn not_created_facts(why: &Waiting) -> Facts<'_> {
     let reason = match why {
         Waiting::Silent { .. } => "ADDRESSES_SILENT",
+        Waiting::Claimed | Waiting::Unclaimed => "GRID_NOT_CLAIMED",
         Waiting::NoAddress
         | Waiting::NotAsked
         | Waiting::TooFew { .. }

@@ -13,13 +13,13 @@ use wattle_control::ControlVersion;
 use wattle_core::control::grid::{Formats, NodeDescription};
 use wattle_core::ids::{MemberId, ReplicationClass};
 use wattle_core::limits::{MESSAGE_BYTES, MODULE_BYTES};
-use wattle_discovery::{Discovery, Service};
+use wattle_discovery::{Discovery, DnsService, KubernetesService, Service};
 use wattle_proto::v1;
 use wattle_wasm::Runtime;
 use wattle_wasm::compile::Compiler;
 
 use super::{COMPILE_MODULE, NodeError, random, refused};
-use crate::config::Config;
+use crate::config::{Config, DiscoveryKind};
 use crate::control::{Arrival, Control, DataDirectory, FORMAT, arrive};
 use crate::follower::Follower;
 use crate::functions::{Catalog, Loader, ModuleFiles, Tripped};
@@ -69,11 +69,17 @@ pub(super) struct Membership {
 impl Becoming {
     /// Finds or founds the node's grid; returns when the node has done what was decided there up to then.
     pub(super) async fn become_member(self) -> Result<Membership, NodeError> {
+        let others = self.others().await?;
+        let mut description = self.description();
+        if description.zone.is_none() {
+            let host = description.client_address.rsplit_once(':').map_or("", |(host, _)| host);
+            description.zone = others.zone_of(host.trim_matches(['[', ']'])).await;
+        }
         let arrival = Arrival {
             grid: self.config.grid.clone(),
             partitions: self.config.partitions,
-            others: self.others()?,
-            description: self.description(),
+            others,
+            description,
             lease_term: self.config.replication.lease_term,
             process: self.process,
         };
@@ -98,10 +104,18 @@ impl Becoming {
         Ok(Membership { grid, leaver, services: Some(services), tasks })
     }
 
-    fn others(&self) -> Result<Discovery, NodeError> {
-        let Config { join, service, dns_server, .. } = &self.config;
-        let service =
-            service.as_ref().map(|name| Service::new(name.clone(), self.peer_address.port(), *dns_server));
+    async fn others(&self) -> Result<Discovery, NodeError> {
+        let Config { join, service, namespace, dns_server, .. } = &self.config;
+        let port = self.peer_address.port();
+        let service = match service {
+            None => None,
+            Some((DiscoveryKind::Dns, name)) => {
+                Some(DnsService::new(name.clone(), port, *dns_server).map(Service::Dns))
+            }
+            Some((DiscoveryKind::Kubernetes, name)) => {
+                Some(KubernetesService::watch(name, port, namespace.clone()).await.map(Service::Kubernetes))
+            }
+        };
         let service = service.transpose().map_err(|error| NodeError::Grid(error.into()))?;
         Ok(Discovery::new(join.clone(), service))
     }
@@ -126,6 +140,7 @@ impl Becoming {
             formats: Formats { oldest: FORMAT, newest: FORMAT },
             role: self.config.role,
             prepares: true,
+            in_memory: self.directory.is_none(),
         }
     }
 

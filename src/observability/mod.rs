@@ -3,6 +3,7 @@
 mod http;
 mod logs;
 mod metrics;
+mod safety;
 
 pub(crate) use http::router;
 pub use logs::start_logs;

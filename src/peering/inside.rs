@@ -60,9 +60,9 @@ pub(crate) struct Member {
 }
 
 impl Inside {
-    /// Of a process that may found a grid together with others, if it is one of so many.
-    pub(crate) fn new(process: u128, expect: Option<usize>) -> Self {
-        let newcomer = Mutex::new(Newcomer::new(JoinNonce(process.to_be_bytes()), expect));
+    /// Of a process that is in no grid yet.
+    pub(crate) fn new(process: u128, newcomer: Newcomer) -> Self {
+        let newcomer = Mutex::new(newcomer);
         let (creations, denied, links, control, member, unknown) = Default::default();
         Self(Arc::new(Known { process, newcomer, creations, denied, links, control, member, unknown }))
     }

@@ -24,10 +24,20 @@ pub(crate) struct Starting {
 
 impl Starting {
     pub(crate) fn with(arguments: &[&str]) -> Self {
-        let mut command = Command::new("bash");
-        command.args(["-c", CONFINED, env!("CARGO_BIN_EXE_wattle"), "serve", "--listen", "127.0.0.1:0"]);
-        command.args(["--log-format", "json"]).args(arguments);
-        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("bash runs");
+        Self::of(Command::new("bash"), &[&["--listen", "127.0.0.1:0"], arguments].concat())
+    }
+
+    /// That finds the API server of its cluster by a kubeconfig.
+    pub(crate) fn in_cluster(kubeconfig: &Path, arguments: &[&str]) -> Self {
+        let mut bash = Command::new("bash");
+        bash.env("KUBECONFIG", kubeconfig);
+        Self::of(bash, arguments)
+    }
+
+    fn of(mut bash: Command, arguments: &[&str]) -> Self {
+        bash.args(["-c", CONFINED, env!("CARGO_BIN_EXE_wattle"), "serve", "--log-format", "json"]);
+        let mut child =
+            bash.args(arguments).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("bash runs");
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, lines }
     }
@@ -67,7 +77,11 @@ impl ProcessNode {
     }
 
     pub(crate) async fn with(arguments: &[&str]) -> Self {
-        let mut starting = Starting::with(arguments);
+        Self::serving(Starting::with(arguments)).await
+    }
+
+    /// One that has been started, when it serves.
+    pub(crate) async fn serving(mut starting: Starting) -> Self {
         let line = starting.says("serving").await.expect("it serves before it ends");
         let endpoint = format!("http://{}", line["address"].as_str().unwrap());
         let Starting { child, mut lines } = starting;

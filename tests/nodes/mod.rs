@@ -10,6 +10,7 @@ mod classes;
 mod client;
 mod failover;
 mod full_disk;
+mod kubernetes;
 mod leaving;
 mod load;
 mod ports;

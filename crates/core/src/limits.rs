@@ -103,6 +103,8 @@ pub const DECISIONS: usize = 1024;
 pub const MOVES: usize = 64;
 /// One of them that has not got any further for so long leaves its place to another.
 pub const MOVE_PATIENCE: Duration = Duration::from_secs(60);
+/// A member without a disk that has been silent for so long does not come back: who resumes a process later finds it dismissed.
+pub const DISMISSAL_TIME: Duration = Duration::from_secs(600);
 /// Members that vote in the control group.
 pub const VOTERS: usize = 5;
 

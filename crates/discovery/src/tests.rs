@@ -1,4 +1,4 @@
-//! What is found, by a DNS server that the tests have.
+//! What is found, by a DNS server that the tests have. What Kubernetes says is tested beside.
 
 use std::net::SocketAddr;
 
@@ -6,13 +6,18 @@ use dns_server::{DnsServer, a, aaaa, srv};
 
 use super::*;
 
+#[path = "tests/kubernetes.rs"]
+mod kubernetes;
+#[path = "tests/slices.rs"]
+mod slices;
+
 #[path = "tests/dns_server.rs"]
 #[allow(dead_code, reason = "it is shared with the tests of whole nodes, which use more of it")]
 mod dns_server;
 
 fn service(server: &DnsServer, name: &str) -> Discovery {
-    let service = Service::new(name.parse().unwrap(), 7117, Some(server.address())).unwrap();
-    Discovery::new(Vec::new(), Some(service))
+    let service = DnsService::new(name.parse().unwrap(), 7117, Some(server.address())).unwrap();
+    Discovery::new(Vec::new(), Some(Service::Dns(service)))
 }
 
 async fn found(server: &DnsServer, name: &str) -> Vec<String> {
@@ -68,9 +73,9 @@ async fn an_answer_that_nobody_is_there_is_one_and_no_answer_is_none() {
 async fn places_that_were_given_are_kept_and_each_is_there_once() {
     let server = DnsServer::start().await;
     server.set("wattle.test", vec![a("127.0.0.1")]);
-    let service = Service::new("wattle.test".parse().unwrap(), 7117, Some(server.address())).unwrap();
+    let service = DnsService::new("wattle.test".parse().unwrap(), 7117, Some(server.address())).unwrap();
     let places = vec!["b:1".to_owned(), "127.0.0.1:7117".to_owned()];
-    let both = Discovery::new(places, Some(service));
+    let both = Discovery::new(places, Some(Service::Dns(service)));
     assert_eq!(both.addresses().await.unwrap(), ["127.0.0.1:7117", "b:1"]);
     assert!(!both.is_nowhere() && Discovery::default().is_nowhere());
 }
@@ -101,5 +106,5 @@ fn a_service_has_a_name() {
         text.parse::<ServiceName>().unwrap();
     }
     let server: SocketAddr = "127.0.0.1:53".parse().unwrap();
-    Service::new("wattle".parse().unwrap(), 1, Some(server)).unwrap();
+    DnsService::new("wattle".parse().unwrap(), 1, Some(server)).unwrap();
 }

@@ -21,6 +21,7 @@ pub(crate) fn description() -> NodeDescription {
         formats: Formats { oldest: 1, newest: 1 },
         role: Role::Data,
         prepares: false,
+        in_memory: false,
     }
 }
 

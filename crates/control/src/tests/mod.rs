@@ -48,6 +48,7 @@ pub(crate) fn joining(nonce: u128) -> Joining {
         formats: Formats { oldest: 1, newest: 1 },
         role: NodeRole::Data,
         prepares: false,
+        in_memory: false,
     };
     let grid = GridId(GROUP.grid.to_be_bytes());
     Joining { grid, nonce: JoinNonce(nonce.to_be_bytes()), known: None, description }

@@ -170,6 +170,7 @@ fn the_largest_snapshot_is_within_its_bound() {
         host: text(),
         version: text(),
         prepares: true,
+        in_memory: false,
         ..joining(1).description
     };
     let described = GridCommand::Describe { member: member(1), description: Box::new(description) };

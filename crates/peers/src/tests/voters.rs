@@ -145,6 +145,7 @@ fn joining(node: u64) -> Joining {
         formats: Formats { oldest: 1, newest: 1 },
         role: NodeRole::Data,
         prepares: false,
+        in_memory: false,
     };
     let grid = GridId(GRID.to_be_bytes());
     Joining { grid, nonce: JoinNonce(u128::from(node).to_be_bytes()), known: None, description }

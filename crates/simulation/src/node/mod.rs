@@ -154,6 +154,7 @@ impl Node {
                 formats: Formats { oldest: 1, newest: 1 },
                 role: Role::Data,
                 prepares: false,
+                in_memory: false,
             },
         }
     }

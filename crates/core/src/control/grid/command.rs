@@ -48,6 +48,12 @@ pub enum GridCommand {
         /// Which one.
         member: MemberId,
     },
+    /// A member that keeps nothing on disk has been silent for long, and nothing is on it: it goes. Refused if the table names it, or if
+    /// something is lost: people may look for it everywhere.
+    Dismiss {
+        /// Which one.
+        member: MemberId,
+    },
     /// A node is gone for good: its process is dead. Asked for by people only, who know that: the state does not, and what the node
     /// alone held is lost.
     Forget {
@@ -322,6 +328,12 @@ pub enum GridRefusal {
     /// It is to stay.
     #[error("{member:?} is not being drained")]
     NotDraining {
+        /// Who it is.
+        member: MemberId,
+    },
+    /// It may be needed.
+    #[error("{member:?} may hold what is needed")]
+    Needed {
         /// Who it is.
         member: MemberId,
     },

@@ -4,7 +4,8 @@
 //! said to come, and if each of them has promised it to this process; nobody promises it twice. Two founders would each need the promises
 //! of `expect` processes: as long as fewer than twice as many are started, one of those would have promised both.
 //!
-//! A promise ends with the process that gave it, never before: whoever it was given to may have founded its grid out of sight.
+//! A promise ends with the process that gave it, never before: whoever it was given to may have founded its grid out of sight. Where
+//! founders also claim their grid at one place, which lets one of them, it ends when nobody finds who has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use super::node::{GridId, JoinNonce};
 pub struct Newcomer {
     process: JoinNonce,
     expect: Option<usize>,
+    claims: bool,
     told: Option<Told>,
     promised: Option<JoinNonce>,
 }
@@ -103,6 +105,12 @@ pub enum Waiting {
         /// Which one.
         process: JoinNonce,
     },
+    /// Where founders claim their grid somebody has claimed another one.
+    #[error("a grid was founded here before, and none of its nodes is found: see the node's log")]
+    Claimed,
+    /// It is not known whether somebody has claimed another grid.
+    #[error("it cannot be claimed that this is the first grid here: see the node's log")]
+    Unclaimed,
     /// Who is there belongs to different grids.
     #[error("nodes of different grids were found: {one} and {other}")]
     DifferentGrids {
@@ -117,7 +125,13 @@ impl Newcomer {
     /// A process that founds a grid if it is one of at least so many, or never.
     #[must_use]
     pub fn new(process: JoinNonce, expect: Option<usize>) -> Self {
-        Self { process, expect, told: None, promised: None }
+        Self { process, expect, claims: false, told: None, promised: None }
+    }
+
+    /// It claims its grid before it founds it, as all others do.
+    #[must_use]
+    pub fn with_claims(self) -> Self {
+        Self { claims: true, ..self }
     }
 
     /// What people want. It holds until something else is said.
@@ -174,9 +188,11 @@ impl Newcomer {
             }
             Some(_) | None => {}
         }
-        fresh.insert(self.process, self.promised);
+        let holds = |promised: &JoinNonce| !self.claims || fresh.contains_key(promised);
+        self.promised = self.promised.filter(holds);
+        let others = fresh.values().copied().flatten().filter(holds);
+        let mut founders: BTreeSet<JoinNonce> = others.chain(self.promised).collect();
         // Where nobody has promised anything it is for the first of them, lest each promises it to itself; or for who was told.
-        let mut founders: BTreeSet<JoinNonce> = fresh.values().copied().flatten().collect();
         if founders.is_empty() && self.told.is_none() {
             founders.extend(fresh.keys().next());
         }

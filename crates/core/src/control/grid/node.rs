@@ -71,6 +71,9 @@ pub struct NodeDescription {
     /// It has not yet fetched and compiled the functions that it is to run: no partitions should be on it before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prepares: bool,
+    /// It keeps nothing on disk: when its process has ended it does not come back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_memory: bool,
 }
 
 /// A text that a node says about itself.
@@ -201,6 +204,7 @@ mod tests {
             formats: Formats { oldest: 1, newest: 1 },
             role: Role::Data,
             prepares: false,
+            in_memory: false,
         };
         assert_eq!(node.validate(), Ok(()));
         node.zone = Some(text(NODE_TEXT_BYTES + 1));

@@ -12,7 +12,7 @@ use super::node::{Node, NodeState};
 use super::row::{Duty, Row};
 use super::state::Grid;
 use crate::ids::{MemberId, NodeId, PartitionId, ReplicationClass};
-use crate::limits::{DECISIONS, MOVE_PATIENCE, MOVES};
+use crate::limits::{DECISIONS, DISMISSAL_TIME, MOVE_PATIENCE, MOVES};
 use crate::membership::Presence;
 use crate::partition::{Site, plan};
 use crate::replication::LocalTime;
@@ -23,6 +23,8 @@ pub struct Reconciler {
     targets: BTreeMap<ReplicationClass, Target>,
     /// What is on its way to where it should be.
     moves: BTreeMap<PartitionId, Move>,
+    /// Since when members are gone.
+    gone: BTreeMap<MemberId, LocalTime>,
 }
 
 /// A partition on its way.
@@ -83,7 +85,29 @@ impl Reconciler {
                 |round: &Round| round.want(moving.iter().filter(|class| **class == round.number).count());
             decisions.extend(rounds.iter().flat_map(want).take(DECISIONS));
         }
-        (!decisions.is_empty()).then_some(GridCommand::Decide { decisions })
+        let dismissed = self.dismissed(now, grid, presence);
+        match decisions.is_empty() {
+            false => Some(GridCommand::Decide { decisions }),
+            true => dismissed.map(|member| GridCommand::Dismiss { member }),
+        }
+    }
+
+    /// Who has been gone for so long that it will not come back, for it would have to bring its memory along.
+    fn dismissed(
+        &mut self,
+        now: LocalTime,
+        grid: &Grid,
+        presence: &BTreeMap<MemberId, Presence>,
+    ) -> Option<MemberId> {
+        let gone =
+            |member: &MemberId| presence.get(member).is_none_or(|presence| *presence == Presence::Gone);
+        let gone = grid.nodes().filter(|node| gone(&node.member));
+        self.gone =
+            gone.map(|node| (node.member, self.gone.get(&node.member).copied().unwrap_or(now))).collect();
+        let mut long = self.gone.iter().filter(|(_, since)| now >= **since + DISMISSAL_TIME);
+        let in_memory =
+            |member: &MemberId| grid.node(member.node).is_some_and(|node| node.description.in_memory);
+        long.find(|(member, _)| in_memory(member) && !grid.may_need(**member)).map(|(member, _)| *member)
     }
 
     /// Plans what is not planned for these sites.

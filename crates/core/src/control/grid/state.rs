@@ -98,6 +98,7 @@ impl Grid {
             GridCommand::Drain { node } => self.set_state(*node, NodeState::Draining),
             GridCommand::CancelDrain { node } => self.set_state(*node, NodeState::Joined),
             GridCommand::Leave { member } => self.leave(*member),
+            GridCommand::Dismiss { member } => self.dismiss(*member),
             GridCommand::Forget { node } => self.forget(*node),
             GridCommand::CreateClass { options } => self.create_class(*options),
             GridCommand::Propose { partition, proposal } => self.propose(*partition, proposal),
@@ -195,6 +196,19 @@ impl Grid {
             return Err(GridRefusal::LastCopy { member, partitions });
         }
         self.forget(member.node)
+    }
+
+    fn dismiss(&mut self, member: MemberId) -> Result<GridApplied, GridRefusal> {
+        let node = self.current(member)?;
+        if !node.description.in_memory || self.may_need(member) {
+            return Err(GridRefusal::Needed { member });
+        }
+        self.forget(member.node)
+    }
+
+    /// Whether the table names a member, or something is lost that it might have.
+    pub(super) fn may_need(&self, member: MemberId) -> bool {
+        self.rows().any(|(_, row)| row.names(member) || row.is_lost())
     }
 
     fn forget(&mut self, node: NodeId) -> Result<GridApplied, GridRefusal> {

@@ -1,6 +1,7 @@
 //! Commands against the state they meet, and walks of a whole grid.
 
 mod commands;
+mod dismiss;
 pub(in crate::control) mod fixture;
 mod follow;
 mod form;

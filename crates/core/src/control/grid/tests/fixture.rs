@@ -20,6 +20,7 @@ pub(super) fn description(host: u64) -> NodeDescription {
         formats: Formats { oldest: 1, newest: 1 },
         role: Role::Data,
         prepares: false,
+        in_memory: false,
     }
 }
 

@@ -220,3 +220,20 @@ fn those_who_find_one_another_are_all_in_one_grid_soon() {
         assert_eq!(town.grids, vec![Some(GridId([1; 16])); processes]);
     }
 }
+
+#[test]
+fn where_grids_are_claimed_a_promise_to_who_is_gone_is_void() {
+    let promised = |newcomer: Newcomer, to| {
+        let mut newcomer = newcomer;
+        newcomer.answer(process(to), true);
+        newcomer
+    };
+    let plain = Newcomer::new(process(1), Some(2));
+    let gone = Step::Wait(Waiting::Other { process: process(9) });
+    assert_eq!(promised(plain.clone(), 9).decide(&[fresh(2, 9)]), gone);
+    let mut claims = promised(plain.clone().with_claims(), 9);
+    assert_eq!(claims.decide(&[fresh(2, 9)]), Step::Court);
+    assert_eq!(claims.decide(&[fresh(2, 1)]), Step::Found);
+    let there = Step::Wait(Waiting::Other { process: process(2) });
+    assert_eq!(promised(plain.with_claims(), 2).decide(&[fresh(2, 2)]), there);
+}

@@ -239,6 +239,7 @@ impl World {
             GridCommand::Describe { .. }
             | GridCommand::Drain { .. }
             | GridCommand::CancelDrain { .. }
+            | GridCommand::Dismiss { .. }
             | GridCommand::CreateClass { .. }
             | GridCommand::SetOnFullLoss(_) => panic!("{command:?} is not about partitions"),
         }

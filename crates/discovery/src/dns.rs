@@ -1,4 +1,4 @@
-//! [`Service`]: what DNS says of a name, as in Kubernetes of a headless service. The order of questions is that of RFC 2782: SRV, which
+//! [`DnsService`]: what DNS says of a name, as in Kubernetes of a headless service. The order of questions is that of RFC 2782: SRV, which
 //! has the ports; then addresses. Of those, IPv6 only where there is no IPv4: a node listens at one of them.
 //!
 //! An answer that there is nothing is an answer. No answer is an error: who founds a grid must have seen all who may be there.
@@ -25,7 +25,23 @@ const NOBODY_YET: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceName {
     name: Name,
-    port: Option<u16>,
+    pub(crate) port: Option<u16>,
+}
+
+impl ServiceName {
+    /// As an object of Kubernetes is called: one label.
+    ///
+    /// # Errors
+    /// There are more labels.
+    pub(crate) fn label(&self) -> Result<String, ServiceError> {
+        let text = self.name.to_utf8();
+        let text = text.trim_end_matches('.');
+        if self.name.num_labels() == 1 {
+            Ok(text.to_owned())
+        } else {
+            Err(ServiceError::NoLabel { text: text.to_owned() })
+        }
+    }
 }
 
 impl FromStr for ServiceName {
@@ -47,20 +63,23 @@ impl FromStr for ServiceName {
 
 /// A service that is looked up.
 #[derive(Clone)]
-pub struct Service {
+pub struct DnsService {
     name: ServiceName,
     /// Of its nodes, if nothing says another one.
     port: u16,
     resolver: TokioResolver,
 }
 
-impl std::fmt::Debug for Service {
+impl std::fmt::Debug for DnsService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("name", &self.name).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("DnsService")
+            .field("name", &self.name)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 
-impl Service {
+impl DnsService {
     /// A service whose nodes have a certain port if nothing else is said. It is asked for at a DNS server, or where the system asks.
     ///
     /// # Errors
