@@ -110,7 +110,7 @@ impl Becoming {
         let service = match service {
             None => None,
             Some((DiscoveryKind::Dns, name)) => {
-                Some(DnsService::new(name.clone(), port, *dns_server).map(Service::Dns))
+                Some(DnsService::new(name.clone(), port, *dns_server).map(|dns| Service::Dns(Box::new(dns))))
             }
             Some((DiscoveryKind::Kubernetes, name)) => {
                 Some(KubernetesService::watch(name, port, namespace.clone()).await.map(Service::Kubernetes))

@@ -18,7 +18,7 @@ pub use kubernetes::KubernetesService;
 #[derive(Debug, Clone)]
 pub enum Service {
     /// DNS, which is asked each time.
-    Dns(DnsService),
+    Dns(Box<DnsService>),
     /// The API server of a cluster, which tells of changes.
     Kubernetes(KubernetesService),
 }

@@ -17,7 +17,7 @@ mod dns_server;
 
 fn service(server: &DnsServer, name: &str) -> Discovery {
     let service = DnsService::new(name.parse().unwrap(), 7117, Some(server.address())).unwrap();
-    Discovery::new(Vec::new(), Some(Service::Dns(service)))
+    Discovery::new(Vec::new(), Some(Service::Dns(Box::new(service))))
 }
 
 async fn found(server: &DnsServer, name: &str) -> Vec<String> {
@@ -75,7 +75,7 @@ async fn places_that_were_given_are_kept_and_each_is_there_once() {
     server.set("wattle.test", vec![a("127.0.0.1")]);
     let service = DnsService::new("wattle.test".parse().unwrap(), 7117, Some(server.address())).unwrap();
     let places = vec!["b:1".to_owned(), "127.0.0.1:7117".to_owned()];
-    let both = Discovery::new(places, Some(Service::Dns(service)));
+    let both = Discovery::new(places, Some(Service::Dns(Box::new(service))));
     assert_eq!(both.addresses().await.unwrap(), ["127.0.0.1:7117", "b:1"]);
     assert!(!both.is_nowhere() && Discovery::default().is_nowhere());
 }

@@ -18,7 +18,7 @@ fn check(of: &[Value], expected: &[&str]) {
     assert_eq!(places(&slices(of).pods(None, 7117)), expected, "{of:?}");
 }
 
-fn four(endpoints: Value) -> Value {
+fn four(endpoints: &Value) -> Value {
     json!({"addressType": "IPv4", "endpoints": endpoints, "ports": []})
 }
 
@@ -29,7 +29,7 @@ fn at(address: &str, ready: Option<bool>, serving: Option<bool>, terminating: Op
 
 #[test]
 fn who_is_not_ready_may_answer_and_who_has_ended_does_not() {
-    let slice = four(json!([
+    let slice = four(&json!([
         at("10.0.0.1", Some(true), Some(true), Some(false)),
         at("10.0.0.2", Some(false), Some(false), Some(false)),
         at("10.0.0.3", Some(false), Some(true), Some(true)),
@@ -47,8 +47,8 @@ fn who_is_not_ready_may_answer_and_who_has_ended_does_not() {
 
 #[test]
 fn a_pod_in_several_slices_is_one_and_who_has_its_address_now_counts() {
-    let gone = four(json!([at("10.0.0.1", Some(false), Some(false), Some(true))]));
-    let new = four(json!([at("10.0.0.1", Some(false), Some(false), Some(false))]));
+    let gone = four(&json!([at("10.0.0.1", Some(false), Some(false), Some(true))]));
+    let new = four(&json!([at("10.0.0.1", Some(false), Some(false), Some(false))]));
     check(&[gone.clone(), new.clone()], &["10.0.0.1:7117"]);
     check(&[new.clone(), gone.clone()], &["10.0.0.1:7117"]);
     check(&[new.clone(), new], &["10.0.0.1:7117"]);
@@ -59,7 +59,7 @@ fn a_pod_in_several_slices_is_one_and_who_has_its_address_now_counts() {
 fn addresses_of_ipv6_are_taken_where_there_are_no_others() {
     let six = json!({"addressType": "IPv6", "endpoints": [{"addresses": ["fd00::1"]}], "ports": []});
     check(std::slice::from_ref(&six), &["[fd00::1]:7117"]);
-    check(&[six.clone(), four(json!([{"addresses": ["10.0.0.1"]}]))], &["10.0.0.1:7117"]);
+    check(&[six.clone(), four(&json!([{"addresses": ["10.0.0.1"]}]))], &["10.0.0.1:7117"]);
     let named = json!({"addressType": "FQDN", "endpoints": [{"addresses": ["one.test"]}], "ports": []});
     check(&[named, six], &["[fd00::1]:7117", "one.test:7117"]);
 }
