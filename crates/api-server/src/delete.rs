@@ -149,13 +149,19 @@ fn grace(resource: &ResourceType, old: &Value, options: &DeleteOptions) -> i64 {
     if matches!(object::text(old, "/status/phase"), "Succeeded" | "Failed") {
         return 0;
     }
-    let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
-    let wanted = options.grace_seconds.unwrap_or(own);
     // A deletion that is under way can only be shortened.
-    match old["metadata"]["deletionGracePeriodSeconds"].as_i64() {
-        Some(running) if object::is_terminating(old) => wanted.min(running),
-        _ => wanted,
+    match running_grace(old) {
+        Some(running) => options.grace_seconds.map_or(running, |wanted| wanted.min(running)),
+        None => {
+            let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+            options.grace_seconds.unwrap_or(own)
+        }
     }
+}
+
+/// Of a deletion that is under way.
+fn running_grace(old: &Value) -> Option<i64> {
+    old["metadata"]["deletionGracePeriodSeconds"].as_i64().filter(|_| object::is_terminating(old))
 }
 
 fn mark(resource: &ResourceType, old: &Value, new: &mut Value, grace: i64) {
@@ -168,6 +174,11 @@ fn mark(resource: &ResourceType, old: &Value, new: &mut Value, grace: i64) {
         if resource.tracks_generation || resource.is_custom() {
             object::set_meta(new, "generation", json!(object::generation(old) + 1));
         }
+    } else if let Some(running) = running_grace(old).filter(|running| grace < *running) {
+        let end = time::parse(object::text(old, "/metadata/deletionTimestamp")).unwrap_or(0);
+        let sooner = u64::try_from(end - running + grace).unwrap_or(0);
+        object::set_meta(new, "deletionTimestamp", json!(time::format(sooner)));
+        object::set_meta(new, "deletionGracePeriodSeconds", json!(grace));
     }
     if resource.is("", "namespaces") {
         new["status"]["phase"] = json!("Terminating");

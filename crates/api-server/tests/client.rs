@@ -235,6 +235,27 @@ async fn dependents_are_deleted_after_their_owner() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_is_under_way_can_only_be_shortened() {
+    let server = start().await;
+    let pods: Api<Pod> = Api::namespaced(admin(&server).await, "default");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "c"}]}});
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    let mut ends = Vec::new();
+    for (wanted, expected) in [(None, 30), (Some(60), 30), (Some(10), 10), (None, 10)] {
+        let how = wanted
+            .map_or_else(DeleteParams::default, |seconds| DeleteParams::default().grace_period(seconds));
+        let left = pods.delete("p", &how).await.unwrap().left().unwrap().metadata;
+        assert_eq!(left.deletion_grace_period_seconds, Some(expected));
+        ends.push(left.deletion_timestamp.unwrap().0.as_second());
+    }
+    assert_eq!(ends.iter().map(|end| ends[0] - end).collect::<Vec<_>>(), [0, 0, 20, 20]);
+    pods.delete("p", &DeleteParams::default().grace_period(0)).await.unwrap();
+    assert_eq!(pods.get_opt("p").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn an_event_of_the_new_form_is_read_in_the_old_one() {
     let server = start().await;
     let client = admin(&server).await;
