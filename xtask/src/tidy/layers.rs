@@ -15,7 +15,7 @@ struct Layer {
 const NO_LIMIT: usize = usize::MAX;
 const RUNTIMES: [&str; 4] = ["tokio", "prost", "tonic", "wasmtime"];
 
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     Layer {
         package: "wattle-core",
         never: &["tokio", "prost", "tonic", "wasmtime", "tracing", "getrandom", "rand", "redb", "mio"],
@@ -30,6 +30,11 @@ const LAYERS: [Layer; 14] = [
     // A double of what is foreign must not know who uses it.
     Layer {
         package: "wattle-api-server",
+        never: &["prost", "tonic", "wasmtime", "wattle", "wattle-core", "wattle-client"],
+        at_most: NO_LIMIT,
+    },
+    Layer {
+        package: "wattle-pods",
         never: &["prost", "tonic", "wasmtime", "wattle", "wattle-core", "wattle-client"],
         at_most: NO_LIMIT,
     },

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod claims;
+mod cluster;
+mod controller;
+mod deployment;
+mod endpoint_slices;
+mod error;
+mod kubelet;
+mod nodes;
+mod object;
+mod scheduler;
+mod service_accounts;
+mod stateful_set;
+
+pub use crate::cluster::{Cluster, Settings};
+pub use crate::error::Error;
+pub use crate::nodes::NodeSettings;

@@ -1,0 +1,11 @@
+//! Clusters with pods that are processes, asked through the API server's double.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod bench;
+mod deployment;
+mod endpoint_slices;
+mod nodes;
+mod pods;
+mod program;
+mod stateful_set;
