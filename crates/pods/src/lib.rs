@@ -1,3 +1,5 @@
+//! Pods as processes of this machine, behind any API server. What there is, and what not:
+//!
 #![doc = include_str!("../README.md")]
 
 mod address;
