@@ -32,7 +32,7 @@ pub(crate) async fn control(context: Arc<Context>, root: Arc<PathBuf>) {
     run(controller, context, move |claim, context| reconcile(claim, context, Arc::clone(&root))).await;
 }
 
-fn used_by(pod: &Pod) -> Vec<&str> {
+pub(crate) fn used_by(pod: &Pod) -> Vec<&str> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
     claims.map(|claim| claim.claim_name.as_str()).collect()
@@ -51,7 +51,8 @@ async fn reconcile(
     let uid = claim.metadata.uid.clone();
     if claim.metadata.deletion_timestamp.is_some() {
         let pods = context.within::<Pod>(namespace).list(&ListParams::default()).await?;
-        let is_used = pods.iter().any(|pod| !object::is_over(pod) && used_by(pod).contains(&name));
+        let is_running = |pod: &&Pod| !object::node_name(pod).is_empty() && !object::is_over(pod);
+        let is_used = pods.iter().filter(is_running).any(|pod| used_by(pod).contains(&name));
         if is_protected && !is_used {
             let folder = directory(&root, namespace, name);
             if folder.exists() {

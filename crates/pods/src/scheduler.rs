@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::{Api, Resource as _};
 use serde_json::json;
 
+use crate::claims;
 use crate::controller::{Context, everything, run_one_by_one};
 use crate::error::Error;
 use crate::object;
@@ -32,24 +33,47 @@ async fn reconcile(seen: Arc<Pod>, context: Arc<Context>) -> Result<Action, Erro
     }
     let nodes = context.all::<Node>().list(&ListParams::default()).await?.items;
     let others = context.all::<Pod>().list(&ListParams::default()).await?.items;
-    let uid = pod.metadata.uid.clone();
-    let before = pod.status.clone().unwrap_or_default().conditions.unwrap_or_default();
-    let Some(node) = choose(&pod, &nodes, &others) else {
-        let message = format!("0/{} nodes are available.", nodes.len());
-        let mut condition = object::condition(&before, "PodScheduled", false, "Unschedulable");
-        condition.message = Some(message.clone());
-        if !before.contains(&condition) {
-            context.events.warning(pod.object_ref(&()), "FailedScheduling", &message);
-            let status = json!({"metadata": {"uid": uid}, "status": {"conditions": [condition]}});
-            pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    let chosen = match deleted_claim(&context, &pod).await? {
+        Some(claim) => Err(format!("persistentvolumeclaim \"{claim}\" is being deleted")),
+        None => {
+            choose(&pod, &nodes, &others).ok_or_else(|| format!("0/{} nodes are available.", nodes.len()))
         }
-        return Ok(Action::requeue(UNSCHEDULABLE));
     };
-    let bind = json!({"metadata": {"uid": uid}, "spec": {"nodeName": node}});
+    let node = match chosen {
+        Ok(node) => node,
+        Err(message) => return refuse(&context, &pod, &message).await,
+    };
+    let bind = json!({"metadata": {"uid": pod.metadata.uid}, "spec": {"nodeName": node}});
     pods.patch(name, &PatchParams::default(), &Patch::Merge(bind)).await?;
     let note = format!("Successfully assigned {}/{name} to {node}", object::namespace(&pod.metadata));
     context.events.normal(pod.object_ref(&()), "Scheduled", &note);
     Ok(Action::await_change())
+}
+
+async fn refuse(context: &Context, pod: &Pod, message: &str) -> Result<Action, Error> {
+    let before = pod.status.clone().unwrap_or_default().conditions.unwrap_or_default();
+    let mut condition = object::condition(&before, "PodScheduled", false, "Unschedulable");
+    condition.message = Some(message.to_owned());
+    if !before.contains(&condition) {
+        context.events.warning(pod.object_ref(&()), "FailedScheduling", message);
+        let status = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let pods: Api<Pod> = context.within(object::namespace(&pod.metadata));
+        pods.patch_status(object::name(&pod.metadata), &PatchParams::default(), &Patch::Merge(status))
+            .await?;
+    }
+    Ok(Action::requeue(UNSCHEDULABLE))
+}
+
+/// A pod must not keep a claim from going that it does not use yet.
+async fn deleted_claim(context: &Context, pod: &Pod) -> Result<Option<String>, Error> {
+    let claims: Api<PersistentVolumeClaim> = context.within(object::namespace(&pod.metadata));
+    for name in claims::used_by(pod) {
+        let found = claims.get_opt(name).await?;
+        if found.is_some_and(|claim| claim.metadata.deletion_timestamp.is_some()) {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn choose<'a>(pod: &Pod, nodes: &'a [Node], others: &[Pod]) -> Option<&'a str> {

@@ -151,6 +151,22 @@ async fn claims_outlive_their_pods_until_the_policy_says_otherwise() {
     sets.patch_scale("web", &PatchParams::default(), &scale(2)).await.unwrap();
     bench.until_pods(|pods| all_ready(pods, 2)).await;
     assert_eq!(std::fs::read_to_string(folder.join("starts")).unwrap(), "started\nstarted\n");
+    // A claim that is deleted stays while its pod uses it; then both are made anew.
+    let claims = bench.api::<PersistentVolumeClaim>();
+    let old = claims.delete("data-web-1", &DeleteParams::default()).await.unwrap().left().unwrap();
+    bench.api::<Pod>().delete("web-0", &DeleteParams::default()).await.unwrap();
+    bench.until_pods(|pods| pods.get("web-0").is_none_or(|pod| !is_ready(pod))).await;
+    bench.until_pods(|pods| all_ready(pods, 2)).await;
+    assert!(folder.join("starts").exists());
+    bench.api::<Pod>().delete("web-1", &DeleteParams::default()).await.unwrap();
+    let is_new = |claim: &PersistentVolumeClaim| claim.uid() != old.uid();
+    bench
+        .until("app=sample", |claims: &BTreeMap<String, PersistentVolumeClaim>| {
+            claims.get("data-web-1").is_some_and(is_new)
+        })
+        .await;
+    bench.until_pods(|pods| all_ready(pods, 2)).await;
+    assert_eq!(std::fs::read_to_string(folder.join("starts")).unwrap(), "started\n");
     sets.delete("web", &DeleteParams::background()).await.unwrap();
     bench.until::<PersistentVolumeClaim>("app=sample", |claims| claims.is_empty()).await;
     assert!(!folder.exists());

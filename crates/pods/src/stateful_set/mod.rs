@@ -50,6 +50,10 @@ async fn reconcile(seen: Arc<StatefulSet>, context: Arc<Context>) -> Result<Acti
     let now = Timestamp::now();
     let known: Vec<Member> = pods.iter().map(|(ordinal, pod)| member(*ordinal, pod, &spec, now)).collect();
     claims::retain(&context, &set, &goal, &pods).await?;
+    for (ordinal, _) in pods.iter().filter(|(_, pod)| object::phase(pod) == "Pending") {
+        // One may have been deleted between the last pod and this one.
+        claims::ensure(&context, &set, *ordinal).await?;
+    }
     for step in plan::plan(&goal, &known) {
         match step {
             Step::Create { ordinal, revision } => {
