@@ -33,6 +33,11 @@ impl DeleteOptions {
             None if body.is_empty() => json!({}),
             None => crate::decode::parse(body)?,
         };
+        Self::of(&body, query)
+    }
+
+    /// From the options themselves, else from the query.
+    pub(crate) fn of(body: &Value, query: &crate::request::Query) -> Result<Self, ApiError> {
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let mut options = Self {
             uid: text("/preconditions/uid"),
@@ -40,7 +45,7 @@ impl DeleteOptions {
             propagation: text("/propagationPolicy")
                 .or_else(|| query.get("propagationPolicy").map(str::to_owned)),
             grace_seconds: body["gracePeriodSeconds"].as_i64(),
-            dry_run: query.get("dryRun") == Some("All") || !object::list(&body, "/dryRun").is_empty(),
+            dry_run: query.get("dryRun") == Some("All") || !object::list(body, "/dryRun").is_empty(),
         };
         if options.grace_seconds.is_none() {
             options.grace_seconds = query.get("gracePeriodSeconds").and_then(|text| text.parse().ok());

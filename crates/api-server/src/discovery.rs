@@ -71,9 +71,7 @@ fn aggregated_resource(resource: &ResourceType) -> Value {
     }
     let subresources: Vec<Value> = subresources(resource)
         .into_iter()
-        .map(|(name, response)| {
-            json!({"subresource": name, "responseKind": response, "verbs": ["get", "patch", "update"]})
-        })
+        .map(|(name, response, verbs)| json!({"subresource": name, "responseKind": response, "verbs": verbs}))
         .collect();
     if !subresources.is_empty() {
         entry["subresources"] = json!(subresources);
@@ -81,13 +79,22 @@ fn aggregated_resource(resource: &ResourceType) -> Value {
     entry
 }
 
-fn subresources(resource: &ResourceType) -> Vec<(&'static str, Value)> {
+/// With what they answer, and their verbs.
+fn subresources(resource: &ResourceType) -> Vec<(&'static str, Value, &'static [&'static str])> {
+    const CHANGE: &[&str] = &["get", "patch", "update"];
+    const CREATE: &[&str] = &["create"];
     let mut all = Vec::new();
+    if resource.is("", "pods") {
+        all.push(("eviction", kind("policy", "v1", "Eviction"), CREATE));
+    }
     if resource.scale.is_some() {
-        all.push(("scale", kind("autoscaling", "v1", "Scale")));
+        all.push(("scale", kind("autoscaling", "v1", "Scale"), CHANGE));
     }
     if resource.has_status {
-        all.push(("status", kind(&resource.group, &resource.version, &resource.kind)));
+        all.push(("status", kind(&resource.group, &resource.version, &resource.kind), CHANGE));
+    }
+    if resource.is("", "serviceaccounts") {
+        all.push(("token", kind("authentication.k8s.io", "v1", "TokenRequest"), CREATE));
     }
     all
 }
@@ -134,10 +141,10 @@ pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Opti
     let mut entries = Vec::new();
     for resource in &types {
         entries.push(entry(resource));
-        for (name, response) in subresources(resource) {
+        for (name, response, verbs) in subresources(resource) {
             let mut entry = json!({
                 "name": format!("{}/{name}", resource.plural), "singularName": "",
-                "namespaced": resource.is_namespaced, "kind": response["kind"], "verbs": ["get", "patch", "update"],
+                "namespaced": resource.is_namespaced, "kind": response["kind"], "verbs": verbs,
             });
             if response["group"] != *resource.group {
                 entry["group"] = response["group"].clone();

@@ -89,6 +89,11 @@ pub(crate) enum ApiError {
     TooManyRequests {
         retry_after: u64,
     },
+    /// An eviction that a disruption budget does not allow now.
+    Disruption {
+        cause: String,
+        retry_after: u64,
+    },
     /// Everything that a fault makes the server say.
     Broken {
         code: u16,
@@ -118,7 +123,7 @@ impl ApiError {
             Self::MethodNotAllowed => 405,
             Self::UnsupportedMediaType { .. } => 415,
             Self::NotAcceptable { .. } => 406,
-            Self::TooManyRequests { .. } => 429,
+            Self::TooManyRequests { .. } | Self::Disruption { .. } => 429,
             Self::Broken { code } => *code,
             Self::Internal(_) => 500,
         }
@@ -126,7 +131,9 @@ impl ApiError {
 
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyRequests { retry_after } => Some(*retry_after),
+            Self::TooManyRequests { retry_after } | Self::Disruption { retry_after, .. } => {
+                Some(*retry_after)
+            }
             Self::TooLarge { .. } => Some(1),
             _ => None,
         }
@@ -164,7 +171,7 @@ impl ApiError {
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::NotAcceptable { .. } => "NotAcceptable",
-            Self::TooManyRequests { .. } => "TooManyRequests",
+            Self::TooManyRequests { .. } | Self::Disruption { .. } => "TooManyRequests",
             Self::Broken { code: 503 } => "ServiceUnavailable",
             Self::Broken { .. } => "InternalError",
             Self::Internal(_) => return None,
@@ -225,6 +232,9 @@ impl ApiError {
             Self::TooManyRequests { .. } => {
                 "the server has received too many requests and has asked us to try again later".to_owned()
             }
+            Self::Disruption { .. } => {
+                "Cannot evict pod as it would violate the pod's disruption budget.".to_owned()
+            }
             Self::Broken { code: 503 } => "the server is currently unable to handle the request".to_owned(),
             Self::Broken { .. } => {
                 "an error on the server (\"Internal Server Error\") has prevented the request from succeeding"
@@ -264,6 +274,14 @@ impl ApiError {
             ]),
             Self::TooManyRequests { retry_after } => {
                 Map::from_iter([("retryAfterSeconds".to_owned(), json!(retry_after))])
+            }
+            Self::Disruption { cause, retry_after } => {
+                let causes = json!([{"reason": "DisruptionBudget", "message": cause}]);
+                let mut details = Map::from_iter([("causes".to_owned(), causes)]);
+                if *retry_after > 0 {
+                    details.insert("retryAfterSeconds".to_owned(), json!(retry_after));
+                }
+                details
             }
             _ => Map::new(),
         }

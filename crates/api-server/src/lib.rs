@@ -15,6 +15,7 @@ mod discovery;
 mod error;
 mod escalation;
 mod events;
+mod eviction;
 mod faults;
 mod field_error;
 mod json_path;

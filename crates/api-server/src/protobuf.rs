@@ -28,6 +28,10 @@ pub(crate) fn decode_token_request(body: &[u8]) -> Option<Value> {
     decode_as(TOKEN_REQUEST, body)
 }
 
+pub(crate) fn decode_eviction(body: &[u8]) -> Option<Value> {
+    decode_as("io.k8s.api.policy.v1.Eviction", body)
+}
+
 /// Options of a deletion come without a type of their own.
 pub(crate) fn decode_delete_options(body: &[u8]) -> Option<Value> {
     decode_as("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", body)

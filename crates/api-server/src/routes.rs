@@ -101,6 +101,7 @@ fn on_resource(
         Some("finalize") if is_namespace => Door::Main,
         Some("scale") if resource.scale.is_some() => Door::Scale,
         Some("token") if resource.is("", "serviceaccounts") => Door::Main,
+        Some("eviction") if resource.is("", "pods") => Door::Main,
         Some(_) => return Err(ApiError::UnknownResource),
     };
     let namespace = target.namespace.clone().filter(|_| resource.is_namespaced);
@@ -118,6 +119,15 @@ fn on_resource(
             let body = state.request_token(&place, body)?;
             Ok(Reply::json(201, body))
         }
+        Some("eviction") if request.method == Method::Post => {
+            let body = match protobuf::decode_eviction(&request.body) {
+                Some(body) => body,
+                None => decode::parse(&request.body)?,
+            };
+            let options = DeleteOptions::of(&body["deleteOptions"], &request.query)?;
+            Ok(Reply::json(201, state.evict(&place, &body, &options)?))
+        }
+        Some("eviction") => Err(ApiError::MethodNotAllowed),
         _ => on_object(state, request, user, &place, form),
     }
 }

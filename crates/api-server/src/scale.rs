@@ -40,7 +40,7 @@ fn scale_of(resource: &ResourceType, paths: &ScalePaths, object: &Value) -> Valu
 }
 
 /// A LabelSelector as the text that lists take.
-fn selector_text(selector: &Value) -> String {
+pub(crate) fn selector_text(selector: &Value) -> String {
     let mut terms: Vec<String> = object::map(selector, "/matchLabels")
         .into_iter()
         .flatten()

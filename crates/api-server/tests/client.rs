@@ -4,7 +4,8 @@ use futures_util::TryStreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{
-    DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy, WatchEvent, WatchParams,
+    DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy, WatchEvent,
+    WatchParams,
 };
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -253,6 +254,50 @@ async fn a_deletion_that_is_under_way_can_only_be_shortened() {
     assert_eq!(ends.iter().map(|end| ends[0] - end).collect::<Vec<_>>(), [0, 0, 20, 20]);
     pods.delete("p", &DeleteParams::default().grace_period(0)).await.unwrap();
     assert_eq!(pods.get_opt("p").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_eviction_asks_the_budget_of_the_pod() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let budgets = api(&client, "policy", "v1", "PodDisruptionBudget");
+    let budget =
+        object(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}}));
+    budgets.create(&PostParams::default(), &budget).await.unwrap();
+    for name in ["p", "q"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "c"}]}});
+        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        let status =
+            json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    }
+    let refused = status(pods.evict("p", &EvictParams::default()).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (429, "TooManyRequests"));
+    assert_eq!(
+        refused.details.unwrap().causes[0].message,
+        "The disruption budget b is still being processed by the server."
+    );
+    let known = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2,
+        "desiredHealthy": 1, "expectedPods": 2}});
+    budgets.patch_status("b", &PatchParams::default(), &Patch::Merge(known)).await.unwrap();
+    pods.evict("p", &EvictParams::default()).await.unwrap();
+    let going = pods.get("p").await.unwrap();
+    let conditions = going.status.unwrap().conditions.unwrap();
+    assert!(conditions.iter().any(|one| one.type_ == "DisruptionTarget" && one.status == "True"));
+    assert!(going.metadata.deletion_timestamp.is_some());
+    let spent = budgets.get("b").await.unwrap().data;
+    assert_eq!(spent["status"]["disruptionsAllowed"], 0);
+    assert!(spent["status"]["disruptedPods"]["p"].is_string());
+    let refused = status(pods.evict("q", &EvictParams::default()).await);
+    assert_eq!(
+        refused.details.unwrap().causes[0].message,
+        "The disruption budget b needs 1 healthy pods and has 2 currently"
+    );
+    let gone = status(pods.evict("r", &EvictParams::default()).await);
+    assert_eq!(gone.code, 404);
 }
 
 #[tokio::test]

@@ -24,7 +24,9 @@ pub(crate) async fn admin(server: &ApiServer) -> Client {
 
 pub(crate) async fn with_token(server: &ApiServer, token: &str) -> Client {
     let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig(token)).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    // A refusal is to be seen, not to be waited out.
+    config.default_retry = false;
     Client::try_from(config).unwrap()
 }
 
