@@ -18,7 +18,7 @@ use crate::controller::{Context, Events};
 use crate::error::Error;
 use crate::kubelet::{Command, Entrance, Host, Kubelet, Spawner};
 use crate::nodes::{self, Change, NodeSettings, Patience};
-use crate::{claims, deployment, endpoint_slices, scheduler, service_accounts, stateful_set};
+use crate::{claims, deployment, disruption, endpoint_slices, scheduler, service_accounts, stateful_set};
 
 const COMMANDS: usize = 64;
 
@@ -95,7 +95,9 @@ impl Cluster {
         }
         let entrance = Entrance::new(&settings.kubeconfig, settings.token_lifetime);
         let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(settings.kubeconfig, &options).await?;
+        let mut config = Config::from_custom_kubeconfig(settings.kubeconfig, &options).await?;
+        // Controllers try again themselves, and sooner: the client would wait for minutes in the end.
+        config.default_retry = false;
         let client = Client::try_from(config)?;
         let (events, write_events) = Events::new(client.clone(), "wattle-pods");
         let context = Arc::new(Context { client, events });
@@ -124,6 +126,7 @@ impl Cluster {
         tasks.spawn(claims::control(Arc::clone(&context), Arc::clone(&host.root)));
         tasks.spawn(stateful_set::control(Arc::clone(&context)));
         tasks.spawn(deployment::control(Arc::clone(&context)));
+        tasks.spawn(disruption::control(Arc::clone(&context)));
         tasks.spawn(endpoint_slices::control(Arc::clone(&context)));
         tasks.spawn(nodes::control(context, patience, heard));
         tasks.spawn(Kubelet::new(Arc::clone(&host), nodes.clone()).run(obeyed));

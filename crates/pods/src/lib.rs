@@ -7,6 +7,7 @@ mod claims;
 mod cluster;
 mod controller;
 mod deployment;
+mod disruption;
 mod endpoint_slices;
 mod error;
 mod kubelet;

@@ -34,7 +34,9 @@ pub(crate) fn sample() -> &'static Path {
 }
 
 pub(crate) async fn client(kubeconfig: Kubeconfig) -> Client {
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    // A refusal is to be seen, not to be waited out.
+    config.default_retry = false;
     Client::try_from(config).unwrap()
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod deployment;
+mod disruption;
 mod endpoint_slices;
 mod nodes;
 mod pods;

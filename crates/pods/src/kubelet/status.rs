@@ -57,6 +57,15 @@ pub(crate) fn status(
     }
 }
 
+/// What was written last, with the conditions that others keep as they are now.
+pub(crate) fn with_others(written: &PodStatus, live: &Pod) -> PodStatus {
+    let is_own = |one: &&PodCondition| OWN.contains(&one.type_.as_str());
+    let own = written.conditions.iter().flatten().filter(is_own);
+    let all = live.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = own.chain(all.filter(|one| !is_own(one))).cloned().collect();
+    PodStatus { conditions: Some(conditions), ..written.clone() }
+}
+
 pub(crate) fn restart(pod: &Pod) -> Restart {
     match pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) {
         Some("Never") => Restart::Never,

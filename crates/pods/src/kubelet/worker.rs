@@ -20,7 +20,7 @@ use super::container::{Launch, Phase, Restart, Slot, View, supervise};
 use super::environment::{self, Place};
 use super::probe::Probe;
 use super::rewrite::{Rewriter, expand};
-use super::status::{restart, resumed, status};
+use super::status::{restart, resumed, status, with_others};
 use super::token::{Account, MOUNT};
 use super::unprepared::Unprepared;
 use super::volumes::{self, Sources};
@@ -264,7 +264,11 @@ impl Worker {
 
     /// Says whether the server knows now.
     async fn report(&mut self, restart: Restart) -> bool {
-        let now = status(&self.pod, restart, self.place(), &self.views.borrow(), &self.written);
+        let before = match &*self.seen.borrow() {
+            Seen::Present(pod) => with_others(&self.written, pod),
+            Seen::Gone => self.written.clone(),
+        };
+        let now = status(&self.pod, restart, self.place(), &self.views.borrow(), &before);
         if now == self.written {
             return true;
         }
