@@ -4,8 +4,20 @@ use super::Violation;
 use super::source::Source;
 
 /// A path is recognised by its first part.
-const FOLDERS: [&str; 11] =
-    ["benches", "crates", "docs", "examples", "fuzz", "guest-sdk", "proto", "src", "tests", "wit", "xtask"];
+const FOLDERS: [&str; 12] = [
+    "benches",
+    "crates",
+    "deploy",
+    "docs",
+    "examples",
+    "fuzz",
+    "guest-sdk",
+    "proto",
+    "src",
+    "tests",
+    "wit",
+    "xtask",
+];
 
 pub(crate) fn named_paths_exist(sources: &[Source]) -> Vec<Violation> {
     let exists = |path: &str| {
