@@ -1,4 +1,4 @@
-//! The chores of the project: `cargo xtask test | tidy | demo | mutants | simulate | chaos | bench`.
+//! The chores of the project: `cargo xtask test | tidy | demo | image | mutants | simulate | chaos | bench`.
 //!
 //! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
 //! would call by hand (cargo, git, python3) and says what it calls.
@@ -10,6 +10,7 @@ mod demo;
 mod failure;
 mod grid;
 mod guests;
+mod image;
 mod json;
 mod mutants;
 mod new_function;
@@ -31,6 +32,7 @@ usage: cargo xtask COMMAND
   test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
   tidy            only the rules of style and layering that a machine can check
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
+  image [--tag TAG] [--check]   the container image, static; --check runs a grid of it; --quick has what the tests have built
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
   simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
   chaos --minutes N [--seed S] [--nodes N]   real nodes under load, killed, paused and cut off, and a judge of what clients were shown
@@ -62,6 +64,9 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         }
         ["test"] => test::run_all(),
         ["demo", options @ ..] => demo::run_all(demo::Options::parse(options)?),
+        ["image", options @ ..] => image::build(&image::Options::parse(options)?),
+        // What `image --check` calls from inside its network.
+        ["probe", address, path] => image::probe(address, path),
         ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
         ["mutants", names @ ..] => mutants::run(names),
         ["simulate", arguments @ ..] => simulate::run_seeds(arguments),

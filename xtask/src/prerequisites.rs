@@ -11,18 +11,32 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// The compiler's target for guests.
 pub(crate) fn guest_target() -> Result<(), Failure> {
+    rust_target(GUEST_TARGET, "the compiler's target for guests")
+}
+
+/// One of the compiler's targets.
+pub(crate) fn rust_target(target: &str, what: &'static str) -> Result<(), Failure> {
     let sysroot = output(&mut program("rustc", &["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(GUEST_TARGET).join("lib").is_dir() {
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
         return Ok(());
     }
-    println!("the target {GUEST_TARGET} is not installed: adding it with rustup");
-    run(&mut program("rustup", &["target", "add", GUEST_TARGET])).map_err(|_| Failure::Missing {
-        what: "the compiler's target for guests",
+    println!("the target {target} is not installed: adding it with rustup");
+    run(&mut program("rustup", &["target", "add", target])).map_err(|_| Failure::Missing {
+        what,
         advice: format!(
-            "run `rustup target add {GUEST_TARGET}` on a line that reaches the servers of rustup, \
+            "run `rustup target add {target}` on a line that reaches the servers of rustup, \
              or install your distribution's package of it"
         ),
     })
+}
+
+/// What compiles the C code of dependencies for static programs.
+pub(crate) fn musl_compiler() -> Result<(), Failure> {
+    if debian_program("musl-gcc", &["musl-tools"]) {
+        return Ok(());
+    }
+    let advice = "install it (Debian's package is musl-tools)".to_owned();
+    Err(Failure::Missing { what: "musl-gcc", advice })
 }
 
 /// The checker of licences and banned crates.
@@ -52,6 +66,6 @@ pub(crate) fn debian_program(name: &str, packages: &[&str]) -> bool {
     run(&mut program("apt-get", &["update", "--quiet"])).is_ok() && run(&mut install).is_ok()
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     output(&mut program("id", &["-u"])).is_ok_and(|id| id.trim() == "0")
 }
