@@ -65,7 +65,9 @@ impl KubernetesService {
         port: u16,
         namespace: Option<String>,
     ) -> Result<Self, ServiceError> {
-        let config = Config::infer().await.map_err(|source| ServiceError::NoCluster(Box::new(source)))?;
+        let mut config = Config::infer().await.map_err(|source| ServiceError::NoCluster(Box::new(source)))?;
+        // Else a call that is refused for the moment takes minutes: what repeats it here says so.
+        config.default_retry = false;
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|source| ServiceError::NoClient(Box::new(source)))?;
         Self::watch_with(client, name, port, namespace)
