@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::helm::{Helm, VALUES, folder, values_file};
 
 /// Settings of a node that the chart says as arguments, or that mean nothing in a cluster.
-const NOT_FOR_PEOPLE: [&str; 18] = [
+const NOT_FOR_PEOPLE: [&str; 19] = [
     "advertise",
     "arbiter",
     "bootstrap_expect",
@@ -19,6 +19,7 @@ const NOT_FOR_PEOPLE: [&str; 18] = [
     "join",
     "listen",
     "log_format",
+    "namespace",
     "peer_advertise",
     "peer_listen",
     "service",

@@ -100,11 +100,16 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl F
 
 /// What comes back when HTTP/1 is spoken.
 pub(crate) async fn get(address: &str, path: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    try_get(address, path).await.unwrap()
+}
+
+/// The same of somebody who may not be there.
+pub(crate) async fn try_get(address: &str, path: &str) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
     let ask = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
-    stream.write_all(ask.as_bytes()).await.unwrap();
+    stream.write_all(ask.as_bytes()).await?;
     let mut answer = Vec::new();
     // A reset is an end, too.
     drop(stream.read_to_end(&mut answer).await);
-    answer
+    Ok(answer)
 }

@@ -13,6 +13,7 @@ mod full_disk;
 mod kubernetes;
 mod leaving;
 mod load;
+mod pods;
 mod ports;
 mod preparing;
 mod readers;

@@ -127,6 +127,7 @@ fn succeeded(command: &Command, status: ExitStatus) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn who_is_silent_for_too_long_is_ended_with_its_children() {
@@ -137,9 +138,14 @@ mod tests {
         assert!(matches!(result, Err(Failure::Silent { .. })), "{result:?}");
         let [begun, child] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(begun, "begun");
-        // Whoever takes in orphans may not have buried it yet.
-        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // Who is killed may die a moment later, and whoever takes in orphans may not have buried it yet.
+        let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let is_gone = || state().is_empty() || state().contains(") Z ");
+        let start = Instant::now();
+        while !is_gone() && start.elapsed() < Duration::from_secs(30) {
+            std::thread::yield_now();
+        }
+        assert!(is_gone(), "{}", state());
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl<'a> Grid<'a> {
         // Of a run that was ended.
         grid.remove();
         run(&mut engine.docker(&["network", "create", "--internal", NETWORK]))?;
-        let secret = root().join("target/image/secret");
+        let secret = root().join("target/container/secret");
         std::fs::write(&secret, "a secret of sixteen bytes or more").map_err(Failure::file(&secret))?;
         for name in NODES {
             grid.start_node(name, image, &secret)?;

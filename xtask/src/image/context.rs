@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 /// On the search path of every container.
 const PROGRAMS: &str = "usr/local/bin";
 
-/// A folder below `target/image` with these programs, under these names, in its `root`.
+/// A folder below `target/container` with these programs, under these names, in its `root`.
 pub(super) fn lay_out(folder: &str, programs: &[(PathBuf, &str)]) -> Result<PathBuf, Failure> {
-    let folder = root().join("target/image").join(folder);
+    let folder = root().join("target/container").join(folder);
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(Failure::file(&folder))?;
     }

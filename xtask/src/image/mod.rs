@@ -68,8 +68,8 @@ pub(crate) fn build(options: &Options) -> Result<(), Failure> {
     if options.check {
         check::run_all(&engine, &options.tag, options.program)?;
     }
-    if engine.ends_with_this_run() && !options.check {
-        let archive = format!("target/image/wattle-{VERSION}.tar");
+    if engine.ends_with_this_run() {
+        let archive = format!("target/container/wattle-{VERSION}.tar");
         run(&mut engine.docker(&["save", "--output", &archive, &options.tag]))?;
         println!(
             "no engine of Docker runs here, so the image is in {archive}: `docker load --input {archive}`"
