@@ -23,7 +23,16 @@ pub(crate) struct DataDirectory {
     /// No node has been started in it to the point where it says its format.
     is_new: bool,
     /// The kernel releases the lock with the last handle, so also when the process is killed.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDirectory {
+    /// A child process that is just being started has a handle, too, until it runs its own program: it is not waited for.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "the data directory stays locked until this process ends");
+        }
+    }
 }
 
 /// Why a data directory cannot be used.
@@ -101,7 +110,7 @@ impl DataDirectory {
         create_directory(path).map_err(unwritable)?;
         let lock = lock(path)?;
         let is_new = !has_format(path)?;
-        let directory = Self { path: path.into(), is_new, _lock: lock };
+        let directory = Self { path: path.into(), is_new, lock };
         directory.check_control_log()?;
         directory.prepare().map_err(unwritable)?;
         Ok(directory)
@@ -337,6 +346,8 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        // As a child process has that is being started.
+        let _another_handle = first.lock.try_clone().unwrap();
         drop(first);
         DataDirectory::open(root.path()).unwrap();
     }
