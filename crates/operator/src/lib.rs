@@ -6,8 +6,32 @@
 
 #[allow(unreachable_pub, reason = "what derives the rules of schemas copies structs into functions")]
 pub mod api;
+mod apply;
+mod backoff;
+mod conditions;
+mod context;
+mod decision;
+mod duplicates;
+mod error;
+mod forbidden;
+mod function;
+mod grid;
+mod hex;
+mod http_get;
+mod lease;
+mod manifests;
+mod map;
+mod metrics;
+mod operator;
+mod probes;
+mod reach;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+pub use error::{Error, StartError};
+pub use manifests::{API_PORT, HTTP_PORT, Images, node_configuration};
+pub use operator::{Operator, Settings};
+pub use reach::Ports;
 
 /// The definitions of all kinds, as one YAML document each: what `deploy/operator/crds.yaml` holds.
 ///

@@ -15,7 +15,7 @@ struct Layer {
 const NO_LIMIT: usize = usize::MAX;
 const RUNTIMES: [&str; 4] = ["tokio", "prost", "tonic", "wasmtime"];
 
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     Layer {
         package: "wattle-core",
         never: &["tokio", "prost", "tonic", "wasmtime", "tracing", "getrandom", "rand", "redb", "mio"],
@@ -36,6 +36,12 @@ const LAYERS: [Layer; 15] = [
     Layer {
         package: "wattle-pods",
         never: &["prost", "tonic", "wasmtime", "wattle", "wattle-core", "wattle-client"],
+        at_most: NO_LIMIT,
+    },
+    // It knows a grid as any client does.
+    Layer {
+        package: "wattle-operator",
+        never: &["wattle", "wattle-core", "wattle-api-server", "wasmtime", "redb", "openraft"],
         at_most: NO_LIMIT,
     },
     // It sees nodes from outside.

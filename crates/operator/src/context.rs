@@ -1,0 +1,146 @@
+//! What all reconcilers share.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use kube::runtime::controller::{self, Action};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+
+use crate::backoff;
+use crate::error::Error;
+use crate::manifests::Images;
+use crate::metrics::Metrics;
+use crate::reach::Ports;
+
+/// No event says more.
+const NOTE_BYTES: usize = 1024;
+
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) images: Images,
+    pub(crate) ports: Ports,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recorder: Recorder,
+    /// A leaf: how often each object has failed since it last did not.
+    failures: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("images", &self.images)
+            .field("ports", &self.ports)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(crate) fn new(
+        client: Client,
+        recorder: Recorder,
+        metrics: Arc<Metrics>,
+        images: Images,
+        ports: Ports,
+    ) -> Self {
+        Self { client, images, ports, metrics, recorder, failures: Arc::default() }
+    }
+
+    /// Tells whoever looks at the object's events. Losing one does no harm.
+    pub(crate) async fn tell<K>(&self, object: &K, type_: EventType, reason: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let note = note[..note.floor_char_boundary(NOTE_BYTES)].to_owned();
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: reason.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            let error = Error::from(error);
+            tracing::warn!(%error, reason, "event not recorded");
+        }
+    }
+
+    /// When an object is looked at again that could not be reconciled.
+    pub(crate) fn after_failure<K>(&self, object: &K, error: &Error) -> Action
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let name = Self::name_of(object);
+        if let Error::DeletionRefused { why, retry } = error {
+            tracing::info!(object = name, why, "not deleted");
+            return Action::requeue(*retry);
+        }
+        let failures = {
+            let mut failures = self.failures.lock();
+            let count = failures.entry(name.clone()).or_default();
+            *count = count.saturating_add(1);
+            *count
+        };
+        let pause = backoff::after_failures(failures);
+        tracing::warn!(object = name, %error, failures, ?pause, "not reconciled");
+        Action::requeue(pause)
+    }
+
+    /// Counts what came of an object.
+    pub(crate) fn finished<K>(
+        &self,
+        kind: &'static str,
+        object: &K,
+        done: Result<Action, Error>,
+    ) -> Result<Action, Error>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        match &done {
+            Ok(_) => {
+                self.failures.lock().remove(&Self::name_of(object));
+                self.metrics.count_reconciliation(kind, "Done");
+            }
+            Err(error) => self.metrics.count_reconciliation(kind, error.reason()),
+        }
+        done
+    }
+
+    fn name_of<K>(object: &K) -> String
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        ObjectRef::from_obj(object).to_string()
+    }
+}
+
+/// What a controller says beside the results of its reconcilers, which are logged where they fail: watches that break, above all those that
+/// are forbidden.
+pub(crate) fn log_queue<K>(done: Result<(ObjectRef<K>, Action), controller::Error<Error, watcher::Error>>)
+where
+    K: Resource<DynamicType = ()>,
+{
+    match done {
+        Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+        Err(controller::Error::QueueError(error)) => {
+            let error = watch_error(error);
+            tracing::warn!(kind = %K::kind(&()), %error, "watch broken");
+        }
+        Err(error @ controller::Error::RunnerError(_)) => tracing::error!(%error, "controller broken"),
+    }
+}
+
+fn watch_error(error: watcher::Error) -> Error {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error.into(),
+        watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
+        watcher::Error::NoResourceVersion => Error::Malformed { what: "the resource version" },
+    }
+}

@@ -1,0 +1,87 @@
+//! Why something could not be done.
+
+use std::time::Duration;
+
+use kube::runtime::finalizer;
+
+use crate::forbidden::Forbidden;
+
+/// Why an object could not be reconciled. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Forbidden(Box<Forbidden>),
+    #[error("the API server refuses: {message}")]
+    Refused { code: u16, message: String },
+    #[error("the API server cannot be asked: {0}")]
+    Kube(#[source] kube::Error),
+    #[error(
+        "{kind} {name} is there and does not belong to this Grid: delete it, or give the Grid another name"
+    )]
+    NotOurs { kind: String, name: String },
+    #[error("secret {name} is not there, or has no key `secret` of at least 16 bytes")]
+    NoSecret { name: String },
+    #[error("the object is not one that an API server gives: {what} is missing")]
+    Malformed { what: &'static str },
+    #[error("no random numbers can be had")]
+    Random,
+    /// Not a fault: it is asked again after a while.
+    #[error("{why}")]
+    DeletionRefused { why: String, retry: Duration },
+    #[error("{0}")]
+    Grid(#[from] wattle_client::Error),
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 403 => {
+                Self::Forbidden(Box::new(Forbidden::parse(&status.message)))
+            }
+            kube::Error::Api(status) => Self::Refused { code: status.code, message: status.message },
+            other => Self::Kube(other),
+        }
+    }
+}
+
+/// The error behind the finalizer's.
+impl From<finalizer::Error<Self>> for Error {
+    fn from(error: finalizer::Error<Self>) -> Self {
+        match error {
+            finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error,
+            finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error) => error.into(),
+            finalizer::Error::UnnamedObject => Self::Malformed { what: "the name" },
+            finalizer::Error::InvalidFinalizer => Self::Malformed { what: "the finalizer" },
+        }
+    }
+}
+
+impl Error {
+    /// For conditions, events and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Forbidden(_) => "Forbidden",
+            Self::Refused { .. } => "Refused",
+            Self::Kube(_) => "ApiServerUnreachable",
+            Self::NotOurs { .. } => "NameTaken",
+            Self::NoSecret { .. } => "SecretMissing",
+            Self::Malformed { .. } => "Malformed",
+            Self::DeletionRefused { .. } => "DeletionRefused",
+            Self::Random => "NoRandomNumbers",
+            Self::Grid(_) => "GridRefuses",
+        }
+    }
+}
+
+/// Why the operator ends.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("there is no cluster: neither is this a pod, nor is there a kubeconfig that can be used: {0}")]
+    NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("port {address} cannot be listened on: {source}")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("the probes' server has failed: {0}")]
+    Serve(std::io::Error),
+    #[error("another operator leads now: this one ends, so that only one acts")]
+    LeadershipLost,
+}

@@ -1,0 +1,113 @@
+//! Steps, done.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use kube::runtime::events::EventType;
+use serde_json::Value;
+
+use super::observe::{Seen, Sets};
+use crate::api::Grid;
+use crate::apply::apply;
+use crate::context::Context;
+use crate::decision::Step;
+use crate::error::Error;
+use crate::manifests::{Blueprint, arbiter_name, arbiter_set, node_set};
+use crate::reach::client_of;
+
+/// Gives the sets that are there the newest template. How many pods they have stays.
+pub(super) async fn refresh(context: &Context, blueprint: &Blueprint<'_>) -> Result<Sets, Error> {
+    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), blueprint.namespace);
+    let mut found = Sets::default();
+    if let Some(set) = sets.get_opt(blueprint.name).await? {
+        let replicas = set.spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
+        found.nodes = Some(set_of(context, &node_set(blueprint, replicas.unwrap_or(1))).await?);
+    }
+    if let Some(set) = sets.get_opt(&arbiter_name(blueprint.name)).await?
+        && set.metadata.deletion_timestamp.is_none()
+    {
+        found.arbiter = Some(set_of(context, &arbiter_set(blueprint)).await?);
+    }
+    Ok(found)
+}
+
+async fn set_of(context: &Context, object: &Value) -> Result<StatefulSet, Error> {
+    let applied = apply(&context.client, object).await?;
+    let set = serde_json::to_value(applied).and_then(serde_json::from_value);
+    set.map_err(|_| Error::Malformed { what: "the StatefulSet's form" })
+}
+
+/// Does what was decided. What fails is decided again.
+pub(super) async fn carry_out(
+    context: &Context,
+    grid: &Grid,
+    blueprint: &Blueprint<'_>,
+    (seen, step): (&Seen, &Step),
+) -> Result<(), Error> {
+    let done = match step {
+        Step::Wait(_) | Step::Rest => return Ok(()),
+        Step::SetReplicas(replicas) => {
+            apply(&context.client, &node_set(blueprint, *replicas)).await?;
+            ("Scaled", "SetReplicas", format!("{replicas} pods hold data from now on"))
+        }
+        Step::AddArbiter => {
+            apply(&context.client, &arbiter_set(blueprint)).await?;
+            (
+                "ArbiterAdded",
+                "AddArbiter",
+                "a third node votes, so that either of two others may die".to_owned(),
+            )
+        }
+        Step::RemoveArbiter => {
+            let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), blueprint.namespace);
+            let name = arbiter_name(blueprint.name);
+            ignore_absence(sets.delete(&name, &DeleteParams::background()).await.map(drop))?;
+            ("ArbiterRemoved", "RemoveArbiter", "there are enough nodes to vote".to_owned())
+        }
+        Step::Replace(pods) => {
+            replace(context, blueprint, seen, pods).await?;
+            ("Replacing", "Replace", format!("{} made anew as the Grid is now", pods.join(", ")))
+        }
+        Step::Forget(node) => {
+            forget(context, seen, *node).await?;
+            ("MemberForgotten", "Forget", format!("member {node} is none of the pods any more"))
+        }
+    };
+    let (reason, step, note) = done;
+    context.metrics.count_step(step);
+    context.tell(grid, EventType::Normal, reason, &note).await;
+    Ok(())
+}
+
+async fn replace(
+    context: &Context,
+    blueprint: &Blueprint<'_>,
+    seen: &Seen,
+    names: &[String],
+) -> Result<(), Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), blueprint.namespace);
+    for name in names {
+        // Only the pod that was looked at: another one of its name may be new.
+        let preconditions = Preconditions { uid: seen.uids.get(name).cloned(), resource_version: None };
+        let deletion = DeleteParams::default().preconditions(preconditions);
+        ignore_absence(pods.delete(name, &deletion).await.map(drop))?;
+    }
+    Ok(())
+}
+
+/// What is gone, or another one by now, needs no deleting.
+fn ignore_absence(deleted: kube::Result<()>) -> Result<(), Error> {
+    match deleted.map_err(Error::from) {
+        Err(Error::Refused { code: 404 | 409, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+async fn forget(context: &Context, seen: &Seen, node: u64) -> Result<(), Error> {
+    let addresses: Vec<_> = seen.names.keys().map(std::net::SocketAddr::ip).collect();
+    if let Ok(client) = client_of(&addresses, context.ports) {
+        client.forget_node(node).await?;
+    }
+    Ok(())
+}

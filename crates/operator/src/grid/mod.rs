@@ -1,0 +1,91 @@
+//! Grids: their objects, their pods, and what is said of them.
+
+mod carry_out;
+mod deletion;
+mod observe;
+mod secret;
+mod status;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::Controller;
+use kube::runtime::controller::Action;
+use kube::runtime::finalizer::{Event, finalizer};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt as _};
+
+use crate::api::Grid;
+use crate::apply::apply;
+use crate::backoff;
+use crate::context::Context;
+use crate::decision::{Step, decide};
+use crate::error::Error;
+use crate::manifests::Blueprint;
+use crate::operator::api_in;
+
+const FINALIZER: &str = "wattle.dev/grid";
+
+/// Reconciles until it is dropped.
+pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
+    let client = &context.client;
+    let grid_of = |pod: Pod| {
+        let grid = pod.labels().get("app.kubernetes.io/instance")?;
+        Some(ObjectRef::<Grid>::new(grid).within(pod.namespace()?.as_str()))
+    };
+    let pods = watcher::Config::default().labels("wattle.dev/member=true");
+    let sets = watcher::Config::default().labels("app.kubernetes.io/managed-by=wattle-operator");
+    Controller::new(api_in::<Grid>(client, namespace), watcher::Config::default())
+        .owns(api_in::<StatefulSet>(client, namespace), sets)
+        .watches(api_in::<Pod>(client, namespace), pods, grid_of)
+        .run(reconcile, |grid, error, context| context.after_failure(&*grid, error), context.clone())
+        .for_each(|done| {
+            crate::context::log_queue(done);
+            std::future::ready(())
+        })
+        .await;
+}
+
+async fn reconcile(grid: Arc<Grid>, context: Arc<Context>) -> Result<Action, Error> {
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let grids: Api<Grid> = Api::namespaced(context.client.clone(), &namespace);
+    let done = finalizer(&grids, FINALIZER, grid.clone(), |event| async {
+        match event {
+            Event::Apply(grid) => keep(&grids, &grid, &context).await,
+            Event::Cleanup(grid) => deletion::delete(&grids, &grid, &context).await,
+        }
+    });
+    context.finished("Grid", &*grid, done.await.map_err(Error::from))
+}
+
+/// Makes the grid what it should be, by one step at most, and says how far it is.
+async fn keep(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Action, Error> {
+    match advance(grids, grid, context).await {
+        Ok(step) => Ok(Action::requeue(match step {
+            Step::Rest => backoff::while_idle(),
+            _ => backoff::while_busy(),
+        })),
+        Err(error) => {
+            status::tell_failure(grids, grid, context, &error).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Step, Error> {
+    let blueprint =
+        Blueprint::new(grid, &context.images).ok_or(Error::Malformed { what: "the name or the uid" })?;
+    secret::ensure(context, &blueprint).await?;
+    for object in blueprint.surroundings() {
+        apply(&context.client, &object).await?;
+    }
+    let sets = carry_out::refresh(context, &blueprint).await?;
+    let seen = observe::observe(context, grid, sets).await?;
+    let step = decide(&seen.observed);
+    status::tell(grids, grid, context, (&seen, &step)).await?;
+    carry_out::carry_out(context, grid, &blueprint, (&seen, &step)).await?;
+    Ok(step)
+}

@@ -1,0 +1,228 @@
+//! What a grid is like: asked of the API server, which is asked anew each time, and of its members.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use wattle_client::api as wire;
+
+use crate::api::Grid;
+use crate::context::Context;
+use crate::decision::{GridView, MemberView, Observed, PodSet, PodView, Safety, Voters, Wanted};
+use crate::error::Error;
+use crate::manifests::{fence, grid_selector, has_arbiter};
+use crate::reach::{address, ask_safez, client_of, is_ready};
+
+/// The StatefulSets of a grid, as they are after they were applied.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    pub(super) nodes: Option<StatefulSet>,
+    pub(super) arbiter: Option<StatefulSet>,
+}
+
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) observed: Observed,
+    /// What the grid says of itself, if it could be asked.
+    pub(super) status: Option<wire::StatusResponse>,
+    /// The pods by the addresses at which they are members.
+    pub(super) names: BTreeMap<SocketAddr, String>,
+    /// By name, with their uid: so that no other pod of the same name is meant.
+    pub(super) uids: BTreeMap<String, String>,
+    pub(super) safety: Safety,
+}
+
+pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Result<Seen, Error> {
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let name = grid.name_any();
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let pods = pods.list(&ListParams::default().labels(&grid_selector(&name))).await?.items;
+    let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let is_fenced = fences.get_opt(&fence(&name)).await?.is_some();
+    let asked = ask(context, &pods).await;
+    let safety = ask_safety(context, &pods).await;
+    let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
+    let names = pods.iter().filter_map(|pod| Some((member_address(context, pod)?, pod.name_any()))).collect();
+    let status = asked.as_ref().ok();
+    let set = |set: &StatefulSet| pod_set(set, &pods, status, context);
+    let observed = Observed {
+        wanted: Wanted {
+            size: grid.spec.nodes(),
+            arbiter: has_arbiter(&grid.spec),
+            strategy: grid.spec.upgrade.strategy,
+            paused: grid.spec.upgrade.paused,
+        },
+        founded: is_fenced || is_known || asked.is_ok(),
+        nodes: sets.nodes.as_ref().map(set),
+        arbiter: sets.arbiter.as_ref().map(set),
+        grid: match &asked {
+            Ok(status) => view(status, &names, &safety),
+            Err(why) => GridView::Unknown { why: why.clone() },
+        },
+    };
+    let uids = pods.iter().filter_map(|pod| Some((pod.name_any(), pod.uid()?))).collect();
+    Ok(Seen { observed, status: asked.ok(), names, uids, safety })
+}
+
+/// The first answer of a pod that is in the grid: ready ones first.
+async fn ask(context: &Context, pods: &[Pod]) -> Result<wire::StatusResponse, String> {
+    let (ready, others): (Vec<&Pod>, Vec<&Pod>) =
+        pods.iter().filter(|pod| is_running(pod)).partition(|pod| is_ready(pod));
+    let addresses = |pods: &[&Pod]| pods.iter().filter_map(|pod| address(pod)).collect::<Vec<IpAddr>>();
+    let mut why = String::from("no pod runs");
+    for addresses in [addresses(&ready), addresses(&others)] {
+        if addresses.is_empty() {
+            continue;
+        }
+        let asked = match client_of(&addresses, context.ports) {
+            Ok(client) => client.status().await.map_err(|error| error.to_string()),
+            Err(unreachable) => Err(unreachable.to_string()),
+        };
+        match asked {
+            Ok(status) if status.outdated => {
+                why = "the control group's leader has not said in time what is decided".to_owned();
+            }
+            Ok(status) => return Ok(status),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+async fn ask_safety(context: &Context, pods: &[Pod]) -> Safety {
+    let ready = pods.iter().filter(|pod| is_ready(pod));
+    let mut why = String::from("no pod is ready");
+    for pod in ready.filter_map(address) {
+        match ask_safez(pod, context.ports).await {
+            Ok(()) => return Safety::Safe,
+            Err(refused) => why = refused,
+        }
+    }
+    Safety::Unsafe { why }
+}
+
+/// Where a pod serves clients, which is how members are told apart by the grid.
+fn member_address(context: &Context, pod: &Pod) -> Option<SocketAddr> {
+    Some(SocketAddr::new(address(pod)?, context.ports.api))
+}
+
+fn is_running(pod: &Pod) -> bool {
+    let containers = pod.status.iter().filter_map(|status| status.container_statuses.as_ref()).flatten();
+    containers.filter_map(|container| container.state.as_ref()).any(|state| state.running.is_some())
+}
+
+fn pod_set(
+    set: &StatefulSet,
+    pods: &[Pod],
+    status: Option<&wire::StatusResponse>,
+    context: &Context,
+) -> PodSet {
+    let newest = set.status.as_ref().and_then(|status| status.update_revision.as_deref());
+    let seen = set.status.as_ref().and_then(|status| status.observed_generation);
+    let of_set =
+        |pod: &&Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == set.uid().as_ref());
+    let mut views: Vec<PodView> = pods
+        .iter()
+        .filter(of_set)
+        .map(|pod| {
+            let revision = pod.labels().get("controller-revision-hash").map(String::as_str);
+            PodView {
+                ordinal: ordinal(&pod.name_any()),
+                name: pod.name_any(),
+                outdated: newest.is_some() && revision != newest,
+                ready: is_ready(pod),
+                running: is_running(pod),
+                leaving: pod.metadata.deletion_timestamp.is_some(),
+                member: status.and_then(|status| member(status, member_address(context, pod)?)),
+            }
+        })
+        .collect();
+    views.sort_by_key(|pod| pod.ordinal);
+    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
+    PodSet {
+        replicas: replicas.unwrap_or_default(),
+        is_seen: seen.is_some() && seen >= set.metadata.generation,
+        pods: views,
+    }
+}
+
+/// What stands behind the last dash of a pod's name. A pod that has none is in nobody's way at the end.
+fn ordinal(pod: &str) -> u32 {
+    pod.rsplit('-').next().and_then(|ordinal| ordinal.parse().ok()).unwrap_or(u32::MAX)
+}
+
+/// The member that answers at an address.
+fn member(status: &wire::StatusResponse, address: SocketAddr) -> Option<MemberView> {
+    let found = status.members.iter().find(|member| member.report.is_some() && is_at(member, address))?;
+    Some(MemberView { node: found.node, zone: found.zone.clone(), votes: found.votes, leads: found.leads })
+}
+
+fn is_at(member: &wire::Member, address: SocketAddr) -> bool {
+    member.address.parse() == Ok(address)
+}
+
+fn view(status: &wire::StatusResponse, pods: &BTreeMap<SocketAddr, String>, safety: &Safety) -> GridView {
+    let answers = |member: &&wire::Member| member.report.is_some();
+    let joined = || status.members.iter().filter(|member| member.state() == wire::NodeState::Joined);
+    let is_gone = |member: &&wire::Member| {
+        let Ok(address) = member.address.parse::<SocketAddr>() else { return false };
+        let replaced = || status.members.iter().filter(answers).any(|other| is_at(other, address));
+        member.report.is_none() && (!pods.contains_key(&address) || replaced())
+    };
+    GridView::Known {
+        safety: safety.clone(),
+        voters: Voters {
+            voting: status.members.iter().filter(|member| member.votes).count(),
+            wanted: Voters::wanted(joined().filter(answers).count(), joined().count()),
+        },
+        gone: status.members.iter().filter(is_gone).map(|member| member.node).collect(),
+        unreachable: status.partitions.as_ref().map_or(0, |partitions| partitions.unreachable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node: u64, address: &str, answers: bool) -> wire::Member {
+        wire::Member {
+            node,
+            address: address.to_owned(),
+            state: wire::NodeState::Joined.into(),
+            votes: true,
+            report: answers.then(wire::MemberReport::default),
+            ..wire::Member::default()
+        }
+    }
+
+    #[test]
+    fn members_that_are_none_of_the_pods_are_gone() {
+        let pods =
+            ["10.0.0.1:7117", "10.0.0.2:7117"].map(|address| (address.parse().unwrap(), String::new()));
+        let members = vec![
+            member(1, "10.0.0.1:7117", true),
+            // Its pod is there, and may answer again.
+            member(2, "10.0.0.2:7117", false),
+            // Its pod has started again, with the same address.
+            member(3, "10.0.0.1:7117", false),
+            member(4, "10.0.0.3:7117", false),
+            member(5, "10.0.0.4:7117", true),
+        ];
+        let status = wire::StatusResponse { members, ..Default::default() };
+        let GridView::Known { gone, voters, .. } = view(&status, &pods.into(), &Safety::Safe) else {
+            panic!("the grid was asked");
+        };
+        assert_eq!(gone, [3, 4]);
+        assert_eq!(voters, Voters { voting: 5, wanted: 3 });
+        assert_eq!(super::member(&status, "10.0.0.1:7117".parse().unwrap()).unwrap().node, 1);
+        assert_eq!(super::member(&status, "10.0.0.2:7117".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn pods_are_ordered_by_number() {
+        assert_eq!((ordinal("g-10"), ordinal("a-b-2"), ordinal("stray")), (10, 2, u32::MAX));
+    }
+}

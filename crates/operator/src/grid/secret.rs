@@ -1,0 +1,36 @@
+//! The secret that the nodes of a grid share: made once and kept, or given.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::PostParams;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::hex::hex;
+use crate::manifests::{Blueprint, new_secret};
+
+/// A node takes no shorter one.
+const SHORTEST: usize = 16;
+
+/// Makes the secret if it is not there. One that is there is never written.
+pub(super) async fn ensure(context: &Context, blueprint: &Blueprint<'_>) -> Result<(), Error> {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), blueprint.namespace);
+    let name = blueprint.secret_name();
+    if let Some(secret) = secrets.get_opt(&name).await? {
+        let text = secret.data.as_ref().and_then(|data| data.get("secret"));
+        let is_long = text.is_some_and(|text| text.0.len() >= SHORTEST);
+        return if is_long { Ok(()) } else { Err(Error::NoSecret { name }) };
+    }
+    if blueprint.spec.secret.is_some() {
+        return Err(Error::NoSecret { name });
+    }
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random).map_err(|_| Error::Random)?;
+    let made = serde_json::from_value(new_secret(blueprint, &hex(&random)));
+    let made: Secret = made.map_err(|_| Error::Malformed { what: "the secret's form" })?;
+    match secrets.create(&PostParams::default(), &made).await.map_err(Error::from) {
+        // Somebody else was faster: that one counts.
+        Ok(_) | Err(Error::Refused { code: 409, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,218 @@
+//! What is said of a grid: its status, and warnings.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::{Api, ResourceExt as _};
+use wattle_client::api as wire;
+
+use super::observe::Seen;
+use crate::api::{Grid, GridMember, GridStatus, Phase};
+use crate::apply::apply_status;
+use crate::conditions::{Conditions, Holds};
+use crate::context::Context;
+use crate::decision::{Safety, Step, Waiting};
+use crate::error::Error;
+use crate::hex::hex;
+use crate::manifests::{fence, node_selector};
+
+pub(super) async fn tell(
+    grids: &Api<Grid>,
+    grid: &Grid,
+    context: &Context,
+    (seen, step): (&Seen, &Step),
+) -> Result<(), Error> {
+    let status = status(grid, seen, step, Timestamp::now());
+    if is_newly_founded(grid, &status) {
+        let note = format!("grid {} is founded", status.grid_id);
+        context.tell(grid, EventType::Normal, "Founded", &note).await;
+    }
+    apply_status(grids, &grid.name_any(), &status).await
+}
+
+fn is_newly_founded(grid: &Grid, status: &GridStatus) -> bool {
+    !status.grid_id.is_empty() && grid.status.as_ref().is_none_or(|before| before.grid_id.is_empty())
+}
+
+/// What could not be done is said, too. The rest stays as it was.
+pub(super) async fn tell_failure(
+    grids: &Api<Grid>,
+    grid: &Grid,
+    context: &Context,
+    error: &Error,
+) -> Result<(), Error> {
+    let mut status = grid.status.clone().unwrap_or_default();
+    let message = error.to_string();
+    let mut conditions = conditions_of(grid, &status.conditions);
+    conditions.tell("Degraded", true, error.reason(), message.clone());
+    conditions.tell("Ready", false, error.reason(), message.clone());
+    let conditions = conditions.finish();
+    let is_news = status.message != message;
+    status = GridStatus {
+        observed_generation: grid.metadata.generation,
+        phase: Some(Phase::Failing),
+        message,
+        conditions,
+        ..status
+    };
+    if is_news {
+        context.tell(grid, EventType::Warning, error.reason(), &status.message).await;
+    }
+    apply_status(grids, &grid.name_any(), &status).await
+}
+
+pub(super) fn conditions_of<'a>(grid: &Grid, previous: &'a [Condition]) -> Conditions<'a> {
+    Conditions::new(previous, grid.metadata.generation, Timestamp::now())
+}
+
+fn status(grid: &Grid, seen: &Seen, step: &Step, now: Timestamp) -> GridStatus {
+    let before = grid.status.clone().unwrap_or_default();
+    let pods = seen.observed.nodes.as_ref().map(|set| set.pods.as_slice()).unwrap_or_default();
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let message = message(grid, seen, step);
+    let conditions = conditions(grid, seen, (step, &message), now);
+    let mut status = GridStatus {
+        observed_generation: grid.metadata.generation,
+        phase: Some(phase(seen, step)),
+        message,
+        size: count(pods.len()),
+        ready: count(pods.iter().filter(|pod| pod.ready).count()),
+        selector: node_selector(&grid.name_any()),
+        conditions,
+        ..before
+    };
+    // Who cannot be asked is shown as it was.
+    if let Some(asked) = &seen.status {
+        status.grid_id = hex(&asked.grid_id);
+        status.members = asked.members.iter().map(|member| shown(member, seen)).collect();
+        status.version = versions(&asked.members);
+    }
+    status
+}
+
+fn shown(member: &wire::Member, seen: &Seen) -> GridMember {
+    let pod = member.address.parse().ok().and_then(|address| seen.names.get(&address));
+    GridMember {
+        node: i64::try_from(member.node).unwrap_or(i64::MAX),
+        pod: pod.cloned().unwrap_or_default(),
+        address: member.address.clone(),
+        zone: member.zone.clone(),
+        version: member.version.clone(),
+        arbiter: member.role() == wire::NodeRole::Arbiter,
+        votes: member.votes,
+        answers: member.report.is_some(),
+    }
+}
+
+fn versions(members: &[wire::Member]) -> String {
+    let mut versions: Vec<&str> = members.iter().map(|member| member.version.as_str()).collect();
+    versions.retain(|version| !version.is_empty());
+    versions.sort_unstable();
+    versions.dedup();
+    versions.join(", ")
+}
+
+/// What there is to do beyond keeping what there is.
+fn is_scaling(seen: &Seen) -> bool {
+    let observed = &seen.observed;
+    let replicas = observed.nodes.as_ref().map(|set| set.replicas);
+    replicas != Some(observed.wanted.size) || observed.arbiter.is_some() != observed.wanted.arbiter
+}
+
+fn is_upgrading(seen: &Seen) -> bool {
+    seen.observed.pods().any(|pod| pod.outdated)
+}
+
+fn phase(seen: &Seen, step: &Step) -> Phase {
+    if !seen.observed.founded {
+        return Phase::Founding;
+    }
+    match step {
+        Step::Rest => Phase::Running,
+        Step::Wait(Waiting::Paused { .. }) => Phase::Paused,
+        _ if is_upgrading(seen) && !seen.observed.wanted.paused => Phase::Upgrading,
+        _ if is_scaling(seen) => Phase::Scaling,
+        _ => Phase::Waiting,
+    }
+}
+
+fn message(grid: &Grid, seen: &Seen, step: &Step) -> String {
+    match step {
+        Step::Rest => "all is as it should be".to_owned(),
+        Step::SetReplicas(replicas) => format!("scaling to {replicas} pods"),
+        Step::AddArbiter => "adding an arbiter".to_owned(),
+        Step::RemoveArbiter => "removing the arbiter".to_owned(),
+        Step::Replace(pods) => format!("replacing {}", pods.join(", ")),
+        Step::Forget(node) => format!("forgetting member {node}, whose pod is gone"),
+        Step::Wait(waiting) => match hint(grid, seen) {
+            Some(hint) => format!("waiting: {waiting}; {hint}"),
+            None => format!("waiting: {waiting}"),
+        },
+    }
+}
+
+/// What people have to do where nothing gets better by itself.
+fn hint(grid: &Grid, seen: &Seen) -> Option<String> {
+    let mut pods = seen.observed.pods().peekable();
+    pods.peek()?;
+    let nobody_knows = seen.observed.founded && seen.status.is_none();
+    let all_wait = pods.all(|pod| pod.running && !pod.ready);
+    (nobody_knows && all_wait).then(|| {
+        format!(
+            "if all nodes ended at once, what was in memory is gone: delete ConfigMap {} and the pods to have a new grid founded",
+            fence(&grid.name_any())
+        )
+    })
+}
+
+fn conditions(grid: &Grid, seen: &Seen, (step, message): (&Step, &str), now: Timestamp) -> Vec<Condition> {
+    let previous = grid.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut told = Conditions::new(previous, grid.metadata.generation, now);
+    let reason = reason(step);
+    told.tell("Ready", *step == Step::Rest, reason, message);
+    let serves = seen.observed.pods().any(|pod| pod.ready && pod.member.is_some());
+    let partitions = seen.status.as_ref().and_then(|status| status.partitions).unwrap_or_default();
+    let missing = partitions.lost + partitions.unreachable;
+    match (serves, missing) {
+        (true, 0) => told.tell("Available", true, "Serving", "all partitions are served"),
+        (true, missing) => {
+            let what = format!("{missing} partitions are lost or unreachable: see `wattle grid partitions`");
+            told.tell("Available", false, "PartitionsMissing", what);
+        }
+        (false, _) => told.tell("Available", false, "NobodyServes", "no ready pod is a member of the grid"),
+    }
+    match &seen.safety {
+        Safety::Safe => told.tell("Safe", true, "Safe", "every partition has its copies in sync"),
+        Safety::Unsafe { why } if serves => told.tell("Safe", false, "NotSafe", why),
+        Safety::Unsafe { why } => told.tell("Safe", Holds::Unknown, "NobodyServes", why),
+    }
+    let working = is_scaling(seen) || is_upgrading(seen) || !seen.observed.founded;
+    let paused = matches!(step, Step::Wait(Waiting::Paused { .. }));
+    told.tell("Progressing", working && !paused, reason, message);
+    let degraded = !working && matches!(step, Step::Wait(_));
+    told.tell("Degraded", degraded, reason, if degraded { message } else { "" });
+    told.finish()
+}
+
+fn reason(step: &Step) -> &'static str {
+    match step {
+        Step::SetReplicas(_) => "Scaling",
+        Step::AddArbiter | Step::RemoveArbiter => "ChangingArbiter",
+        Step::Replace(_) => "Upgrading",
+        Step::Forget(_) => "ForgettingMember",
+        Step::Rest => "AsSpecified",
+        Step::Wait(waiting) => match waiting {
+            Waiting::SetNotSeen => "StatefulSetNotSeen",
+            Waiting::PodLeaving { .. } => "PodLeaving",
+            Waiting::PodsMissing { .. } => "PodsMissing",
+            Waiting::PodNotReady { .. } => "PodNotReady",
+            Waiting::NotAMember { .. } => "PodNotAMember",
+            Waiting::NotFounded => "Founding",
+            Waiting::GridUnknown { .. } => "GridUnknown",
+            Waiting::NotSafe { .. } => "NotSafe",
+            Waiting::Voters { .. } => "VotersMoving",
+            Waiting::MemberMissed { .. } => "MemberMissed",
+            Waiting::Paused { .. } => "Paused",
+        },
+    }
+}

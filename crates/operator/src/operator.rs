@@ -1,0 +1,184 @@
+//! The whole operator: it waits for its turn, runs the controllers, and answers probes meanwhile.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::ListParams;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client, Config, Resource};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+
+use crate::api::{Grid, GridFunction, GridMap};
+use crate::context::Context;
+use crate::error::{Error, StartError};
+use crate::lease::{Candidate, Terms};
+use crate::manifests::Images;
+use crate::metrics::Metrics;
+use crate::probes::Probes;
+use crate::reach::Ports;
+use crate::{function, grid, map};
+
+const LEASE: &str = "wattle-operator";
+/// How often the API server is asked again that does not answer, or does not know the kinds.
+const START_RETRY: Duration = Duration::from_secs(2);
+
+/// What an operator looks after, and what it says it is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Those whose grids it looks after; none means all.
+    pub namespaces: Vec<String>,
+    /// Where the Lease is; that of the pod, or of the kubeconfig, by default.
+    pub own_namespace: Option<String>,
+    /// Of this process, and of no other.
+    pub identity: String,
+    pub lease_duration: Duration,
+    /// Of probes and metrics.
+    pub listen: SocketAddr,
+    pub images: Images,
+    pub ports: Ports,
+}
+
+#[derive(Clone)]
+pub struct Operator {
+    client: Client,
+    settings: Settings,
+}
+
+impl Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    pub fn new(client: Client, settings: Settings) -> Self {
+        Self { client, settings }
+    }
+
+    /// An operator of the cluster that this process runs in, or else of that of the kubeconfig.
+    ///
+    /// # Errors
+    /// [`StartError::NoCluster`] if there is neither.
+    pub async fn infer(settings: Settings) -> Result<Self, StartError> {
+        let config = Config::infer().await.map_err(|error| StartError::NoCluster(error.into()))?;
+        let client = Client::try_from(config).map_err(|error| StartError::NoCluster(error.into()))?;
+        Ok(Self::new(client, settings))
+    }
+
+    /// Runs until `stop` is ready.
+    ///
+    /// # Errors
+    /// [`StartError::LeadershipLost`] when another operator has taken over: the process should end, and may start again.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let address = self.settings.listen;
+        let listening = TcpListener::bind(address).await;
+        let listener = listening.map_err(|source| StartError::Listen { address, source })?;
+        let metrics = Arc::new(Metrics::new());
+        let ready = Arc::new(AtomicBool::new(false));
+        let probes = Probes { metrics: metrics.clone(), ready: ready.clone() };
+        let mut candidate = self.candidate();
+        let work = async {
+            self.wait_for_kinds().await;
+            ready.store(true, Ordering::Relaxed);
+            candidate.acquire().await;
+            tracing::info!(identity = self.settings.identity, "this operator acts");
+            metrics.set_leads(true);
+            let controllers = self.controllers(&metrics);
+            tokio::select! {
+                () = controllers => {}
+                () = candidate.hold() => {}
+            }
+            metrics.set_leads(false);
+        };
+        let mut stop = pin!(stop);
+        tokio::select! {
+            served = probes.serve(listener) => return served.map_err(StartError::Serve),
+            () = work => return Err(StartError::LeadershipLost),
+            () = &mut stop => {}
+        }
+        if let Err(error) = candidate.release().await {
+            tracing::warn!(%error, "lease not released");
+        }
+        Ok(())
+    }
+
+    fn candidate(&self) -> Candidate {
+        let own = self.settings.own_namespace.as_deref();
+        Candidate {
+            leases: Api::namespaced(self.client.clone(), own.unwrap_or(self.client.default_namespace())),
+            name: LEASE.to_owned(),
+            identity: self.settings.identity.clone(),
+            terms: Terms::of(self.settings.lease_duration),
+            seen: None,
+        }
+    }
+
+    fn namespaces(&self) -> Vec<Option<&str>> {
+        if self.settings.namespaces.is_empty() {
+            return vec![None];
+        }
+        self.settings.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect()
+    }
+
+    /// Without its kinds the operator has nothing to watch.
+    async fn wait_for_kinds(&self) {
+        while let Err(error) = self.ask_for_kinds().await {
+            let hint = match &error {
+                Error::Refused { code: 404, .. } => {
+                    "apply deploy/operator/crds.yaml, or what `wattle operator crds` prints"
+                }
+                _ => "it is tried again",
+            };
+            tracing::warn!(%error, hint, "the API server cannot be asked for grids");
+            tokio::time::sleep(START_RETRY).await;
+        }
+    }
+
+    async fn ask_for_kinds(&self) -> Result<(), Error> {
+        let one = ListParams::default().limit(1);
+        for namespace in self.namespaces() {
+            api_in::<Grid>(&self.client, namespace).list(&one).await?;
+            api_in::<GridMap>(&self.client, namespace).list(&one).await?;
+            api_in::<GridFunction>(&self.client, namespace).list(&one).await?;
+        }
+        Ok(())
+    }
+
+    async fn controllers(&self, metrics: &Arc<Metrics>) {
+        let reporter =
+            Reporter { controller: LEASE.to_owned(), instance: Some(self.settings.identity.clone()) };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        let Settings { images, ports, .. } = &self.settings;
+        let context =
+            Arc::new(Context::new(self.client.clone(), recorder, metrics.clone(), images.clone(), *ports));
+        let in_each = self.namespaces().into_iter().map(|namespace| {
+            let context = context.clone();
+            async move {
+                tokio::join!(
+                    grid::run(context.clone(), namespace),
+                    map::run(context.clone(), namespace),
+                    function::run(context, namespace),
+                );
+            }
+        });
+        join_all(in_each).await;
+    }
+}
+
+/// Of a namespace, or of all.
+pub(crate) fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

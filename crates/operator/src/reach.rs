@@ -1,0 +1,82 @@
+//! How the operator reaches a grid: at the addresses of its pods, which works with and without DNS.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use wattle_client::{Client, Options};
+
+use crate::error::Error;
+use crate::http_get::{Get, get};
+use crate::manifests::{API_PORT, HTTP_PORT, grid_selector};
+
+/// Longer than members wait for each other's reports.
+const CALL_TIME: Duration = Duration::from_secs(8);
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+const PROBE_TIME: Duration = Duration::from_secs(5);
+/// A probe says one line.
+const PROBE_BYTES: usize = 64 << 10;
+
+/// Where the pods of a grid listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    pub api: u16,
+    pub http: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { api: API_PORT, http: HTTP_PORT }
+    }
+}
+
+/// Why a grid cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    #[error("none of its pods is ready")]
+    NobodyReady,
+    #[error(transparent)]
+    Client(#[from] wattle_client::Error),
+}
+
+/// A client of a grid that asks these pods.
+pub(crate) fn client_of(addresses: &[IpAddr], ports: Ports) -> Result<Client, Unreachable> {
+    let mut urls = addresses.iter().map(|address| format!("http://{}", SocketAddr::new(*address, ports.api)));
+    let first = urls.next().ok_or(Unreachable::NobodyReady)?;
+    let options = urls.fold(Options::new(first), Options::endpoint);
+    let patient = options.connections(1).timeout(CALL_TIME).connect_timeout(CONNECT_TIME);
+    Ok(Client::prepare(patient.endpoints_only())?)
+}
+
+/// The addresses of a grid's pods that are ready.
+pub(crate) async fn ready_addresses(pods: &Api<Pod>, grid: &str) -> Result<Vec<IpAddr>, Error> {
+    let listed = pods.list(&ListParams::default().labels(&grid_selector(grid))).await?;
+    Ok(listed.iter().filter(|pod| is_ready(pod)).filter_map(address).collect())
+}
+
+pub(crate) fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let is_ready = conditions.filter(|condition| condition.type_ == "Ready").any(|one| one.status == "True");
+    is_ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// What `/safez` says: nothing if the grid is safe, else why not.
+pub(crate) async fn ask_safez(address: IpAddr, ports: Ports) -> Result<(), String> {
+    let url = format!("http://{}/safez", SocketAddr::new(address, ports.http));
+    let asked = get(&Get { url: &url, authority: None, longest: PROBE_BYTES, time: PROBE_TIME }).await;
+    match asked {
+        Ok(answer) if answer.status.is_success() => Ok(()),
+        Ok(answer) => {
+            let body = String::from_utf8_lossy(&answer.body);
+            let why = body.trim();
+            Err(if why.is_empty() { format!("/safez answers {}", answer.status) } else { why.to_owned() })
+        }
+        Err(error) => Err(format!("/safez does not answer: {error}")),
+    }
+}

@@ -1,0 +1,112 @@
+//! The kinds: in the repository as in the code, and what the API server refuses of them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+use wattle_operator::api::{Grid, GridFunction};
+use wattle_operator::definitions_as_yaml;
+
+use crate::cluster::Cluster;
+
+const IN_THE_REPOSITORY: &str = include_str!("../../../deploy/operator/crds.yaml");
+
+#[test]
+fn the_definitions_in_the_repository_are_those_of_the_types() {
+    let made = definitions_as_yaml().unwrap();
+    assert!(made == IN_THE_REPOSITORY, "run `wattle operator crds > deploy/operator/crds.yaml`");
+}
+
+#[test]
+fn the_yaml_is_what_the_types_say() {
+    let made = definitions_as_yaml().unwrap();
+    let read: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&made).unwrap();
+    assert_eq!(json!(read), json!(wattle_operator::api::definitions()));
+}
+
+async fn refusal(cluster: &Cluster, kind: &str, name: &str, spec: Value) -> String {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("wattle.dev", "v1alpha1", kind));
+    let objects: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), "default", &resource);
+    let object = json!({
+        "apiVersion": "wattle.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
+    });
+    let object = serde_json::from_value(object).unwrap();
+    match objects.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await {
+        Ok(_) => String::new(),
+        Err(kube::Error::Api(status)) => status.message,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_when_it_is_applied() {
+    let cluster = Cluster::without_operator().await;
+    let map = json!({"configMap": {"name": "a", "key": "b"}});
+    let url = json!({"url": {"address": "https://example.com/a.wasm"}});
+    let cases = [
+        ("Grid", "g", json!({"size": 3}), ""),
+        ("Grid", "g", json!({"size": 0}), "greater than or equal to 1"),
+        ("Grid", "g", json!({}), "spec.size: Required value"),
+        ("Grid", "g", json!({"size": 1, "version": "1", "image": "a"}), "give version or image, not both"),
+        ("Grid", "g-nodes", json!({"size": 1}), "may not end with -nodes"),
+        ("Grid", "1g", json!({"size": 1}), "must be one of a service"),
+        ("Grid", &"g".repeat(46), json!({"size": 1}), "may have 45 characters"),
+        (
+            "Grid",
+            "g",
+            json!({"size": 1, "upgrade": {"strategy": "Sometimes"}}),
+            "Unsupported value: \"Sometimes\"",
+        ),
+        ("Grid", "g", json!({"size": 1, "storage": {"size": "much"}}), "spec.storage.size"),
+        ("GridMap", "m", json!({"grid": "g"}), ""),
+        ("GridMap", "m", json!({"grid": "g", "ttl": "soon"}), "spec.ttl"),
+        ("GridMap", "m", json!({"grid": "g", "minInSync": 3}), "may be at most backups + 1"),
+        ("GridMap", "m", json!({"grid": "g", "eviction": "Lru"}), "eviction needs maxBytes"),
+        ("GridFunction", "f", json!({"grid": "g", "source": map}), ""),
+        ("GridFunction", "f", json!({"grid": "g", "source": {}}), "give exactly one source"),
+        ("GridFunction", "f", json!({"grid": "g", "source": url}), "sha256 is required with source.url"),
+        ("GridFunction", "f", json!({"grid": "g", "source": map, "sha256": "A".repeat(64)}), "spec.sha256"),
+    ];
+    for (kind, name, spec, expected) in cases {
+        let said = refusal(&cluster, kind, name, spec.clone()).await;
+        assert!(
+            said.contains(expected) && said.is_empty() == expected.is_empty(),
+            "{kind} {name} {spec}: {said:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_fixed_cannot_be_changed() {
+    let cluster = Cluster::without_operator().await;
+    let spec = json!({"size": 1, "storage": {"size": "1Gi"}, "settings": {"partitions": 7}});
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": spec})).await;
+    let source = json!({"configMap": {"name": "a", "key": "b"}});
+    cluster
+        .make::<GridFunction>(json!({"metadata": {"name": "f"}, "spec": {"grid": "g", "source": source}}))
+        .await;
+    async fn refused<K>(api: Api<K>, name: &str, spec: &Value) -> String
+    where
+        K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    {
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await;
+        match patched {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+    for (spec, expected) in [
+        (json!({"size": 5, "settings": {"memoryBytes": 5}}), ""),
+        (json!({"storage": {"size": "2Gi"}}), "storage cannot change"),
+        (json!({"storage": null}), "storage cannot change"),
+        (json!({"settings": {"partitions": 8}}), "partitions cannot change"),
+        (json!({"settings": null}), "partitions cannot change"),
+        (json!({"secret": "own"}), "secret cannot change"),
+    ] {
+        let said = refused(cluster.api::<Grid>(), "g", &spec).await;
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{spec}: {said:?}");
+    }
+    let said = refused(cluster.api::<GridFunction>(), "f", &json!({"grid": "h"})).await;
+    assert!(said.contains("grid cannot change"), "{said}");
+}

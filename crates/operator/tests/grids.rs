@@ -1,0 +1,249 @@
+//! Grids from their founding to their end.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+use wattle_operator::api::{Grid, Phase};
+
+use crate::cluster::{BAD_VERSION, Cluster, condition};
+
+async fn found(size: u32) -> Cluster {
+    let cluster = Cluster::start().await;
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": size}})).await;
+    rested(&cluster, size).await;
+    cluster
+}
+
+/// Waits until the grid is as it should be, with so many pods.
+async fn rested(cluster: &Cluster, size: u32) -> Grid {
+    let size = i32::try_from(size).unwrap();
+    cluster
+        .until::<Grid>("g", |grid| {
+            let Some(status) = &grid.status else { return false };
+            let is_new = status.observed_generation == grid.metadata.generation;
+            is_new && (status.size, status.ready, status.phase) == (size, size, Some(Phase::Running))
+        })
+        .await
+}
+
+fn status(grid: &Grid) -> &wattle_operator::api::GridStatus {
+    grid.status.as_ref().unwrap()
+}
+
+fn images(pods: &[Pod]) -> Vec<String> {
+    pods.iter().map(|pod| pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap()).collect()
+}
+
+async fn reasons(cluster: &Cluster) -> Vec<String> {
+    let events = cluster.api::<Event>().list(&ListParams::default()).await.unwrap();
+    events.iter().filter_map(|event| event.reason.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_grid_is_founded_with_all_its_objects() {
+    let cluster = found(3).await;
+    let grid = rested(&cluster, 3).await;
+    let told = status(&grid);
+    assert_eq!((told.version.as_str(), told.grid_id.as_str()), ("0.1.0", "ab".repeat(16).as_str()));
+    assert_eq!(
+        told.members.iter().map(|member| member.pod.as_str()).collect::<Vec<_>>(),
+        ["g-0", "g-1", "g-2"]
+    );
+    for (kind, expected) in [
+        ("Ready", "True"),
+        ("Available", "True"),
+        ("Safe", "True"),
+        ("Progressing", "False"),
+        ("Degraded", "False"),
+    ] {
+        assert_eq!(condition(&told.conditions, kind).0, expected, "{kind}: {:?}", told.conditions);
+    }
+    assert!(cluster.api::<Service>().get("g").await.is_ok());
+    assert!(cluster.api::<Service>().get("g-nodes").await.is_ok());
+    assert!(cluster.api::<PodDisruptionBudget>().get("g").await.is_ok());
+    let config = cluster.api::<ConfigMap>().get("g-config").await.unwrap();
+    assert_eq!(config.data.unwrap()["config.toml"], "bootstrap_expect = 3\n");
+    let secret = cluster.api::<Secret>().get("g-secret").await.unwrap();
+    assert_eq!(secret.data.as_ref().unwrap()["secret"].0.len(), 64);
+    assert_eq!(secret.owner_references()[0].name, "g");
+    assert!(reasons(&cluster).await.contains(&"Founded".to_owned()));
+}
+
+#[tokio::test]
+async fn what_somebody_has_changed_is_put_right_and_the_secret_is_kept() {
+    let cluster = found(1).await;
+    let before = cluster.api::<Secret>().get("g-secret").await.unwrap();
+    let wrong = Patch::Merge(json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}));
+    cluster.api::<StatefulSet>().patch("g", &PatchParams::default(), &wrong).await.unwrap();
+    cluster
+        .until::<StatefulSet>("g", |set| {
+            let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).unwrap();
+            pod.termination_grace_period_seconds == Some(150)
+        })
+        .await;
+    let after = cluster.api::<Secret>().get("g-secret").await.unwrap();
+    assert_eq!((before.data, before.metadata.uid), (after.data, after.metadata.uid));
+}
+
+#[tokio::test]
+async fn a_grid_grows_and_shrinks_only_while_it_is_safe() {
+    let cluster = found(3).await;
+    cluster.script.lock().unsafe_because = Some("partition 7 has 1 of 2 copies".to_owned());
+    cluster.change::<Grid>("g", json!({"size": 4})).await;
+    let waiting = cluster.until::<Grid>("g", |grid| status(grid).phase == Some(Phase::Scaling)).await;
+    let told = status(&waiting);
+    assert_eq!(condition(&told.conditions, "Safe"), ("False", "NotSafe", "partition 7 has 1 of 2 copies"));
+    assert_eq!(condition(&told.conditions, "Progressing").0, "True");
+    assert_eq!((told.size, told.message.contains("partition 7")), (3, true), "{}", told.message);
+    cluster.script.lock().unsafe_because = None;
+    rested(&cluster, 4).await;
+    cluster.change::<Grid>("g", json!({"size": 3})).await;
+    rested(&cluster, 3).await;
+    assert_eq!(cluster.script.lock().members(), 3);
+}
+
+#[tokio::test]
+async fn the_scale_subresource_sizes_a_grid() {
+    let cluster = found(1).await;
+    let three = Patch::Merge(json!({"spec": {"replicas": 3}}));
+    cluster.api::<Grid>().patch_scale("g", &PatchParams::default(), &three).await.unwrap();
+    rested(&cluster, 3).await;
+    let scale = cluster.api::<Grid>().get_scale("g").await.unwrap().status.unwrap();
+    assert_eq!(scale.replicas, 3);
+    assert_eq!(
+        scale.selector.unwrap(),
+        "app.kubernetes.io/name=wattle,app.kubernetes.io/instance=g,app.kubernetes.io/component=node"
+    );
+}
+
+#[tokio::test]
+async fn with_two_nodes_there_is_an_arbiter_and_with_others_there_is_none() {
+    let cluster = found(3).await;
+    cluster.change::<Grid>("g", json!({"size": 2})).await;
+    let grid = rested(&cluster, 2).await;
+    assert_eq!(status(&grid).members.iter().filter(|member| member.votes).count(), 3);
+    assert!(cluster.api::<Pod>().get("g-arbiter-0").await.is_ok());
+    cluster.change::<Grid>("g", json!({"size": 1})).await;
+    rested(&cluster, 1).await;
+    cluster.until_gone::<Pod>("g-arbiter-0").await;
+    assert_eq!(cluster.script.lock().members(), 1);
+}
+
+#[tokio::test]
+async fn an_upgrade_goes_through_pod_by_pod_and_can_be_paused() {
+    let cluster = found(3).await;
+    cluster.change::<Grid>("g", json!({"version": "0.2.0", "upgrade": {"paused": true}})).await;
+    let paused = cluster.until::<Grid>("g", |grid| status(grid).phase == Some(Phase::Paused)).await;
+    assert_eq!(status(&paused).message, "waiting: the upgrade is paused; 3 pods are outdated");
+    assert_eq!(images(&cluster.pods().await), ["wattle:0.1.0"; 3]);
+    cluster.change::<Grid>("g", json!({"upgrade": {"paused": false}})).await;
+    let grid = rested(&cluster, 3).await;
+    assert_eq!(images(&cluster.pods().await), ["wattle:0.2.0"; 3]);
+    assert_eq!(status(&grid).version, "0.2.0");
+}
+
+#[tokio::test]
+async fn a_bad_upgrade_stops_at_the_first_pod_and_is_taken_back() {
+    let cluster = found(3).await;
+    cluster.change::<Grid>("g", json!({"version": BAD_VERSION})).await;
+    let stuck = cluster.until::<Grid>("g", |grid| status(grid).message.contains("g-2 is not ready")).await;
+    assert_eq!((status(&stuck).ready, status(&stuck).phase), (2, Some(Phase::Upgrading)));
+    assert_eq!(images(&cluster.pods().await), ["wattle:0.1.0", "wattle:0.1.0", "wattle:bad"]);
+    // Also while the others miss their third node.
+    cluster.script.lock().unsafe_because = Some("g-2 is missing".to_owned());
+    cluster.change::<Grid>("g", json!({"version": "0.1.0"})).await;
+    cluster.until::<Pod>("g-2", |pod| images(std::slice::from_ref(pod)) == ["wattle:0.1.0"]).await;
+    cluster.script.lock().unsafe_because = None;
+    rested(&cluster, 3).await;
+    assert_eq!(images(&cluster.pods().await), ["wattle:0.1.0"; 3]);
+}
+
+#[tokio::test]
+async fn a_change_of_settings_rolls_through_the_pods_and_one_of_the_size_does_not() {
+    let cluster = found(2).await;
+    let pods = |pods: Vec<Pod>| pods.into_iter().map(|pod| pod.metadata.uid.unwrap()).collect::<Vec<_>>();
+    let before = pods(cluster.pods().await);
+    cluster.change::<Grid>("g", json!({"arbiter": {"policy": "Never"}, "size": 3})).await;
+    rested(&cluster, 3).await;
+    let grown = pods(cluster.pods().await);
+    assert!(before.iter().filter(|uid| grown.contains(uid)).count() >= 2, "{before:?} {grown:?}");
+    cluster.change::<Grid>("g", json!({"settings": {"memoryBytes": 1_000_000}})).await;
+    rested(&cluster, 3).await;
+    let changed = pods(cluster.pods().await);
+    assert!(grown.iter().all(|uid| !changed.contains(uid)), "{grown:?} {changed:?}");
+}
+
+#[tokio::test]
+async fn a_member_that_has_died_for_good_is_forgotten() {
+    let cluster = found(3).await;
+    {
+        let mut script = cluster.script.lock();
+        let address = script.status().members[1].address.parse::<std::net::SocketAddr>().unwrap().ip();
+        script.crash(address);
+        // Its container starts again, and is another node.
+        script.join(address, false, "0.1.0");
+    }
+    cluster.until::<Grid>("g", |grid| status(grid).members.iter().any(|member| member.node == 4)).await;
+    let started = cluster.until::<Grid>("g", |grid| status(grid).members.len() == 3).await;
+    assert!(status(&started).members.iter().all(|member| member.answers));
+    assert!(cluster.script.lock().dead.is_empty());
+}
+
+#[tokio::test]
+async fn a_grid_with_entries_is_not_deleted_unless_its_owner_says_so() {
+    let cluster = found(1).await;
+    {
+        let mut script = cluster.script.lock();
+        script.maps.insert(
+            "flights".to_owned(),
+            wattle_proto::v1::Map { name: "flights".into(), ..Default::default() },
+        );
+        script.entries.insert("flights".to_owned(), 842);
+    }
+    cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
+    let refused = cluster.until::<Grid>("g", |grid| status(grid).phase == Some(Phase::Deleting)).await;
+    assert!(
+        status(&refused).message.contains("map flights holds 842 entries"),
+        "{}",
+        status(&refused).message
+    );
+    assert!(reasons(&cluster).await.contains(&"DeletionRefused".to_owned()));
+    cluster.change::<Grid>("g", json!({"deletionPolicy": "Delete"})).await;
+    cluster.until_gone::<Grid>("g").await;
+    cluster.until_gone::<StatefulSet>("g").await;
+    cluster.until_gone::<Secret>("g-secret").await;
+}
+
+#[tokio::test]
+async fn an_empty_grid_goes_with_all_its_objects() {
+    let cluster = found(1).await;
+    cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<Grid>("g").await;
+    cluster.until_gone::<StatefulSet>("g").await;
+    cluster.until_gone::<Service>("g-nodes").await;
+    cluster.until_gone::<ConfigMap>("g-config").await;
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone() {
+    let cluster = Cluster::start().await;
+    let taken = json!({"metadata": {"name": "g-config"}, "data": {"a": "b"}});
+    let taken: ConfigMap = serde_json::from_value(taken).unwrap();
+    cluster.api::<ConfigMap>().create(&PostParams::default(), &taken).await.unwrap();
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 1}})).await;
+    let failing = cluster.until::<Grid>("g", |grid| {
+        grid.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Failing))
+    });
+    let failing = failing.await;
+    let (holds, reason, message) = condition(&status(&failing).conditions, "Degraded");
+    assert_eq!((holds, reason), ("True", "NameTaken"));
+    assert!(message.starts_with("ConfigMap g-config is there and does not belong to this Grid"), "{message}");
+    let kept = cluster.api::<ConfigMap>().get("g-config").await.unwrap();
+    assert_eq!(kept.data.unwrap()["a"], "b");
+    cluster.api::<ConfigMap>().delete("g-config", &DeleteParams::default()).await.unwrap();
+    rested(&cluster, 1).await;
+}

@@ -1,0 +1,127 @@
+//! The operator with the rights of `deploy/operator/operator.yaml` and no others.
+
+use k8s_openapi::api::core::v1::Event as CoreEvent;
+use kube::api::{DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use wattle_operator::api::{Grid, GridFunction, GridMap};
+
+use crate::cluster::{Cluster, client, condition};
+
+const MANIFEST: &str = include_str!("../../../deploy/operator/operator.yaml");
+
+fn objects() -> Vec<Value> {
+    serde_saphyr::from_multiple(MANIFEST).unwrap()
+}
+
+async fn install(client: &Client) {
+    for object in objects() {
+        let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap_or(("", "v1"));
+        let kind = object["kind"].as_str().unwrap();
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let made: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        api.create(&PostParams::default(), &made).await.unwrap_or_else(|error| panic!("{object}: {error}"));
+    }
+}
+
+/// The tests' operator has its Lease in the namespace of its grids.
+async fn allow_lease(client: &Client) {
+    let role = json!({"kind": "Role", "metadata": {"name": "lease"}, "rules": [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}]});
+    let binding = json!({"kind": "RoleBinding", "metadata": {"name": "lease"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lease"},
+        "subjects": [{"kind": "ServiceAccount", "name": "wattle-operator", "namespace": "wattle-system"}]});
+    for mut object in [role, binding] {
+        object["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
+        let kind = object["kind"].as_str().unwrap();
+        let gvk = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), "default", &ApiResource::from_gvk(&gvk));
+        let made = serde_json::from_value(object).unwrap();
+        api.create(&PostParams::default(), &made).await.unwrap();
+    }
+}
+
+async fn with_its_rights() -> Cluster {
+    let mut cluster = Cluster::without_operator().await;
+    install(&cluster.client).await;
+    allow_lease(&cluster.client).await;
+    let token = cluster.server.service_account_token("wattle-system", "wattle-operator", None);
+    let operator = client(&cluster.server, &token).await;
+    cluster.operate(operator, "operator").await;
+    cluster
+}
+
+fn denied(cluster: &Cluster) -> Vec<String> {
+    let asked = cluster.server.requests();
+    let denied = asked.iter().filter(|request| request.code == 403);
+    denied.map(|request| format!("{} {}", request.method, request.path)).collect()
+}
+
+#[tokio::test]
+async fn the_rights_of_the_manifest_are_enough() {
+    let cluster = with_its_rights().await;
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 2}})).await;
+    cluster.make::<GridMap>(json!({"metadata": {"name": "m"}, "spec": {"grid": "g"}})).await;
+    let source = json!({"configMap": {"name": "modules", "key": "k"}});
+    cluster
+        .make::<GridFunction>(json!({"metadata": {"name": "f"}, "spec": {"grid": "g", "source": source}}))
+        .await;
+    let is_ready = |conditions: &[_]| condition(conditions, "Ready").0 == "True";
+    let grid_is = |size| {
+        move |grid: &Grid| {
+            let status = grid.status.clone().unwrap_or_default();
+            is_ready(&status.conditions) && status.size == size
+        }
+    };
+    cluster.until::<Grid>("g", grid_is(2)).await;
+    cluster.change::<Grid>("g", json!({"size": 1, "version": "0.2.0"})).await;
+    cluster.until::<Grid>("g", grid_is(1)).await;
+    cluster.until::<GridMap>("m", |map| is_ready(&map.status.clone().unwrap_or_default().conditions)).await;
+    let is_told = |function: &GridFunction| {
+        condition(&function.status.clone().unwrap_or_default().conditions, "Ready").1 == "SourceMissing"
+    };
+    cluster.until::<GridFunction>("f", is_told).await;
+    cluster.api::<GridFunction>().delete("f", &DeleteParams::default()).await.unwrap();
+    cluster.api::<GridMap>().delete("m", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<GridFunction>("f").await;
+    cluster.until_gone::<GridMap>("m").await;
+    cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<Grid>("g").await;
+    assert_eq!(denied(&cluster), Vec::<String>::new());
+    let events = cluster.api::<CoreEvent>().list(&ListParams::default()).await.unwrap();
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("Founded")));
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_in_the_status() {
+    let cluster = with_its_rights().await;
+    let rules: Vec<Value> = objects()
+        .iter()
+        .filter(|object| object["kind"] == "ClusterRole")
+        .flat_map(|role| role["rules"].as_array().unwrap().clone())
+        .filter(|rule| !rule["resources"].as_array().unwrap().contains(&json!("poddisruptionbudgets")))
+        .collect();
+    let resource =
+        ApiResource::from_gvk(&GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", "ClusterRole"));
+    let roles: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
+    let patch = Patch::Merge(json!({"rules": rules}));
+    roles.patch("wattle-operator", &PatchParams::default(), &patch).await.unwrap();
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 1}})).await;
+    let grid = cluster
+        .until::<Grid>("g", |grid| {
+            let status = grid.status.clone().unwrap_or_default();
+            condition(&status.conditions, "Degraded").1 == "Forbidden"
+        })
+        .await;
+    assert_eq!(
+        grid.status.unwrap().message,
+        "system:serviceaccount:wattle-system:wattle-operator may not get poddisruptionbudgets: a Role in namespace default (or \
+         a ClusterRole) needs the rule {apiGroups: [\"policy\"], resources: [\"poddisruptionbudgets\"], verbs: [\"get\"]}"
+    );
+}
