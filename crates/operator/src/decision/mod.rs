@@ -115,7 +115,7 @@ fn unsettled(observed: &Observed) -> Option<Waiting> {
 /// Steps about pods that are down and hold nothing: they make nothing worse, and nothing else may get better without them.
 fn harmless(observed: &Observed, nodes: &PodSet) -> Option<Step> {
     let holds_nothing = |pod: &PodView| {
-        let is_stranger = matches!(observed.grid, GridView::Known { .. }) && pod.member.is_none();
+        let is_stranger = matches!(observed.grid, GridView::Known { .. }) && !pod.listed;
         !pod.ready && (!pod.running || is_stranger)
     };
     let wanted = &observed.wanted;

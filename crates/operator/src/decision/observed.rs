@@ -43,6 +43,8 @@ pub(crate) struct PodView {
     pub(crate) running: bool,
     /// It was told to stop.
     pub(crate) leaving: bool,
+    /// The grid has a member at its address, whether that answers or not: it may hold something.
+    pub(crate) listed: bool,
     /// What the grid says of it, if it is a member that answers.
     pub(crate) member: Option<MemberView>,
 }

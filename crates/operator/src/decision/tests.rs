@@ -11,6 +11,7 @@ pub(super) fn pod(ordinal: u32) -> PodView {
         ready: true,
         running: true,
         leaving: false,
+        listed: true,
         member: Some(member(u64::from(ordinal) + 1)),
     }
 }
@@ -69,6 +70,7 @@ fn check(observed: &Observed, expected: Step) {
 fn down(pod: &mut PodView) {
     pod.ready = false;
     pod.running = false;
+    pod.listed = false;
     pod.member = None;
 }
 
@@ -200,6 +202,10 @@ fn a_bad_upgrade_is_taken_back_although_the_grid_is_not_safe() {
     let mut running = broken;
     nodes(&mut running).pods[2].running = true;
     check(&running, Step::Wait(Waiting::PodNotReady { pod: "g-2".into() }));
+    let mut silent = running.clone();
+    silent.grid = sound(3);
+    nodes(&mut silent).pods[2].listed = true;
+    check(&silent, Step::Wait(Waiting::PodNotReady { pod: "g-2".into() }));
     let mut stranger = running;
     stranger.grid = sound(3);
     check(&stranger, Step::Replace(vec!["g-2".into()]));

@@ -101,6 +101,7 @@ impl World {
             ready: pod.life == Life::Member,
             running: pod.life != Life::Starting && self.templates[pod.template],
             leaving: pod.life == Life::Leaving,
+            listed: pod.life == Life::Member || self.gone.contains(&pod.node),
             member: (pod.life == Life::Member).then(|| MemberView {
                 node: pod.node,
                 zone: String::new(),

@@ -129,6 +129,7 @@ fn pod_set(
         .filter(of_set)
         .map(|pod| {
             let revision = pod.labels().get("controller-revision-hash").map(String::as_str);
+            let address = member_address(context, pod);
             PodView {
                 ordinal: ordinal(&pod.name_any()),
                 name: pod.name_any(),
@@ -136,7 +137,8 @@ fn pod_set(
                 ready: is_ready(pod),
                 running: is_running(pod),
                 leaving: pod.metadata.deletion_timestamp.is_some(),
-                member: status.and_then(|status| member(status, member_address(context, pod)?)),
+                listed: status.is_some_and(|status| is_listed(status, address)),
+                member: status.and_then(|status| member(status, address?)),
             }
         })
         .collect();
@@ -158,6 +160,11 @@ fn ordinal(pod: &str) -> u32 {
 fn member(status: &wire::StatusResponse, address: SocketAddr) -> Option<MemberView> {
     let found = status.members.iter().find(|member| member.report.is_some() && is_at(member, address))?;
     Some(MemberView { node: found.node, zone: found.zone.clone(), votes: found.votes, leads: found.leads })
+}
+
+/// Whether there is a member at an address, or may be: it does not have to answer.
+fn is_listed(status: &wire::StatusResponse, address: Option<SocketAddr>) -> bool {
+    address.is_some_and(|address| status.members.iter().any(|member| is_at(member, address)))
 }
 
 fn is_at(member: &wire::Member, address: SocketAddr) -> bool {
@@ -219,6 +226,8 @@ mod tests {
         assert_eq!(voters, Voters { voting: 5, wanted: 3 });
         assert_eq!(super::member(&status, "10.0.0.1:7117".parse().unwrap()).unwrap().node, 1);
         assert_eq!(super::member(&status, "10.0.0.2:7117".parse().unwrap()), None);
+        assert!(is_listed(&status, "10.0.0.2:7117".parse().ok()));
+        assert!(!is_listed(&status, "10.0.0.9:7117".parse().ok()) && !is_listed(&status, None));
     }
 
     #[test]
