@@ -9,6 +9,9 @@ const BUSY: Duration = Duration::from_secs(2);
 /// While nothing is: grids change without telling the API server.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// No object is looked at more often: what is said of it is a change of it, too.
+pub(crate) const AT_MOST_EVERY: Duration = Duration::from_millis(200);
+
 /// After so many failures one after the other, the first of which is 1.
 pub(crate) fn after_failures(failures: u32) -> Duration {
     let doubled = FIRST.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));

@@ -1,8 +1,10 @@
 //! What all reconcilers share.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -10,6 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, Resource};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::backoff;
 use crate::error::Error;
@@ -29,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     /// A leaf: how often each object has failed since it last did not.
     failures: Arc<Mutex<HashMap<String, u32>>>,
+    /// A leaf: objects that were looked at just now.
+    looked_at: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Debug for Context {
@@ -48,7 +53,7 @@ impl Context {
         images: Images,
         ports: Ports,
     ) -> Self {
-        Self { client, images, ports, metrics, recorder, failures: Arc::default() }
+        Self { client, images, ports, metrics, recorder, failures: Arc::default(), looked_at: Arc::default() }
     }
 
     /// Tells whoever looks at the object's events. Losing one does no harm.
@@ -67,6 +72,23 @@ impl Context {
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
             let error = Error::from(error);
             tracing::warn!(%error, reason, "event not recorded");
+        }
+    }
+
+    /// How long an object has to wait that was looked at just now. kube's own debouncing has one wait for ever that changes all the time.
+    pub(crate) fn pause_before<K>(&self, object: &K) -> Option<Duration>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let now = Instant::now();
+        let mut looked_at = self.looked_at.lock();
+        looked_at.retain(|_, at| now - *at < backoff::AT_MOST_EVERY);
+        match looked_at.entry(Self::name_of(object)) {
+            Entry::Occupied(before) => Some(backoff::AT_MOST_EVERY - (now - *before.get())),
+            Entry::Vacant(entry) => {
+                entry.insert(now);
+                None
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
 use wattle_api_server::{ApiServer, Settings as ServerSettings};
-use wattle_operator::{Images, Operator, Ports, Settings};
+use wattle_operator::{Images, Operator, Ports, Settings, StartError};
 
 use crate::node::Node;
 use crate::script::{Grid as GridScript, Script};
@@ -50,7 +50,7 @@ impl Cluster {
     /// With an operator that may do everything.
     pub(crate) async fn start() -> Self {
         let mut cluster = Self::without_operator().await;
-        cluster.operate(cluster.client.clone(), "operator").await;
+        cluster.operate(cluster.client.clone(), "operator", Duration::from_secs(15));
         cluster
     }
 
@@ -66,20 +66,23 @@ impl Cluster {
         Self { server, client, script, ports, controller, operators: Vec::new() }
     }
 
-    /// Starts an operator; returns its number.
-    pub(crate) async fn operate(&mut self, client: Client, identity: &str) -> usize {
+    /// Starts an operator, which starts again if it ends, as a pod does; returns its number.
+    pub(crate) fn operate(&mut self, client: Client, identity: &str, lease_duration: Duration) -> usize {
         let settings = Settings {
             namespaces: vec!["default".to_owned()],
             own_namespace: Some("default".to_owned()),
             identity: identity.to_owned(),
-            lease_duration: Duration::from_secs(2),
+            lease_duration,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             images: Images::parse("wattle:0.1.0", ""),
             ports: self.ports,
         };
         let operator = Operator::new(client, settings);
         self.operators.push(tokio::spawn(async move {
-            operator.run(std::future::pending()).await.unwrap_err();
+            loop {
+                let ended = operator.clone().run(std::future::pending()).await;
+                assert!(matches!(ended, Err(StartError::LeadershipLost)), "{ended:?}");
+            }
         }));
         self.operators.len() - 1
     }

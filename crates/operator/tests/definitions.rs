@@ -5,11 +5,12 @@ use kube::Api;
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
-use wattle_operator::api::{Grid, GridFunction};
+use wattle_operator::api::{Grid, GridFunction, GridMap};
 use wattle_operator::definitions_as_yaml;
 
 use crate::cluster::Cluster;
 
+const EXAMPLE: &str = include_str!("../../../deploy/operator/example.yaml");
 const IN_THE_REPOSITORY: &str = include_str!("../../../deploy/operator/crds.yaml");
 
 #[test]
@@ -23,6 +24,26 @@ fn the_yaml_is_what_the_types_say() {
     let made = definitions_as_yaml().unwrap();
     let read: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&made).unwrap();
     assert_eq!(json!(read), json!(wattle_operator::api::definitions()));
+}
+
+#[tokio::test]
+async fn the_example_is_taken_as_it_is() {
+    let cluster = Cluster::without_operator().await;
+    let example: Vec<Value> = serde_saphyr::from_multiple(EXAMPLE).unwrap();
+    assert_eq!(example.len(), 3);
+    for object in example {
+        let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        assert_eq!(refusal(&cluster, kind, name, object["spec"].clone()).await, "");
+        let spec = object["spec"].clone();
+        // Server-side apply knows no field that the schema does not.
+        match kind {
+            "Grid" => drop(cluster.make::<Grid>(json!({"metadata": {"name": name}, "spec": spec})).await),
+            "GridMap" => {
+                drop(cluster.make::<GridMap>(json!({"metadata": {"name": name}, "spec": spec})).await)
+            }
+            _ => drop(cluster.make::<GridFunction>(json!({"metadata": {"name": name}, "spec": spec})).await),
+        }
+    }
 }
 
 async fn refusal(cluster: &Cluster, kind: &str, name: &str, spec: Value) -> String {

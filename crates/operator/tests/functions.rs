@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use wattle_api_server::{ApiServer, Settings};
 use wattle_operator::api::{Grid, GridFunction, GridFunctionStatus};
 use wattle_proto::v1;
 
@@ -165,6 +166,26 @@ async fn a_url_is_followed_and_held_against_its_digest() {
     let (status, _) = told(&cluster, "True", "Loaded").await;
     assert_eq!(status.digest, digest(FIRST));
     server.abort();
+}
+
+#[tokio::test]
+async fn a_server_of_https_is_trusted_for_its_authority_alone() {
+    let settings = Settings { tls: true, anonymous_is_admin: true, ..Settings::default() };
+    let other = ApiServer::start(settings).await.unwrap();
+    let cluster = with_grid().await;
+    let url = |authority: Value| json!({"url": {"address": format!("{}/version", other.url()), "authority": authority}});
+    cluster.make::<GridFunction>(function(url(Value::Null), Some(&digest(FIRST)))).await;
+    let (_, message) = told(&cluster, "False", "FetchFailed").await;
+    assert!(message.contains("invalid peer certificate: UnknownIssuer"), "{message}");
+    let data = [("ca.pem".to_owned(), other.authority().unwrap().to_owned())];
+    let metadata = ObjectMeta { name: Some("authority".to_owned()), ..ObjectMeta::default() };
+    let authority = ConfigMap { metadata, data: Some(data.into()), ..ConfigMap::default() };
+    cluster.api::<ConfigMap>().create(&PostParams::default(), &authority).await.unwrap();
+    let source = url(json!({"name": "authority", "key": "ca.pem"}));
+    cluster.change::<GridFunction>("debit", json!({"source": source})).await;
+    // It has answered: what it says is not the module.
+    let (_, message) = told(&cluster, "False", "DigestMismatch").await;
+    assert!(message.ends_with("it does not begin as WebAssembly does"), "{message}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Two operators at once.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::json;
@@ -14,9 +16,10 @@ fn holder(lease: &Lease) -> Option<&str> {
 #[tokio::test]
 async fn of_two_operators_one_acts_and_the_other_one_takes_over() {
     let mut cluster = Cluster::without_operator().await;
-    let first = cluster.operate(cluster.client.clone(), "first").await;
+    let lease = Duration::from_secs(5);
+    let first = cluster.operate(cluster.client.clone(), "first", lease);
     cluster.until::<Lease>("wattle-operator", |lease| holder(lease) == Some("first")).await;
-    cluster.operate(cluster.client.clone(), "second").await;
+    cluster.operate(cluster.client.clone(), "second", lease);
     cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 1}})).await;
     let is_running = |grid: &Grid| grid.status.as_ref().is_some_and(|status| status.ready == 1);
     cluster.until::<Grid>("g", is_running).await;
@@ -27,7 +30,7 @@ async fn of_two_operators_one_acts_and_the_other_one_takes_over() {
     cluster.kill(first);
     cluster.until::<Lease>("wattle-operator", |lease| holder(lease) == Some("second")).await;
     let lease = cluster.until::<Lease>("wattle-operator", |_| true).await;
-    assert_eq!(lease.spec.unwrap().lease_transitions, Some(2));
+    assert!(lease.spec.unwrap().lease_transitions > Some(1));
     cluster.change::<Grid>("g", json!({"settings": {"memoryBytes": 1000}})).await;
     let changed = |set: &StatefulSet| set.metadata.generation > Some(1);
     cluster.until::<StatefulSet>("g", changed).await;

@@ -1,5 +1,7 @@
 //! The operator with the rights of `deploy/operator/operator.yaml` and no others.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Event as CoreEvent;
 use kube::api::{DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
@@ -53,7 +55,7 @@ async fn with_its_rights() -> Cluster {
     allow_lease(&cluster.client).await;
     let token = cluster.server.service_account_token("wattle-system", "wattle-operator", None);
     let operator = client(&cluster.server, &token).await;
-    cluster.operate(operator, "operator").await;
+    cluster.operate(operator, "operator", Duration::from_secs(15));
     cluster
 }
 

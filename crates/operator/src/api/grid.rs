@@ -1,6 +1,7 @@
 //! `Grid`: nodes that are one grid, and what they run on.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,10 @@ pub struct GridSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret: Option<String>,
+    /// Who may reach the API, as in `from` of a NetworkPolicy. Any pod of the cluster by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schemas::network_peers")]
+    pub clients: Option<Vec<NetworkPolicyPeer>>,
     #[serde(default)]
     pub pods: PodOptions,
 }

@@ -44,6 +44,14 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(super) fn network_peers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "description": "Who may reach the API, as in `from` of a NetworkPolicy. Any pod of the cluster by default.",
+        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
+    })
+}
+
 pub(super) fn affinity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -75,6 +75,9 @@ async fn reconcile(
     context: Arc<Context>,
     known: Known,
 ) -> Result<Action, Error> {
+    if let Some(pause) = context.pause_before(&*function) {
+        return Ok(Action::requeue(pause));
+    }
     let namespace = function.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
     let functions: Api<GridFunction> = Api::namespaced(context.client.clone(), &namespace);
     let done = finalizer(&functions, FINALIZER, function.clone(), |event| async {

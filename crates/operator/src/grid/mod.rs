@@ -50,6 +50,9 @@ pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
 }
 
 async fn reconcile(grid: Arc<Grid>, context: Arc<Context>) -> Result<Action, Error> {
+    if let Some(pause) = context.pause_before(&*grid) {
+        return Ok(Action::requeue(pause));
+    }
     let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
     let grids: Api<Grid> = Api::namespaced(context.client.clone(), &namespace);
     let done = finalizer(&grids, FINALIZER, grid.clone(), |event| async {
@@ -76,8 +79,8 @@ async fn keep(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Actio
 }
 
 async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Step, Error> {
-    let blueprint =
-        Blueprint::new(grid, &context.images).ok_or(Error::Malformed { what: "the name or the uid" })?;
+    let blueprint = Blueprint::new(grid, &context.images, context.client.default_namespace());
+    let blueprint = blueprint.ok_or(Error::Malformed { what: "the name or the uid" })?;
     secret::ensure(context, &blueprint).await?;
     for object in blueprint.surroundings() {
         apply(&context.client, &object).await?;

@@ -35,11 +35,13 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) spec: &'a GridSpec,
     /// What the nodes run.
     pub(crate) image: String,
+    /// Where the operator is, who has to reach the nodes.
+    pub(crate) operator_namespace: &'a str,
 }
 
 impl<'a> Blueprint<'a> {
     /// Nothing for a Grid that no API server has seen: it has no identity that objects could refer to.
-    pub(crate) fn new(grid: &'a Grid, images: &Images) -> Option<Self> {
+    pub(crate) fn new(grid: &'a Grid, images: &Images, operator_namespace: &'a str) -> Option<Self> {
         let owner = grid.controller_owner_ref(&())?;
         Some(Self {
             name: grid.metadata.name.as_deref()?,
@@ -47,6 +49,7 @@ impl<'a> Blueprint<'a> {
             owner: json!(owner),
             spec: &grid.spec,
             image: images.of(&grid.spec),
+            operator_namespace,
         })
     }
 
@@ -81,6 +84,15 @@ impl<'a> Blueprint<'a> {
             labels["app.kubernetes.io/component"] = json!(component.label());
         }
         labels
+    }
+
+    /// What tells the pods of the grid from all others.
+    fn members(&self) -> Value {
+        json!({
+            "app.kubernetes.io/name": "wattle",
+            "app.kubernetes.io/instance": self.name,
+            "wattle.dev/member": "true",
+        })
     }
 
     /// What tells the pods of a component from all others.

@@ -1,11 +1,11 @@
-//! Services, and how many pods an eviction may take.
+//! Services, who may reach the pods, and how many of them an eviction may take.
 
 use serde_json::{Value, json};
 
 use super::{API_PORT, Blueprint, Component, HTTP_PORT, PEERS_PORT, nodes_service};
 
 pub(super) fn objects(blueprint: &Blueprint<'_>) -> Vec<Value> {
-    vec![nodes(blueprint), clients(blueprint), budget(blueprint)]
+    vec![nodes(blueprint), clients(blueprint), policy(blueprint), budget(blueprint)]
 }
 
 /// Nodes find each other here, also before they are ready: they become so only together.
@@ -16,11 +16,7 @@ fn nodes(blueprint: &Blueprint<'_>) -> Value {
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": true,
-            "selector": {
-                "app.kubernetes.io/name": "wattle",
-                "app.kubernetes.io/instance": blueprint.name,
-                "wattle.dev/member": "true",
-            },
+            "selector": blueprint.members(),
             "ports": [
                 {"name": "api", "port": API_PORT, "targetPort": "api", "protocol": "TCP"},
                 {"name": "peers", "port": PEERS_PORT, "targetPort": "peers", "protocol": "TCP"},
@@ -41,17 +37,42 @@ fn clients(blueprint: &Blueprint<'_>) -> Value {
     })
 }
 
+/// Nobody is asked who they are: so it is said here who may come.
+fn policy(blueprint: &Blueprint<'_>) -> Value {
+    let members = json!({"podSelector": {"matchLabels": blueprint.members()}});
+    let port = |port: u16| json!([{"port": port, "protocol": "TCP"}]);
+    let mut api = json!({"ports": port(API_PORT)});
+    if let Some(clients) = &blueprint.spec.clients {
+        let operator = json!({
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": blueprint.operator_namespace}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "wattle-operator"}},
+        });
+        let mut from = vec![members.clone(), operator];
+        from.extend(clients.iter().map(|client| json!(client)));
+        api["from"] = json!(from);
+    }
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": blueprint.metadata(blueprint.name, None),
+        "spec": {
+            "podSelector": {"matchLabels": blueprint.members()},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [members], "ports": port(PEERS_PORT)},
+                api,
+                {"ports": port(HTTP_PORT)},
+            ],
+        },
+    })
+}
+
 fn budget(blueprint: &Blueprint<'_>) -> Value {
     json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": blueprint.metadata(blueprint.name, None),
         "spec": {
             "maxUnavailable": 1,
-            "selector": {"matchLabels": {
-                "app.kubernetes.io/name": "wattle",
-                "app.kubernetes.io/instance": blueprint.name,
-                "wattle.dev/member": "true",
-            }},
+            "selector": {"matchLabels": blueprint.members()},
         },
     })
 }

@@ -75,6 +75,7 @@ fn template(blueprint: &Blueprint<'_>, component: Component) -> Value {
     annotations["wattle.dev/settings"] = json!(configuration::fingerprint(&blueprint.spec.settings));
     let mut spec = json!({
         "serviceAccountName": blueprint.name,
+        "automountServiceAccountToken": true,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "enableServiceLinks": false,
         "securityContext": {
@@ -82,11 +83,12 @@ fn template(blueprint: &Blueprint<'_>, component: Component) -> Value {
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container(blueprint, component)],
         "volumes": volumes(blueprint),
-        "topologySpreadConstraints": spread(blueprint, component),
+        "topologySpreadConstraints": spread(blueprint),
     });
     if !blueprint.spec.image_pull_secrets.is_empty() {
         let named = blueprint.spec.image_pull_secrets.iter().map(|name| json!({"name": name}));
@@ -199,37 +201,33 @@ fn probe(path: &str, period: u32, failures: u32) -> Value {
 }
 
 fn mounts(blueprint: &Blueprint<'_>) -> Value {
-    let own = if blueprint.spec.storage.is_some() {
-        json!({"name": "data", "mountPath": "/var/lib/wattle"})
-    } else {
-        json!({"name": "tmp", "mountPath": "/tmp"})
-    };
-    json!([
-        {"name": "config", "mountPath": "/etc/wattle/config", "readOnly": true},
-        {"name": "secret", "mountPath": "/etc/wattle/secret", "readOnly": true},
-        own,
-    ])
+    let mut mounts = vec![
+        json!({"name": "config", "mountPath": "/etc/wattle/config", "readOnly": true}),
+        json!({"name": "secret", "mountPath": "/etc/wattle/secret", "readOnly": true}),
+        json!({"name": "tmp", "mountPath": "/tmp"}),
+    ];
+    if blueprint.spec.storage.is_some() {
+        mounts.push(json!({"name": "data", "mountPath": "/var/lib/wattle"}));
+    }
+    json!(mounts)
 }
 
 fn volumes(blueprint: &Blueprint<'_>) -> Value {
-    let mut volumes = json!([
+    json!([
         {"name": "config", "configMap": {"name": configuration::name(blueprint.name)}},
         {"name": "secret", "secret": {"secretName": blueprint.secret_name(), "defaultMode": 0o440}},
-    ]);
-    if let (None, Some(volumes)) = (&blueprint.spec.storage, volumes.as_array_mut()) {
-        volumes.push(json!({"name": "tmp", "emptyDir": {}}));
-    }
-    volumes
+        {"name": "tmp", "emptyDir": {}},
+    ])
 }
 
-/// Over zones as is asked, and over machines as well as can be.
-fn spread(blueprint: &Blueprint<'_>, component: Component) -> Value {
+/// Over zones as is asked, and over machines as well as can be. An arbiter keeps away from nodes, too.
+fn spread(blueprint: &Blueprint<'_>) -> Value {
     let over = |key: &str, unsatisfiable: &str| {
         json!({
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": unsatisfiable,
-            "labelSelector": {"matchLabels": blueprint.selector(component)},
+            "labelSelector": {"matchLabels": blueprint.members()},
         })
     };
     let machines = over(MACHINES, "ScheduleAnyway");

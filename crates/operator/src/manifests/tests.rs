@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde::Serialize;
@@ -24,7 +25,7 @@ fn images() -> Images {
 }
 
 fn made(grid: &Grid) -> Vec<Value> {
-    let blueprint = Blueprint::new(grid, &images()).unwrap();
+    let blueprint = Blueprint::new(grid, &images(), "wattle-system").unwrap();
     let mut objects = blueprint.surroundings();
     objects.extend([
         node_set(&blueprint, 3),
@@ -66,6 +67,7 @@ fn kubernetes_knows_every_field() {
                 "ConfigMap" => known::<ConfigMap>(&object),
                 "Service" => known::<Service>(&object),
                 "PodDisruptionBudget" => known::<PodDisruptionBudget>(&object),
+                "NetworkPolicy" => known::<NetworkPolicy>(&object),
                 "StatefulSet" => known::<StatefulSet>(&object),
                 "Secret" => known::<Secret>(&object),
                 other => panic!("{other} was not expected"),
@@ -137,6 +139,30 @@ fn services_find_nodes_before_they_are_ready_and_clients_after_that() {
 }
 
 #[test]
+fn peers_are_members_and_clients_are_anybody_or_those_who_are_named() {
+    let policy = |change: fn(&mut GridSpec)| find(&made(&grid(change)), "NetworkPolicy", "flights");
+    let open = policy(|_| {});
+    let members = json!({"matchLabels": {
+        "app.kubernetes.io/name": "wattle", "app.kubernetes.io/instance": "flights", "wattle.dev/member": "true",
+    }});
+    check(&open, "/spec/podSelector", &members);
+    check(
+        &open,
+        "/spec/ingress/0",
+        &json!({"from": [{"podSelector": members}], "ports": [{"port": 7118, "protocol": "TCP"}]}),
+    );
+    check(&open, "/spec/ingress/1", &json!({"ports": [{"port": 7117, "protocol": "TCP"}]}));
+    let closed = policy(|spec| {
+        let shop = json!({"podSelector": {"matchLabels": {"app": "shop"}}});
+        spec.clients = Some(vec![serde_json::from_value(shop).unwrap()]);
+    });
+    let from = closed.pointer("/spec/ingress/1/from").unwrap();
+    check(from, "/0/podSelector", &members);
+    check(from, "/1/namespaceSelector/matchLabels/kubernetes.io~1metadata.name", &json!("wattle-system"));
+    check(from, "/2/podSelector/matchLabels/app", &json!("shop"));
+}
+
+#[test]
 fn nodes_may_do_the_least() {
     let role = find(&made(&grid(|_| {})), "Role", "flights");
     assert_eq!(
@@ -171,7 +197,7 @@ fn storage_keeps_what_survives_a_node() {
     });
     let set = find(&made(&stored), "StatefulSet", "flights");
     check(&set, "/spec/volumeClaimTemplates/0/spec/resources/requests/storage", &json!("2Gi"));
-    check(&set, "/spec/template/spec/containers/0/volumeMounts/2/mountPath", &json!("/var/lib/wattle"));
+    check(&set, "/spec/template/spec/containers/0/volumeMounts/3/mountPath", &json!("/var/lib/wattle"));
     let arguments = set.pointer("/spec/template/spec/containers/0/args").unwrap().as_array().unwrap();
     assert!(arguments.ends_with(&[json!("--data-dir"), json!("/var/lib/wattle")]), "{arguments:?}");
 }

@@ -64,6 +64,9 @@ pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
 }
 
 async fn reconcile(map: Arc<GridMap>, context: Arc<Context>, all: Store<GridMap>) -> Result<Action, Error> {
+    if let Some(pause) = context.pause_before(&*map) {
+        return Ok(Action::requeue(pause));
+    }
     let namespace = map.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
     let maps: Api<GridMap> = Api::namespaced(context.client.clone(), &namespace);
     let done = finalizer(&maps, FINALIZER, map.clone(), |event| async {
