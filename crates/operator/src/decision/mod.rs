@@ -42,7 +42,7 @@ pub(crate) enum Waiting {
     PodNotReady { pod: String },
     #[error("{pod} is ready, and no member of the grid yet")]
     NotAMember { pod: String },
-    #[error("the pods that start first found the grid")]
+    #[error("the pods have yet to found the grid")]
     NotFounded,
     #[error("the grid cannot be asked: {why}")]
     GridUnknown { why: String },
