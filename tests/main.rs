@@ -7,3 +7,4 @@ mod functions;
 mod grid;
 mod harness;
 mod nodes;
+mod operator;

@@ -8,6 +8,7 @@ mod function;
 mod grid;
 mod invoke;
 mod map;
+mod operator;
 mod output;
 mod progress;
 mod quantity;
@@ -49,6 +50,9 @@ enum Command {
     Grid(grid::GridCommand),
     /// Put load on a grid and measure it
     Bench(bench::Bench),
+    /// Look after grids on Kubernetes: Grid, GridMap and GridFunction objects
+    #[command(args = Remote::hidden())]
+    Operator(operator::Operate),
     /// Print the completions of a shell
     #[command(args = Remote::hidden())]
     Completions(completions::Completions),
@@ -67,6 +71,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Invoke(invoke) => invoke.run(&remote),
         Command::Grid(grid) => grid.run(&remote),
         Command::Bench(bench) => bench.run(&remote),
+        Command::Operator(operate) => operate.run(),
         Command::Completions(completions) => completions.run(),
         Command::CompileModule => return compile_module::run(),
     };
@@ -81,7 +86,9 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> 
     let matches = command.try_get_matches_from_mut(words)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let alone = match &cli.command {
-        Command::Serve(_) | Command::Completions(_) | Command::CompileModule => Remote::given(&matches),
+        Command::Serve(_) | Command::Operator(_) | Command::Completions(_) | Command::CompileModule => {
+            Remote::given(&matches)
+        }
         Command::Map(_)
         | Command::Function(_)
         | Command::Invoke(_)
@@ -133,6 +140,8 @@ mod tests {
             "grid members --output json",
             "grid partitions --all",
             "bench put --in-flight 50 --batch 16 --keys 1000 --value-bytes 100 --duration 3s --server-pid 1",
+            "operator --namespace a --namespace b --image registry/wattle:1",
+            "operator crds",
             "completions bash",
             "compile-module",
         ];
@@ -182,7 +191,7 @@ mod tests {
         for line in ["", "map", "map put", "invoke", "grid status", "bench"] {
             assert_eq!(help(line).matches("--endpoint <URL>").count(), 1, "{line}");
         }
-        for line in ["serve", "completions"] {
+        for line in ["serve", "operator", "completions"] {
             assert!(!help(line).contains("--endpoint"), "{line}");
         }
     }

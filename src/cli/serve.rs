@@ -150,7 +150,7 @@ impl Serve {
         };
         let program = std::env::current_exe().context("the path of this program is not known")?;
         let config = Config::new(flags.or(file), program)?;
-        start_logs(&config).context("--log-filter")?;
+        start_logs(config.log_format, &config.log_filter).context("--log-filter")?;
         Node::run(&config, signals)?;
         Ok(())
     }

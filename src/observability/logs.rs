@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat};
+use crate::config::LogFormat;
 
 /// What libraries say that nobody needs who runs a node, unless it is asked for: a voter that is away is told of eight times a second.
 const QUIET: &str = "openraft=off";
@@ -13,10 +13,10 @@ const QUIET: &str = "openraft=off";
 ///
 /// # Errors
 /// The filter cannot be read.
-pub fn start_logs(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", config.log_filter))?;
+pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{filter}"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match config.log_format {
+    match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
