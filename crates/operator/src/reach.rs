@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use wattle_client::{Client, Options};
 
 use crate::error::Error;
-use crate::http_get::{Get, get};
+use crate::http_get::{Get, GetError, get};
 use crate::manifests::{API_PORT, HTTP_PORT, grid_selector};
 
 /// Longer than members wait for each other's reports.
@@ -37,6 +38,10 @@ impl Default for Ports {
 pub(crate) enum Unreachable {
     #[error("none of its pods is ready")]
     NobodyReady,
+    #[error("none of its pods runs")]
+    NobodyRuns,
+    #[error("the control group's leader has not said in time what is decided")]
+    Outdated,
     #[error(transparent)]
     Client(#[from] wattle_client::Error),
 }
@@ -66,17 +71,29 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     is_ready && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// What `/safez` says: nothing if the grid is safe, else why not.
-pub(crate) async fn ask_safez(address: IpAddr, ports: Ports) -> Result<(), String> {
+/// Why a pod does not say that its grid is safe.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsafe {
+    #[error("{why}")]
+    Says { why: String },
+    #[error("/safez answers {status}")]
+    Answers { status: StatusCode },
+    #[error("/safez does not answer: {0}")]
+    Silent(#[from] GetError),
+}
+
+/// Succeeds if a pod says that its grid is safe.
+pub(crate) async fn ask_safez(address: IpAddr, ports: Ports) -> Result<(), Unsafe> {
     let url = format!("http://{}/safez", SocketAddr::new(address, ports.http));
-    let asked = get(&Get { url: &url, authority: None, longest: PROBE_BYTES, time: PROBE_TIME }).await;
-    match asked {
-        Ok(answer) if answer.status.is_success() => Ok(()),
-        Ok(answer) => {
-            let body = String::from_utf8_lossy(&answer.body);
-            let why = body.trim();
-            Err(if why.is_empty() { format!("/safez answers {}", answer.status) } else { why.to_owned() })
-        }
-        Err(error) => Err(format!("/safez does not answer: {error}")),
+    let answer = get(&Get { url: &url, authority: None, longest: PROBE_BYTES, time: PROBE_TIME }).await?;
+    if answer.status.is_success() {
+        return Ok(());
     }
+    let body = String::from_utf8_lossy(&answer.body);
+    let why = body.trim();
+    Err(if why.is_empty() || answer.status != StatusCode::SERVICE_UNAVAILABLE {
+        Unsafe::Answers { status: answer.status }
+    } else {
+        Unsafe::Says { why: why.to_owned() }
+    })
 }

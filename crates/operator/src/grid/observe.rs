@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::decision::{GridView, MemberView, Observed, PodSet, PodView, Safety, Voters, Wanted};
 use crate::error::Error;
 use crate::manifests::{fence, grid_selector, has_arbiter};
-use crate::reach::{address, ask_safez, client_of, is_ready};
+use crate::reach::{Unreachable, address, ask_safez, client_of, is_ready};
 
 /// Pods that are asked whether the grid is safe, until one says so.
 const PROBED: usize = 3;
@@ -63,7 +63,7 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
         arbiter: sets.arbiter.as_ref().map(set),
         grid: match &asked {
             Ok(status) => view(status, &names, &safety),
-            Err(why) => GridView::Unknown { why: why.clone() },
+            Err(why) => GridView::Unknown { why: why.to_string() },
         },
     };
     let uids = pods.iter().filter_map(|pod| Some((pod.name_any(), pod.uid()?))).collect();
@@ -71,25 +71,19 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
 }
 
 /// The first answer of a pod that is in the grid: ready ones first.
-async fn ask(context: &Context, pods: &[Pod]) -> Result<wire::StatusResponse, String> {
+async fn ask(context: &Context, pods: &[Pod]) -> Result<wire::StatusResponse, Unreachable> {
     let (ready, others): (Vec<&Pod>, Vec<&Pod>) =
         pods.iter().filter(|pod| is_running(pod)).partition(|pod| is_ready(pod));
     let addresses = |pods: &[&Pod]| pods.iter().filter_map(|pod| address(pod)).collect::<Vec<IpAddr>>();
-    let mut why = String::from("no pod runs");
+    let mut why = Unreachable::NobodyRuns;
     for addresses in [addresses(&ready), addresses(&others)] {
         if addresses.is_empty() {
             continue;
         }
-        let asked = match client_of(&addresses, context.ports) {
-            Ok(client) => client.status().await.map_err(|error| error.to_string()),
-            Err(unreachable) => Err(unreachable.to_string()),
-        };
-        match asked {
-            Ok(status) if status.outdated => {
-                why = "the control group's leader has not said in time what is decided".to_owned();
-            }
+        match client_of(&addresses, context.ports)?.status().await {
+            Ok(status) if status.outdated => why = Unreachable::Outdated,
             Ok(status) => return Ok(status),
-            Err(error) => why = error,
+            Err(error) => why = error.into(),
         }
     }
     Err(why)
@@ -101,7 +95,7 @@ async fn ask_safety(context: &Context, pods: &[Pod]) -> Safety {
     for pod in ready.filter_map(address).take(PROBED) {
         match ask_safez(pod, context.ports).await {
             Ok(()) => return Safety::Safe,
-            Err(refused) => why = refused,
+            Err(refused) => why = refused.to_string(),
         }
     }
     Safety::Unsafe { why }
