@@ -76,7 +76,7 @@ impl Error {
 /// Why the operator ends.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("there is no cluster: neither is this a pod, nor is there a kubeconfig that can be used: {0}")]
+    #[error("there is no cluster: neither is this a pod, nor is there a kubeconfig that can be used")]
     NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("port {address} cannot be listened on: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
