@@ -44,7 +44,7 @@ async fn ready(State(observed): State<Observed>) -> Response {
     }
     let ready = check_copies(&observed.grid, &[PartitionState::Lost]).await;
     observed.is_ready.fetch_or(ready.is_ok(), Ordering::Relaxed);
-    told(ready)
+    told(ready.map(|_| ()))
 }
 
 async fn safe(State(observed): State<Observed>) -> Response {

@@ -1,8 +1,10 @@
 //! Whether the grid has all the copies that it should have: what who stops nodes one after the other asks before the next one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::time::timeout;
+use wattle_core::control::GroupState;
 use wattle_core::control::grid::{NodeState, PartitionState};
 use wattle_core::ids::MemberId;
 use wattle_core::limits::MAJORITY_TIME;
@@ -35,8 +37,7 @@ pub(super) enum Unsafe {
 
 /// That every partition has its backups now, and nobody is about to take some away.
 pub(super) async fn check_safe(grid: &Grid) -> Result<(), Unsafe> {
-    check_copies(grid, &[]).await?;
-    let decided = grid.control.decided();
+    let decided = check_copies(grid, &[]).await?;
     let table = decided.grid().ok_or(Unsafe::Behind)?;
     let leaving = table.nodes().filter(|node| node.state == NodeState::Draining).count();
     if leaving > 0 {
@@ -52,8 +53,9 @@ pub(super) async fn check_safe(grid: &Grid) -> Result<(), Unsafe> {
     }
 }
 
-/// That every partition is as it should be, or in one of some other states.
-pub(super) async fn check_copies(grid: &Grid, or: &[PartitionState]) -> Result<(), Unsafe> {
+/// That every partition is as it should be, or in one of some other states. Returns what was looked at: what is decided a moment later may
+/// be worse.
+pub(super) async fn check_copies(grid: &Grid, or: &[PartitionState]) -> Result<Arc<GroupState>, Unsafe> {
     if !matches!(timeout(MAJORITY_TIME, grid.control.catch_up()).await, Ok(Ok(()))) {
         return Err(Unsafe::Behind);
     }
@@ -62,7 +64,7 @@ pub(super) async fn check_copies(grid: &Grid, or: &[PartitionState]) -> Result<(
     let count = |state| if or.contains(&state) { 0 } else { table.partitions_in(state) };
     let (under_replicated, lost) = (count(PartitionState::UnderReplicated), count(PartitionState::Lost));
     match (under_replicated, lost, count(PartitionState::NotBegun)) {
-        (0, 0, 0) => Ok(()),
+        (0, 0, 0) => Ok(decided),
         (under_replicated, lost, not_begun) => Err(Unsafe::Partitions { under_replicated, lost, not_begun }),
     }
 }
