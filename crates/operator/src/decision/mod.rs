@@ -2,7 +2,8 @@
 //! what has become of it.
 //!
 //! A step that takes a pod away, or adds one, waits until every pod is a member, every partition has its copies and the control group
-//! its voters. What is down already and no member may be replaced or taken away at any time: so a bad upgrade can be taken back.
+//! its voters. What is down already and holds nothing that others lack may be replaced or taken away at any time: so a bad upgrade can be
+//! taken back.
 
 mod observed;
 #[cfg(test)]
@@ -112,29 +113,32 @@ fn unsettled(observed: &Observed) -> Option<Waiting> {
     Some(Waiting::PodLeaving { pod: pod.name })
 }
 
-/// Steps about pods that are down and hold nothing: they make nothing worse, and nothing else may get better without them.
+/// Steps about pods that are down and not needed: they make nothing worse, and nothing else may get better without them.
 fn harmless(observed: &Observed, nodes: &PodSet) -> Option<Step> {
-    let holds_nothing = |pod: &PodView| {
-        let is_stranger = matches!(observed.grid, GridView::Known { .. }) && !pod.listed;
-        !pod.ready && (!pod.running || is_stranger)
+    let is_needless = |pod: &PodView| {
+        let is_needless_member = match observed.grid {
+            GridView::Known { ready_suffice, .. } => ready_suffice || !pod.listed,
+            GridView::Unknown { .. } => false,
+        };
+        !pod.ready && (!pod.running || is_needless_member)
     };
     let wanted = &observed.wanted;
     if nodes.replicas > target(wanted, nodes) {
         let last = nodes.pods.iter().find(|pod| pod.ordinal + 1 == nodes.replicas);
-        if last.is_none_or(holds_nothing) {
+        if last.is_none_or(is_needless) {
             return Some(Step::SetReplicas(nodes.replicas - 1));
         }
     }
     if let Some(arbiter) = &observed.arbiter
         && !wanted.arbiter
-        && arbiter.pods.iter().all(holds_nothing)
+        && arbiter.pods.iter().all(is_needless)
     {
         return Some(Step::RemoveArbiter);
     }
     if wanted.paused {
         return None;
     }
-    let broken = observed.pods().find(|pod| pod.outdated && holds_nothing(pod))?;
+    let broken = observed.pods().find(|pod| pod.outdated && is_needless(pod))?;
     Some(Step::Replace(vec![broken.name.clone()]))
 }
 
@@ -163,7 +167,7 @@ fn unsound(observed: &Observed) -> Option<Obstacle> {
         GridView::Unknown { why } => {
             return Some(Obstacle::Wait(Waiting::GridUnknown { why: why.clone() }));
         }
-        GridView::Known { safety, voters, gone, unreachable } => (safety, voters, gone, *unreachable),
+        GridView::Known { safety, voters, gone, unreachable, .. } => (safety, voters, gone, *unreachable),
     };
     if let Some(pod) = observed.pods().find(|pod| pod.member.is_none()) {
         return Some(Obstacle::Wait(Waiting::NotAMember { pod: pod.name.clone() }));

@@ -69,6 +69,8 @@ pub(crate) enum GridView {
         gone: Vec<u64>,
         /// Partitions that nobody who answers holds.
         unreachable: u32,
+        /// Ready pods hold every partition completely, and are more than half of the voters: nothing is lost if all others die.
+        ready_suffice: bool,
     },
 }
 

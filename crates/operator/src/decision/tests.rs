@@ -30,7 +30,13 @@ fn sound(voters: usize) -> GridView {
         voters: Voters { voting: voters, wanted: voters },
         gone: Vec::new(),
         unreachable: 0,
+        ready_suffice: false,
     }
+}
+
+fn self_sufficient(observed: &mut Observed) {
+    let GridView::Known { ready_suffice, .. } = &mut observed.grid else { panic!("the grid was asked") };
+    *ready_suffice = true;
 }
 
 type Change = fn(&mut Observed);
@@ -206,6 +212,14 @@ fn a_bad_upgrade_is_taken_back_although_the_grid_is_not_safe() {
     silent.grid = sound(3);
     nodes(&mut silent).pods[2].listed = true;
     check(&silent, Step::Wait(Waiting::PodNotReady { pod: "g-2".into() }));
+    let mut needless = silent.clone();
+    self_sufficient(&mut needless);
+    check(&needless, Step::Replace(vec!["g-2".into()]));
+    nodes(&mut needless).pods[2].member = Some(member(3));
+    check(&needless, Step::Replace(vec!["g-2".into()]));
+    // As the spec says it should be: nothing better could come.
+    nodes(&mut needless).pods[2].outdated = false;
+    check(&needless, Step::Wait(Waiting::PodNotReady { pod: "g-2".into() }));
     let mut stranger = running;
     stranger.grid = sound(3);
     check(&stranger, Step::Replace(vec!["g-2".into()]));
@@ -222,6 +236,8 @@ fn a_pod_that_never_came_up_can_be_scaled_away() {
     let pod = &mut nodes(&mut member).pods[3];
     *pod = PodView { ready: false, ..tests::pod(3) };
     check(&member, Step::Wait(Waiting::PodNotReady { pod: "g-3".into() }));
+    self_sufficient(&mut member);
+    check(&member, Step::SetReplicas(3));
 }
 
 #[test]
@@ -271,7 +287,7 @@ fn a_member_whose_pod_is_gone_is_forgotten_unless_it_is_missed() {
             grid.wanted.size = 2;
             let safety = Safety::Unsafe { why: "a member is gone".into() };
             let voters = Voters { voting: 3, wanted: 3 };
-            grid.grid = GridView::Known { safety, voters, gone: vec![7], unreachable };
+            grid.grid = GridView::Known { safety, voters, gone: vec![7], unreachable, ready_suffice: false };
         })
     };
     check(&haunted(0), Step::Forget(7));

@@ -13,21 +13,36 @@ use crate::api::UpgradeStrategy;
 #[derive(Debug, Clone)]
 enum Happening {
     Resize(u32),
-    NewTemplate {
-        is_good: bool,
-    },
+    NewTemplate(Template),
     Pause(bool),
     Crash(usize),
+    /// Some partition is held by none of those who are ready, for so many turns.
+    Doubt(usize),
     /// Time passes: this many turns of the operator and of everything else.
     Turns(usize),
+}
+
+/// What becomes of a pod that is made from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Template {
+    Good,
+    /// Its process ends at once.
+    Dead,
+    /// It joins, and never has all its copies.
+    Behind,
+}
+
+fn template() -> impl Strategy<Value = Template> {
+    prop_oneof![8 => Just(Template::Good), 1 => Just(Template::Dead), 1 => Just(Template::Behind)]
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => (1_u32..6).prop_map(Happening::Resize),
-        3 => prop::bool::weighted(0.8).prop_map(|is_good| Happening::NewTemplate { is_good }),
+        3 => template().prop_map(Happening::NewTemplate),
         1 => any::<bool>().prop_map(Happening::Pause),
         2 => (0_usize..6).prop_map(Happening::Crash),
+        1 => (1_usize..6).prop_map(Happening::Doubt),
         6 => (1_usize..12).prop_map(Happening::Turns),
     ]
 }
@@ -38,6 +53,9 @@ enum Life {
     Starting,
     /// It joins when the next turn is over, unless its template is bad.
     Running,
+    /// A member without all its copies, for ever.
+    Behind,
+    /// A ready one.
     Member,
     /// It hands over, and is gone after a turn.
     Leaving,
@@ -50,11 +68,17 @@ struct Pod {
     node: u64,
 }
 
+impl Pod {
+    fn is_member(&self) -> bool {
+        matches!(self.life, Life::Behind | Life::Member)
+    }
+}
+
 /// A cluster and a grid that do what they are told, a turn later.
 #[derive(Debug)]
 struct World {
     wanted: Wanted,
-    templates: Vec<bool>,
+    templates: Vec<Template>,
     replicas: Option<u32>,
     pods: BTreeMap<u32, Pod>,
     arbiter: Option<Pod>,
@@ -62,6 +86,8 @@ struct World {
     founded: bool,
     /// Turns until all copies are made.
     copying: usize,
+    /// Turns until those who are ready hold everything.
+    doubt: usize,
     voters: usize,
     gone: Vec<u64>,
     nodes: u64,
@@ -72,13 +98,14 @@ impl World {
         let wanted = Wanted { size, arbiter: size == 2, strategy: UpgradeStrategy::ByPod, paused: false };
         Self {
             wanted,
-            templates: vec![true],
+            templates: vec![Template::Good],
             replicas: None,
             pods: BTreeMap::new(),
             arbiter: None,
             has_arbiter: false,
             founded: false,
             copying: 0,
+            doubt: 0,
             voters: 0,
             gone: Vec::new(),
             nodes: 0,
@@ -90,7 +117,16 @@ impl World {
     }
 
     fn members(&self) -> usize {
+        self.all().filter(|pod| pod.is_member()).count()
+    }
+
+    fn ready(&self) -> usize {
         self.all().filter(|pod| pod.life == Life::Member).count()
+    }
+
+    /// Whether nothing is lost if all who are not ready die.
+    fn ready_suffice(&self) -> bool {
+        self.ready() > 0 && self.doubt == 0
     }
 
     fn observed(&self) -> Observed {
@@ -99,10 +135,10 @@ impl World {
             ordinal,
             outdated: pod.template + 1 != self.templates.len(),
             ready: pod.life == Life::Member,
-            running: pod.life != Life::Starting && self.templates[pod.template],
+            running: pod.life != Life::Starting && self.templates[pod.template] != Template::Dead,
             leaving: pod.life == Life::Leaving,
-            listed: pod.life == Life::Member || self.gone.contains(&pod.node),
-            member: (pod.life == Life::Member).then(|| MemberView {
+            listed: pod.is_member() || self.gone.contains(&pod.node),
+            member: pod.is_member().then(|| MemberView {
                 node: pod.node,
                 zone: String::new(),
                 votes: false,
@@ -122,7 +158,8 @@ impl World {
             grid: if members == 0 {
                 GridView::Unknown { why: "nobody answers".into() }
             } else {
-                GridView::Known { safety, voters, gone: self.gone.clone(), unreachable: 0 }
+                let (gone, ready_suffice) = (self.gone.clone(), self.ready_suffice());
+                GridView::Known { safety, voters, gone, unreachable: 0, ready_suffice }
             },
         }
     }
@@ -137,16 +174,17 @@ impl World {
                 self.wanted.size = *size;
                 self.wanted.arbiter = *size == 2;
             }
-            Happening::NewTemplate { is_good } => self.templates.push(*is_good),
+            Happening::NewTemplate(template) => self.templates.push(*template),
             Happening::Pause(paused) => self.wanted.paused = *paused,
             Happening::Crash(at) => self.crash(*at),
+            Happening::Doubt(turns) => self.doubt = *turns,
             Happening::Turns(turns) => (0..*turns).for_each(|_| self.turn()),
         }
     }
 
     /// One at a time, of a grid that bears it: what dies with its last copy is not the operator's doing.
     fn crash(&mut self, at: usize) {
-        if self.copying > 0 || self.members() < 2 || !self.gone.is_empty() {
+        if self.copying > 0 || self.ready() < 2 || !self.gone.is_empty() {
             return;
         }
         let mut members = self.pods.values_mut().filter(|pod| pod.life == Life::Member);
@@ -154,6 +192,7 @@ impl World {
             self.gone.push(pod.node);
             pod.life = Life::Starting;
             self.copying = 3;
+            self.doubt = 2;
         }
     }
 
@@ -181,13 +220,16 @@ impl World {
         if !self.founded {
             return;
         }
-        let serving = taken.iter().filter(|pod| pod.member.is_some()).count();
+        let members = taken.iter().filter(|pod| pod.member.is_some());
+        let (ready, behind): (Vec<&PodView>, Vec<&PodView>) = members.partition(|pod| pod.ready);
+        assert!(behind.is_empty() || self.ready_suffice(), "{step:?} takes what others lack");
+        let serving = ready.len();
         assert!(serving <= 1, "{step:?} takes {serving} members away");
         if serving == 1 {
             assert_eq!(self.copying, 0, "{step:?} while copies are made");
             assert!(observed.pods().all(|pod| pod.ready && !pod.leaving), "{step:?} while a pod is down");
             assert_eq!(self.voters, self.voters_wanted(), "{step:?} while votes move");
-            assert!(self.members() > 1, "{step:?} takes the last member");
+            assert!(self.ready() > 1, "{step:?} takes the last member that is ready");
         }
         if let (Step::SetReplicas(replicas), Some(now)) = (step, self.replicas) {
             assert_eq!(replicas.abs_diff(now), 1, "more than one pod at a time");
@@ -221,6 +263,7 @@ impl World {
     /// The cluster makes pods, pods join and leave, copies are made, votes move: one thing at a time.
     fn pass(&mut self) {
         self.copying = self.copying.saturating_sub(1);
+        self.doubt = self.doubt.saturating_sub(1);
         let before = self.members();
         self.pods.retain(|_, pod| pod.life != Life::Leaving);
         if self.arbiter.as_ref().is_some_and(|pod| pod.life == Life::Leaving) {
@@ -230,10 +273,12 @@ impl World {
         for pod in self.pods.values_mut().chain(&mut self.arbiter) {
             pod.life = match pod.life {
                 Life::Starting => Life::Running,
-                Life::Running if self.templates[pod.template] => {
+                Life::Running if self.templates[pod.template] != Template::Dead => {
                     self.nodes += 1;
                     pod.node = self.nodes;
-                    Life::Member
+                    // In an empty grid there is nothing to copy.
+                    let is_behind = self.templates[pod.template] == Template::Behind && self.founded;
+                    if is_behind { Life::Behind } else { Life::Member }
                 }
                 other => other,
             };
@@ -243,6 +288,9 @@ impl World {
         }
         if self.has_arbiter && self.arbiter.is_none() {
             self.arbiter = Some(Pod { template, life: Life::Starting, node: 0 });
+        }
+        if self.all().any(|pod| pod.life == Life::Behind) {
+            self.copying = self.copying.max(1);
         }
         if self.members() != before {
             self.copying = 3;
@@ -264,7 +312,7 @@ proptest! {
         let mut world = World::new(size);
         happenings.iter().for_each(|happening| world.happen(happening));
         // Whatever was asked for, a good template is asked for in the end.
-        world.happen(&Happening::NewTemplate { is_good: true });
+        world.happen(&Happening::NewTemplate(Template::Good));
         world.happen(&Happening::Pause(false));
         world.happen(&Happening::Turns(400));
         let observed = world.observed();

@@ -46,6 +46,10 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
     let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
     let is_fenced = fences.get_opt(&fence(&name)).await?.is_some();
     let asked = ask(context, &pods).await;
+    let ready_suffice = match &asked {
+        Ok(status) => ask_partitions(context, &pods, status).await,
+        Err(_) => false,
+    };
     let safety = ask_safety(context, &pods).await;
     let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
     let names = pods.iter().filter_map(|pod| Some((member_address(context, pod)?, pod.name_any()))).collect();
@@ -62,7 +66,7 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
         nodes: sets.nodes.as_ref().map(set),
         arbiter: sets.arbiter.as_ref().map(set),
         grid: match &asked {
-            Ok(status) => view(status, &names, &safety),
+            Ok(status) => view(status, &names, &safety, ready_suffice),
             Err(why) => GridView::Unknown { why: why.to_string() },
         },
     };
@@ -87,6 +91,41 @@ async fn ask(context: &Context, pods: &[Pod]) -> Result<wire::StatusResponse, Un
         }
     }
     Err(why)
+}
+
+/// Whether nothing is lost if all pods die that are not ready. Asked only while there is one that may hold something.
+async fn ask_partitions(context: &Context, pods: &[Pod], status: &wire::StatusResponse) -> bool {
+    let (ready, others): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| is_ready(pod));
+    let address_of = |pod: &&Pod| member_address(context, pod);
+    if !others.iter().any(|pod| is_running(pod) && is_listed(status, address_of(pod))) {
+        return false;
+    }
+    let addresses: Vec<IpAddr> = ready.iter().filter_map(|pod| address(pod)).collect();
+    let Ok(client) = client_of(&addresses, context.ports) else { return false };
+    let Ok(partitions) = client.partitions().await else { return false };
+    let members = ready.iter().filter_map(address_of).filter_map(|address| member(status, address));
+    suffice(&members.collect::<Vec<_>>(), status, &partitions)
+}
+
+/// Whether these members hold every partition completely, and are more than half of the voters. What a lost partition may go on with is
+/// worth keeping too.
+fn suffice(
+    members: &[MemberView],
+    status: &wire::StatusResponse,
+    partitions: &wire::ListPartitionsResponse,
+) -> bool {
+    let is_held = |partition: &wire::Partition| match partition.state() {
+        wire::PartitionState::NotBegun => true,
+        wire::PartitionState::Unspecified | wire::PartitionState::Lost => false,
+        wire::PartitionState::Ok
+        | wire::PartitionState::UnderReplicated
+        | wire::PartitionState::Unreachable => {
+            members.iter().any(|member| partition.in_sync.contains(&member.node))
+        }
+    };
+    let voters = status.members.iter().filter(|member| member.votes).count();
+    let can_decide = members.iter().filter(|member| member.votes).count() * 2 > voters;
+    can_decide && !partitions.outdated && partitions.partitions.iter().all(is_held)
 }
 
 async fn ask_safety(context: &Context, pods: &[Pod]) -> Safety {
@@ -168,7 +207,12 @@ fn is_at(member: &wire::Member, address: SocketAddr) -> bool {
     member.address.parse() == Ok(address)
 }
 
-fn view(status: &wire::StatusResponse, pods: &BTreeMap<SocketAddr, String>, safety: &Safety) -> GridView {
+fn view(
+    status: &wire::StatusResponse,
+    pods: &BTreeMap<SocketAddr, String>,
+    safety: &Safety,
+    ready_suffice: bool,
+) -> GridView {
     let answers = |member: &&wire::Member| member.report.is_some();
     let joined = || status.members.iter().filter(|member| member.state() == wire::NodeState::Joined);
     let is_gone = |member: &&wire::Member| {
@@ -184,6 +228,7 @@ fn view(status: &wire::StatusResponse, pods: &BTreeMap<SocketAddr, String>, safe
         },
         gone: status.members.iter().filter(is_gone).map(|member| member.node).collect(),
         unreachable: status.partitions.as_ref().map_or(0, |partitions| partitions.unreachable),
+        ready_suffice,
     }
 }
 
@@ -216,7 +261,7 @@ mod tests {
             member(5, "10.0.0.4:7117", true),
         ];
         let status = wire::StatusResponse { members, ..Default::default() };
-        let GridView::Known { gone, voters, .. } = view(&status, &pods.into(), &Safety::Safe) else {
+        let GridView::Known { gone, voters, .. } = view(&status, &pods.into(), &Safety::Safe, false) else {
             panic!("the grid was asked");
         };
         assert_eq!(gone, [3, 4]);
@@ -225,6 +270,40 @@ mod tests {
         assert_eq!(super::member(&status, "10.0.0.2:7117".parse().unwrap()), None);
         assert!(is_listed(&status, "10.0.0.2:7117".parse().ok()));
         assert!(!is_listed(&status, "10.0.0.9:7117".parse().ok()) && !is_listed(&status, None));
+    }
+
+    #[test]
+    fn who_is_ready_suffices_with_every_partition_and_most_votes() {
+        let view = |node, votes| MemberView { node, zone: String::new(), votes, leads: false };
+        let members = (1..=3).map(|node| member(node, "10.0.0.1:7117", true)).collect();
+        let status = wire::StatusResponse { members, ..Default::default() };
+        let of = |in_sync: &[u64], state: wire::PartitionState| {
+            let held = wire::Partition {
+                in_sync: vec![1],
+                state: wire::PartitionState::Ok.into(),
+                ..Default::default()
+            };
+            let partition =
+                wire::Partition { in_sync: in_sync.to_vec(), state: state.into(), ..Default::default() };
+            wire::ListPartitionsResponse { partitions: vec![held, partition], ..Default::default() }
+        };
+        let ready = [view(1, true), view(2, true)];
+        for (in_sync, state, expected) in [
+            (&[2, 3][..], wire::PartitionState::Ok, true),
+            (&[2], wire::PartitionState::UnderReplicated, true),
+            (&[3], wire::PartitionState::UnderReplicated, false),
+            (&[2], wire::PartitionState::Unreachable, true),
+            (&[], wire::PartitionState::Unreachable, false),
+            (&[], wire::PartitionState::Lost, false),
+            (&[], wire::PartitionState::NotBegun, true),
+        ] {
+            assert_eq!(suffice(&ready, &status, &of(in_sync, state)), expected, "{in_sync:?} {state:?}");
+        }
+        let good = of(&[1, 2], wire::PartitionState::Ok);
+        assert!(!suffice(&ready[..1], &status, &good), "one of three voters");
+        assert!(!suffice(&[], &status, &good));
+        let old = wire::ListPartitionsResponse { outdated: true, ..good };
+        assert!(!suffice(&ready, &status, &old), "it may be otherwise by now");
     }
 
     #[test]

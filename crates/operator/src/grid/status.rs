@@ -73,7 +73,7 @@ fn status(grid: &Grid, seen: &Seen, step: &Step, now: Timestamp) -> GridStatus {
     let conditions = conditions(grid, seen, (step, &message), now);
     let mut status = GridStatus {
         observed_generation: grid.metadata.generation,
-        phase: Some(phase(seen, step)),
+        phase: Some(phase(before.phase, seen, step)),
         message,
         size: count(pods.len()),
         ready: count(pods.iter().filter(|pod| pod.ready).count()),
@@ -123,15 +123,17 @@ fn is_upgrading(seen: &Seen) -> bool {
     seen.observed.pods().any(|pod| pod.outdated)
 }
 
-fn phase(seen: &Seen, step: &Step) -> Phase {
+fn phase(before: Option<Phase>, seen: &Seen, step: &Step) -> Phase {
     if !seen.observed.founded {
         return Phase::Founding;
     }
-    match step {
-        Step::Rest => Phase::Running,
-        Step::Wait(Waiting::Paused { .. }) => Phase::Paused,
+    match (step, before) {
+        (Step::Rest, _) => Phase::Running,
+        (Step::Wait(Waiting::Paused { .. }), _) => Phase::Paused,
         _ if is_upgrading(seen) && !seen.observed.wanted.paused => Phase::Upgrading,
         _ if is_scaling(seen) => Phase::Scaling,
+        // The last pod is there, and not ready: what was begun is over when all rests.
+        (_, Some(begun @ (Phase::Founding | Phase::Upgrading | Phase::Scaling))) => begun,
         _ => Phase::Waiting,
     }
 }
@@ -144,11 +146,18 @@ fn message(grid: &Grid, seen: &Seen, step: &Step) -> String {
         Step::RemoveArbiter => "removing the arbiter".to_owned(),
         Step::Replace(pods) => format!("replacing {}", pods.join(", ")),
         Step::Forget(node) => format!("forgetting member {node}, whose pod is gone"),
-        Step::Wait(waiting) => match hint(grid, seen) {
-            Some(hint) => format!("waiting: {waiting}; {hint}"),
-            None => format!("waiting: {waiting}"),
-        },
+        Step::Wait(waiting) => {
+            let hints = [upgraded(seen), hint(grid, seen)].into_iter().flatten();
+            hints.fold(format!("waiting: {waiting}"), |message, hint| format!("{message}; {hint}"))
+        }
     }
+}
+
+/// How far an upgrade is.
+fn upgraded(seen: &Seen) -> Option<String> {
+    let outdated = seen.observed.pods().filter(|pod| pod.outdated).count();
+    let all = seen.observed.pods().count();
+    (seen.observed.founded && outdated > 0).then(|| format!("{} of {all} pods are upgraded", all - outdated))
 }
 
 /// What people have to do where nothing gets better by itself.
