@@ -22,6 +22,7 @@ use crate::reach::Ports;
 
 /// No event says more.
 const NOTE_BYTES: usize = 1024;
+const ACTION_BYTES: usize = 128;
 
 #[derive(Clone)]
 pub(crate) struct Context {
@@ -61,12 +62,13 @@ impl Context {
     where
         K: Resource<DynamicType = ()>,
     {
-        let note = note[..note.floor_char_boundary(NOTE_BYTES)].to_owned();
+        let shortened = |most| note[..note.floor_char_boundary(most)].to_owned();
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note),
-            action: reason.to_owned(),
+            note: Some(shortened(NOTE_BYTES)),
+            // The recorder counts events with the same action as one, whatever their notes say.
+            action: shortened(ACTION_BYTES),
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {

@@ -5,6 +5,7 @@ mod deletion;
 mod observe;
 mod secret;
 mod status;
+mod trouble;
 
 use std::sync::Arc;
 

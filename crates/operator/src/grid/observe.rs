@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use wattle_client::api as wire;
 
+use super::trouble::trouble;
 use crate::api::Grid;
 use crate::context::Context;
 use crate::decision::{GridView, MemberView, Observed, PodSet, PodView, Safety, Voters, Wanted};
@@ -36,6 +37,8 @@ pub(super) struct Seen {
     /// By name, with their uid: so that no other pod of the same name is meant.
     pub(super) uids: BTreeMap<String, String>,
     pub(super) safety: Safety,
+    /// Why pods do not come up, by name.
+    pub(super) troubles: BTreeMap<String, String>,
 }
 
 pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Result<Seen, Error> {
@@ -71,7 +74,8 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
         },
     };
     let uids = pods.iter().filter_map(|pod| Some((pod.name_any(), pod.uid()?))).collect();
-    Ok(Seen { observed, status: asked.ok(), names, uids, safety })
+    let troubles = pods.iter().filter_map(|pod| Some((pod.name_any(), trouble(pod)?))).collect();
+    Ok(Seen { observed, status: asked.ok(), names, uids, safety, troubles })
 }
 
 /// The first answer of a pod that is in the grid: ready ones first.

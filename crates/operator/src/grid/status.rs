@@ -147,10 +147,15 @@ fn message(grid: &Grid, seen: &Seen, step: &Step) -> String {
         Step::Replace(pods) => format!("replacing {}", pods.join(", ")),
         Step::Forget(node) => format!("forgetting member {node}, whose pod is gone"),
         Step::Wait(waiting) => {
-            let hints = [upgraded(seen), hint(grid, seen)].into_iter().flatten();
+            let hints = [trouble(seen, waiting), upgraded(seen), hint(grid, seen)].into_iter().flatten();
             hints.fold(format!("waiting: {waiting}"), |message, hint| format!("{message}; {hint}"))
         }
     }
+}
+
+fn trouble(seen: &Seen, waiting: &Waiting) -> Option<String> {
+    let Waiting::PodNotReady { pod } = waiting else { return None };
+    seen.troubles.get(pod).cloned()
 }
 
 /// How far an upgrade is.

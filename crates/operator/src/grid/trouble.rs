@@ -1,0 +1,79 @@
+//! Why a pod does not come up, as its node and the scheduler say.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+/// What people should know of a pod that is not ready; nothing if it just needs time.
+pub(super) fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unscheduled {
+        return Some(said(condition.reason.as_deref(), condition.message.as_deref()));
+    }
+    status.container_statuses.iter().flatten().find_map(trouble_of)
+}
+
+fn trouble_of(container: &ContainerStatus) -> Option<String> {
+    if container.ready {
+        return None;
+    }
+    let ended = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
+    let ended = ended(&container.state).or_else(|| ended(&container.last_state)).map(|end| {
+        let why = said(end.reason.as_deref(), end.message.as_deref());
+        format!(
+            "its container has ended {} times, with exit code {} ({why})",
+            container.restart_count.max(1),
+            end.exit_code
+        )
+    });
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let waiting = waiting.filter(|waiting| waiting.reason.as_deref() != Some("ContainerCreating"));
+    ended.or_else(|| waiting.map(|waiting| said(waiting.reason.as_deref(), waiting.message.as_deref())))
+}
+
+fn said(reason: Option<&str>, message: Option<&str>) -> String {
+    [reason, message].into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn told(status: &Value) -> Option<String> {
+        trouble(&serde_json::from_value(json!({"metadata": {"name": "g-0"}, "status": status})).unwrap())
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_coming_up_is_told() {
+        let container = |state: Value, last: Value| {
+            json!({"containerStatuses": [{
+                "name": "wattle", "image": "wattle", "imageID": "", "ready": false, "restartCount": 4,
+                "state": state, "lastState": last,
+            }]})
+        };
+        let end = json!({"terminated": {"exitCode": 2, "reason": "Error"}});
+        let ended = Some("its container has ended 4 times, with exit code 2 (Error)".to_owned());
+        let back_off = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}});
+        let pull = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
+        for (status, expected) in [
+            (json!({}), None),
+            (container(json!({"waiting": {"reason": "ContainerCreating"}}), json!({})), None),
+            (container(json!({"running": {}}), json!({})), None),
+            (container(pull, json!({})), Some("ErrImagePull: no such image".to_owned())),
+            (container(back_off, end.clone()), ended.clone()),
+            (container(json!({"running": {}}), end), ended),
+            (
+                json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": "0/3 nodes are available"}]}),
+                Some("Unschedulable: 0/3 nodes are available".to_owned()),
+            ),
+        ] {
+            assert_eq!(told(&status), expected, "{status}");
+        }
+    }
+}
