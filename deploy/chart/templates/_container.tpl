@@ -123,4 +123,5 @@ readinessProbe:
     port: http
   periodSeconds: 5
   timeoutSeconds: 5
+terminationMessagePolicy: FallbackToLogsOnError
 {{- end -}}

@@ -38,7 +38,7 @@ pub struct Storage {
 pub struct Settings {
     /// What entries may take of a node's memory, in bytes. 70 % of its limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1_048_576))]
     pub memory_bytes: Option<i64>,
     /// The longest value, in bytes. 1 MiB by default, 4 MiB at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ pub struct Settings {
     pub partitions: Option<i32>,
     /// What a node sends in a second to bring other copies in sync, in bytes. 64 MiB by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1_048_576))]
     pub copy_bytes_per_second: Option<i64>,
     /// For how long leases are granted to other nodes, in milliseconds. 2000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,11 +58,11 @@ pub struct Settings {
     pub lease_milliseconds: Option<i32>,
     /// CPU time that compiling an uploaded module may take, in seconds. 60 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 3600))]
     pub compile_seconds: Option<i32>,
     /// Memory that compiling an uploaded module may take, in bytes. 2 GiB by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 67_108_864))]
     pub compile_memory_bytes: Option<i64>,
     /// What is logged, such as `info` or `wattle=debug`. `info` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

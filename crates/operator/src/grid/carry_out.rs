@@ -49,7 +49,7 @@ pub(super) async fn carry_out(
         Step::Wait(_) | Step::Rest => return Ok(()),
         Step::SetReplicas(replicas) => {
             apply(&context.client, &node_set(blueprint, *replicas)).await?;
-            ("Scaled", "SetReplicas", format!("{replicas} pods hold data from now on"))
+            ("Scaled", "SetReplicas", format!("from now on this many pods hold data: {replicas}"))
         }
         Step::AddArbiter => {
             apply(&context.client, &arbiter_set(blueprint)).await?;

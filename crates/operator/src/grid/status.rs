@@ -141,6 +141,7 @@ fn phase(before: Option<Phase>, seen: &Seen, step: &Step) -> Phase {
 fn message(grid: &Grid, seen: &Seen, step: &Step) -> String {
     match step {
         Step::Rest => "all is as it should be".to_owned(),
+        Step::SetReplicas(1) => "scaling to one pod".to_owned(),
         Step::SetReplicas(replicas) => format!("scaling to {replicas} pods"),
         Step::AddArbiter => "adding an arbiter".to_owned(),
         Step::RemoveArbiter => "removing the arbiter".to_owned(),

@@ -22,7 +22,8 @@ fn trouble_of(container: &ContainerStatus) -> Option<String> {
     }
     let ended = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
     let ended = ended(&container.state).or_else(|| ended(&container.last_state)).map(|end| {
-        let why = said(end.reason.as_deref(), end.message.as_deref());
+        let message = end.message.as_deref().and_then(|message| message.trim_end().lines().last());
+        let why = said(end.reason.as_deref(), message);
         format!(
             "its container has ended {} times, with exit code {} ({why})",
             container.restart_count.max(1),
@@ -56,8 +57,8 @@ mod tests {
                 "state": state, "lastState": last,
             }]})
         };
-        let end = json!({"terminated": {"exitCode": 2, "reason": "Error"}});
-        let ended = Some("its container has ended 4 times, with exit code 2 (Error)".to_owned());
+        let end = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "begins\nis wrong\n"}});
+        let ended = Some("its container has ended 4 times, with exit code 2 (Error: is wrong)".to_owned());
         let back_off = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}});
         let pull = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
         for (status, expected) in [

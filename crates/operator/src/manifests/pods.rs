@@ -134,6 +134,8 @@ fn container(blueprint: &Blueprint<'_>, component: Component) -> Value {
         "startupProbe": probe("/livez", 2, 60),
         "livenessProbe": probe("/livez", 10, 6),
         "readinessProbe": probe("/readyz", 2, 3),
+        // Why a node has ended is the last line of its log: the pod's status shows it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,

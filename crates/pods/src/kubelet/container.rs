@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Host;
+use super::last_words::last_words;
 use super::probe::{Probe, Verdict};
 use super::process::Process;
 use crate::controller::Events;
@@ -38,6 +39,8 @@ pub(crate) struct Launch {
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) folder: PathBuf,
     pub(crate) log: PathBuf,
+    /// What it says last is the message of a process that fails.
+    pub(crate) falls_back_to_log: bool,
     pub(crate) restart: Restart,
     pub(crate) grace: Duration,
     pub(crate) startup: Option<Probe>,
@@ -184,6 +187,7 @@ async fn run(host: &Host, launch: &Launch, slot: &Slot, deadline: &mut Deadline)
         _ = deadline.wait_for(Option::is_some) => return None,
     };
     let since = Timestamp::now();
+    let written = std::fs::metadata(&launch.log).map_or(0, |log| log.len());
     let started = match command(launch, &program) {
         Ok(command) => host.spawner.spawn(command).await,
         Err(error) => Err(error),
@@ -201,7 +205,9 @@ async fn run(host: &Host, launch: &Launch, slot: &Slot, deadline: &mut Deadline)
     }
     host.context.events.normal(launch.pod.clone(), "Started", &format!("Started container {}", launch.name));
     let exit_code = look_after(host, launch, slot, deadline, &mut process).await;
-    Some(Ended { exit_code, message: None, since, until: Timestamp::now() })
+    let says_why = launch.falls_back_to_log && exit_code != 0;
+    let message = if says_why { last_words(&launch.log, written) } else { None };
+    Some(Ended { exit_code, message, since, until: Timestamp::now() })
 }
 
 async fn look_after(

@@ -3,6 +3,7 @@
 mod container;
 mod environment;
 mod image;
+mod last_words;
 mod probe;
 mod process;
 mod rewrite;

@@ -253,6 +253,8 @@ impl Worker {
             variables,
             folder: work.map_or(home, PathBuf::from),
             log: self.host.log(self.namespace(), self.name(), &container.name),
+            falls_back_to_log: container.termination_message_policy.as_deref()
+                == Some("FallbackToLogsOnError"),
             restart: restart(&self.pod),
             grace: Duration::from_secs(u64::try_from(grace).unwrap_or(0)),
             startup: probe(&container.startup_probe)?,
