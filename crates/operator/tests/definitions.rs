@@ -118,7 +118,7 @@ async fn what_is_fixed_cannot_be_changed() {
         }
     }
     for (spec, expected) in [
-        (json!({"size": 5, "settings": {"memoryBytes": 5}}), ""),
+        (json!({"size": 5, "settings": {"memoryBytes": 2_000_000}}), ""),
         (json!({"storage": {"size": "2Gi"}}), "storage cannot change"),
         (json!({"storage": null}), "storage cannot change"),
         (json!({"settings": {"partitions": 8}}), "partitions cannot change"),

@@ -31,7 +31,7 @@ async fn of_two_operators_one_acts_and_the_other_one_takes_over() {
     cluster.until::<Lease>("wattle-operator", |lease| holder(lease) == Some("second")).await;
     let lease = cluster.until::<Lease>("wattle-operator", |_| true).await;
     assert!(lease.spec.unwrap().lease_transitions > Some(1));
-    cluster.change::<Grid>("g", json!({"settings": {"memoryBytes": 1000}})).await;
+    cluster.change::<Grid>("g", json!({"settings": {"memoryBytes": 2_000_000}})).await;
     let changed = |set: &StatefulSet| set.metadata.generation > Some(1);
     cluster.until::<StatefulSet>("g", changed).await;
 }

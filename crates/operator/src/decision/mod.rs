@@ -53,8 +53,8 @@ pub(crate) enum Waiting {
     Voters { voting: usize, wanted: usize },
     #[error("member {node} is gone, and {partitions} partitions cannot be reached without it")]
     MemberMissed { node: u64, partitions: u32 },
-    #[error("the upgrade is paused; {outdated} pods are outdated")]
-    Paused { outdated: usize },
+    #[error("the upgrade is paused")]
+    Paused,
 }
 
 pub(crate) fn decide(observed: &Observed) -> Step {
@@ -218,5 +218,5 @@ fn advance(observed: &Observed, nodes: &PodSet) -> Step {
         return Step::RemoveArbiter;
     }
     let outdated = observed.pods().filter(|pod| pod.outdated).count();
-    if outdated > 0 { Step::Wait(Waiting::Paused { outdated }) } else { Step::Rest }
+    if outdated > 0 { Step::Wait(Waiting::Paused) } else { Step::Rest }
 }

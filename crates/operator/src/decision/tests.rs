@@ -186,7 +186,7 @@ fn a_paused_upgrade_scales_and_replaces_nothing() {
         grid.wanted.paused = true;
         nodes(grid).pods[0].outdated = true;
     });
-    check(&paused, Step::Wait(Waiting::Paused { outdated: 1 }));
+    check(&paused, Step::Wait(Waiting::Paused));
     let mut growing = paused.clone();
     growing.wanted.size = 4;
     check(&growing, Step::SetReplicas(4));

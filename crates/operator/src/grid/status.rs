@@ -129,7 +129,7 @@ fn phase(before: Option<Phase>, seen: &Seen, step: &Step) -> Phase {
     }
     match (step, before) {
         (Step::Rest, _) => Phase::Running,
-        (Step::Wait(Waiting::Paused { .. }), _) => Phase::Paused,
+        (Step::Wait(Waiting::Paused), _) => Phase::Paused,
         _ if is_upgrading(seen) && !seen.observed.wanted.paused => Phase::Upgrading,
         _ if is_scaling(seen) => Phase::Scaling,
         // The last pod is there, and not ready: what was begun is over when all rests.
@@ -202,7 +202,7 @@ fn conditions(grid: &Grid, seen: &Seen, (step, message): (&Step, &str), now: Tim
         Safety::Unsafe { why } => told.tell("Safe", Holds::Unknown, "NobodyServes", why),
     }
     let working = is_scaling(seen) || is_upgrading(seen) || !seen.observed.founded;
-    let paused = matches!(step, Step::Wait(Waiting::Paused { .. }));
+    let paused = matches!(step, Step::Wait(Waiting::Paused));
     told.tell("Progressing", working && !paused, reason, message);
     let degraded = !working && matches!(step, Step::Wait(_));
     told.tell("Degraded", degraded, reason, if degraded { message } else { "" });
@@ -227,7 +227,7 @@ fn reason(step: &Step) -> &'static str {
             Waiting::NotSafe { .. } => "NotSafe",
             Waiting::Voters { .. } => "VotersMoving",
             Waiting::MemberMissed { .. } => "MemberMissed",
-            Waiting::Paused { .. } => "Paused",
+            Waiting::Paused => "Paused",
         },
     }
 }
