@@ -65,6 +65,8 @@ async fn what_cannot_be_meant_is_refused_when_it_is_applied() {
     let cluster = Cluster::without_operator().await;
     let map = json!({"configMap": {"name": "a", "key": "b"}});
     let url = json!({"url": {"address": "https://example.com/a.wasm"}});
+    let gold = json!({"name": "gold", "backups": 3});
+    let silver = json!({"name": "silver", "backups": 2, "minInSync": 1});
     let cases = [
         ("Grid", "g", json!({"size": 3}), ""),
         ("Grid", "g", json!({"size": 0}), "greater than or equal to 1"),
@@ -80,7 +82,47 @@ async fn what_cannot_be_meant_is_refused_when_it_is_applied() {
             "Unsupported value: \"Sometimes\"",
         ),
         ("Grid", "g", json!({"size": 1, "storage": {"size": "much"}}), "spec.storage.size"),
+        ("Grid", "g", json!({"size": 1, "classes": [gold, silver]}), ""),
+        ("Grid", "g", json!({"size": 1, "classes": [gold, gold]}), "Duplicate value"),
+        (
+            "Grid",
+            "g",
+            json!({"size": 1, "classes": [gold, gold, gold, gold, gold]}),
+            "must have at most 4 items",
+        ),
+        (
+            "Grid",
+            "g",
+            json!({"size": 1, "classes": [{"name": "durable", "backups": 1}]}),
+            "give another name",
+        ),
+        (
+            "Grid",
+            "g",
+            json!({"size": 1, "classes": [{"name": "a", "backups": 1, "minInSync": 3}]}),
+            "at most backups + 1",
+        ),
+        (
+            "Grid",
+            "g",
+            json!({"size": 1, "classes": [{"name": "a", "backups": 7}]}),
+            "less than or equal to 6",
+        ),
         ("GridMap", "m", json!({"grid": "g"}), ""),
+        ("GridMap", "m", json!({"grid": "g", "class": "gold"}), ""),
+        (
+            "GridMap",
+            "m",
+            json!({"grid": "g", "class": "gold", "backups": 1}),
+            "give class, or backups and minInSync",
+        ),
+        (
+            "GridMap",
+            "m",
+            json!({"grid": "g", "class": "gold", "minInSync": 1}),
+            "give class, or backups and minInSync",
+        ),
+        ("GridMap", "m", json!({"grid": "g", "backups": 2, "minInSync": 3}), ""),
         ("GridMap", "m", json!({"grid": "g", "ttl": "soon"}), "spec.ttl"),
         ("GridMap", "m", json!({"grid": "g", "minInSync": 3}), "may be at most backups + 1"),
         ("GridMap", "m", json!({"grid": "g", "eviction": "Lru"}), "eviction needs maxBytes"),

@@ -107,6 +107,22 @@ async fn a_grid_grows_and_shrinks_only_while_it_is_safe() {
 }
 
 #[tokio::test]
+async fn a_class_with_more_copies_than_nodes_is_served_and_said() {
+    let cluster = found(1).await;
+    let fit = |grid: &Grid| {
+        let (holds, reason, message) = condition(&status(grid).conditions, "ClassesFit");
+        (holds == "True", reason.to_owned(), message.to_owned())
+    };
+    assert!(fit(&rested(&cluster, 1).await).0);
+    let classes = json!([{"name": "gold", "backups": 2}, {"name": "fast", "backups": 0}]);
+    cluster.change::<Grid>("g", json!({"classes": classes})).await;
+    let what = "class gold has 3 copies, and the grid's size is 1: its maps have fewer copies".to_owned();
+    assert_eq!(fit(&rested(&cluster, 1).await), (false, "TooFewNodes".to_owned(), what));
+    cluster.change::<Grid>("g", json!({"size": 3})).await;
+    assert!(fit(&rested(&cluster, 3).await).0);
+}
+
+#[tokio::test]
 async fn the_scale_subresource_sizes_a_grid() {
     let cluster = found(1).await;
     let three = Patch::Merge(json!({"spec": {"replicas": 3}}));

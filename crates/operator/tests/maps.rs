@@ -58,6 +58,37 @@ async fn a_map_is_made_and_changed_while_it_is_used() {
 }
 
 #[tokio::test]
+async fn a_map_is_of_a_class_of_its_grid_for_life() {
+    let cluster = with_grid().await;
+    cluster.make::<GridMap>(map("m", json!({"class": "gold"}))).await;
+    let waiting = told(&cluster, "m", "False", "ClassNotFound").await;
+    let conditions = waiting.status.unwrap().conditions;
+    assert_eq!(condition(&conditions, "Ready").2, "Grid g has no class gold; it has standard, durable");
+    assert_eq!(in_grid(&cluster, "m"), None);
+    let gold = |backups| json!({"classes": [{"name": "gold", "backups": backups}]});
+    cluster.change::<Grid>("g", gold(2)).await;
+    let made = told(&cluster, "m", "True", "AsSpecified").await;
+    let conditions = made.status.unwrap().conditions;
+    assert_eq!(
+        condition(&conditions, "Ready").2,
+        "the map is as specified; of its 3 copies the grid's size of 1 allows 1, and no entry is read or written while fewer \
+         than 2 copies are in sync"
+    );
+    assert_eq!(
+        in_grid(&cluster, "m").unwrap().replication.unwrap(),
+        v1::Replication { backups: 2, min_in_sync: 2 }
+    );
+    // The map is in the class of two backups. That the name stands for another one now does not move it.
+    cluster.change::<Grid>("g", gold(3)).await;
+    let refused = told(&cluster, "m", "False", "CannotChangeLive").await;
+    let conditions = refused.status.unwrap().conditions;
+    let why = condition(&conditions, "Ready").2;
+    assert!(why.starts_with("backups cannot change from 2 to 3 (class gold) while the map exists"), "{why}");
+    cluster.change::<GridMap>("m", json!({"class": "durable"})).await;
+    told(&cluster, "m", "True", "AsSpecified").await;
+}
+
+#[tokio::test]
 async fn what_cannot_change_live_is_refused_with_the_reason() {
     let cluster = with_grid().await;
     cluster.make::<GridMap>(map("m", json!({"contentType": "Json"}))).await;

@@ -5,6 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::classes::ReplicationClass;
 use super::grid_settings::{
     Arbiter, GridDeletion, PodOptions, PullPolicy, Settings, Storage, Upgrade, Zones,
 };
@@ -75,6 +76,12 @@ pub struct GridSpec {
     pub storage: Option<Storage>,
     #[serde(default)]
     pub settings: Settings,
+    /// Replication classes of its own, beside `standard` (1 backup) and `durable` (2 backups, and 2 copies in sync for a write), which every
+    /// grid has. A GridMap names one; a map that is made stays in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    #[schemars(length(max = 4))]
+    pub classes: Vec<ReplicationClass>,
     #[serde(default)]
     pub zones: Zones,
     #[serde(default)]

@@ -33,7 +33,8 @@ use super::{duration, schemas};
 #[x_kube(
     validation = Rule::new("self.grid == oldSelf.grid").message("grid cannot change: make another GridMap"),
     validation = Rule::new("has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)").message("name cannot change: make another GridMap"),
-    validation = Rule::new("!has(self.minInSync) || self.minInSync <= self.backups + 1").message("minInSync counts the primary's copy too, and may be at most backups + 1"),
+    validation = Rule::new("!has(self.class) || !(has(self.backups) || has(self.minInSync))").message("give class, or backups and minInSync, not both"),
+    validation = Rule::new("!has(self.minInSync) || self.minInSync <= (has(self.backups) ? self.backups : 1) + 1").message("minInSync counts the primary's copy too, and may be at most backups + 1"),
     validation = Rule::new("!has(self.eviction) || self.eviction == 'None' || has(self.maxBytes)").message("eviction needs maxBytes: a map without a limit is never full")
 )]
 #[serde(rename_all = "camelCase")]
@@ -63,10 +64,15 @@ pub struct GridMapSpec {
     /// Which entries go when the map is full; `None` refuses writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eviction: Option<Eviction>,
-    /// How many copies an entry has beside the first; with 0 it is lost with its node. Fixed when the map is made.
-    #[serde(default = "one")]
+    /// The replication class of the Grid that the map belongs to, instead of numbers: `standard`, `durable`, or one of `spec.classes`.
+    /// Fixed when the map is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub class: Option<String>,
+    /// How many copies an entry has beside the first; with 0 it is lost with its node. 1 by default. Fixed when the map is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 6))]
-    pub backups: i32,
+    pub backups: Option<i32>,
     /// How many copies, the first too, must be in sync for a write. One more than half the backups by default. Fixed when the map is
     /// made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,10 +82,6 @@ pub struct GridMapSpec {
     /// which may be deleted with its namespace, or by a tool.
     #[serde(default)]
     pub deletion_policy: MapDeletion,
-}
-
-fn one() -> i32 {
-    1
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

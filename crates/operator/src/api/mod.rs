@@ -1,5 +1,6 @@
 //! The types of `wattle.dev/v1alpha1`. The definitions in `deploy/operator/crds.yaml` are made from them.
 
+mod classes;
 mod duration;
 mod function;
 mod grid;
@@ -11,6 +12,8 @@ mod schemas;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
+pub(crate) use classes::Replication;
+pub use classes::ReplicationClass;
 pub use duration::{DurationError, duration};
 pub use function::{
     ContentKey, FunctionDeletion, FunctionLimits, FunctionMember, FunctionSource, GridFunction,

@@ -120,7 +120,7 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
     };
     let namespace = function.namespace();
     let client = match grid_client(namespace.as_deref(), &function.spec.grid, context).await? {
-        Ok(client) => client,
+        Ok((_, client)) => client,
         Err((reason, message)) => return blocked(reason, message),
     };
     let name = function.function_name();
@@ -206,7 +206,7 @@ async fn delete(
         // With the grid the function has gone.
         Err(("GridNotFound", _)) => Ok(Action::await_change()),
         Err((_, why)) => Err(Error::DeletionRefused { why, retry: backoff::while_busy() }),
-        Ok(client) => match client.functions().delete(function.function_name()).await {
+        Ok((_, client)) => match client.functions().delete(function.function_name()).await {
             Ok(()) | Err(GridError::FunctionNotFound(_)) => Ok(Action::await_change()),
             Err(error) => Err(error.into()),
         },

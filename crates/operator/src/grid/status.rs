@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt as _};
 use wattle_client::api as wire;
 
 use super::observe::Seen;
-use crate::api::{Grid, GridMember, GridStatus, Phase};
+use crate::api::{Grid, GridMember, GridSpec, GridStatus, Phase, Replication};
 use crate::apply::apply_status;
 use crate::conditions::{Conditions, Holds};
 use crate::context::Context;
@@ -204,9 +204,29 @@ fn conditions(grid: &Grid, seen: &Seen, (step, message): (&Step, &str), now: Tim
     let working = is_scaling(seen) || is_upgrading(seen) || !seen.observed.founded;
     let paused = matches!(step, Step::Wait(Waiting::Paused));
     told.tell("Progressing", working && !paused, reason, message);
+    tell_classes(&mut told, &grid.spec);
     let degraded = !working && matches!(step, Step::Wait(_));
     told.tell("Degraded", degraded, reason, if degraded { message } else { "" });
     told.finish()
+}
+
+/// A grid serves without the nodes that its classes would have copies on. But people count on those.
+fn tell_classes(told: &mut Conditions<'_>, spec: &GridSpec) {
+    let short = spec.classes_short_of_nodes();
+    if let Some(count) = spec.too_many_classes() {
+        let what = format!(
+            "with standard, which every grid has, there would be {count} classes of different numbers: a grid has 4 at most, those \
+             that maps were first made with"
+        );
+        return told.tell("ClassesFit", false, "TooManyClasses", what);
+    }
+    if short.is_empty() {
+        return told.tell("ClassesFit", true, "EnoughNodes", "no class has more copies than there are nodes");
+    }
+    let wants = |(name, class): &(&str, Replication)| format!("class {name} has {} copies", class.copies());
+    let wants = short.iter().map(wants).collect::<Vec<_>>().join(", ");
+    let what = format!("{wants}, and the grid's size is {}: its maps have fewer copies", spec.size);
+    told.tell("ClassesFit", false, "TooFewNodes", what);
 }
 
 fn reason(step: &Step) -> &'static str {

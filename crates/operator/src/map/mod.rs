@@ -15,7 +15,7 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, ResourceExt as _};
 use wattle_client::{Client, Error as GridError, api as wire};
 
-use self::plan::{MapPlan, plan};
+use self::plan::{MapPlan, plan, replication, shortage};
 use crate::api::{Grid, GridMap, GridMapStatus, MapDeletion};
 use crate::apply::apply_status;
 use crate::backoff;
@@ -114,20 +114,25 @@ async fn keep(
 }
 
 async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
-    let client = match grid_client(map.namespace().as_deref(), &map.spec.grid, context).await? {
-        Ok(client) => client,
+    let (grid, client) = match grid_client(map.namespace().as_deref(), &map.spec.grid, context).await? {
+        Ok(both) => both,
         Err((reason, message)) => return Ok(Told::not_ready(reason, message)),
     };
     let name = map.map_name();
+    let replication = match replication(&map.spec, &grid.spec) {
+        Ok(replication) => replication,
+        Err(error) => return Ok(Told::not_ready("ClassNotFound", error.to_string())),
+    };
+    let shortage = shortage(replication, grid.spec.nodes()).unwrap_or_default();
     // Describing it would ask for its entries, which are refused while too few copies are in sync.
     let there = client.maps().list().await?.into_iter().find(|map| map.name == name);
     let as_specified = |map| Told {
         ready: true,
         reason: "AsSpecified",
-        message: "the map is as specified".to_owned(),
+        message: format!("the map is as specified{shortage}"),
         map: Some(map),
     };
-    let planned = match plan(&map.spec, there.as_ref()) {
+    let planned = match plan(&map.spec, replication, there.as_ref()) {
         Ok(planned) => planned,
         Err(error) => return Ok(Told::not_ready("BadDuration", error.to_string())),
     };
@@ -147,21 +152,23 @@ async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
     }
 }
 
-/// A client of a Grid that is there and not about to go; else what to say.
+/// A Grid and a client of it, if it is there and can be asked; else what to say.
 pub(crate) async fn grid_client(
     namespace: Option<&str>,
-    grid: &str,
+    name: &str,
     context: &Context,
-) -> Result<Result<Client, (&'static str, String)>, Error> {
+) -> Result<Result<(Grid, Client), (&'static str, String)>, Error> {
     let namespace = namespace.ok_or(Error::Malformed { what: "the namespace" })?;
     let grids: Api<Grid> = Api::namespaced(context.client.clone(), namespace);
-    if grids.get_opt(grid).await?.is_none() {
-        return Ok(Err(("GridNotFound", format!("there is no Grid {grid} in namespace {namespace}"))));
-    }
+    let Some(grid) = grids.get_opt(name).await? else {
+        return Ok(Err(("GridNotFound", format!("there is no Grid {name} in namespace {namespace}"))));
+    };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let addresses = ready_addresses(&pods, grid).await?;
-    Ok(client_of(&addresses, context.ports)
-        .map_err(|unreachable| ("GridNotReady", format!("Grid {grid} cannot be asked: {unreachable}"))))
+    let addresses = ready_addresses(&pods, name).await?;
+    Ok(match client_of(&addresses, context.ports) {
+        Ok(client) => Ok((grid, client)),
+        Err(unreachable) => Err(("GridNotReady", format!("Grid {name} cannot be asked: {unreachable}"))),
+    })
 }
 
 async fn tell(maps: &Api<GridMap>, map: &GridMap, context: &Context, told: &Told) -> Result<(), Error> {
@@ -202,7 +209,7 @@ async fn delete(
         // With the grid the map has gone.
         Err(("GridNotFound", _)) => Ok(Action::await_change()),
         Err((_, why)) => Err(Error::DeletionRefused { why, retry: backoff::while_busy() }),
-        Ok(client) => match client.maps().delete(map.map_name()).await {
+        Ok((_, client)) => match client.maps().delete(map.map_name()).await {
             Ok(()) | Err(GridError::MapNotFound(_)) => Ok(Action::await_change()),
             Err(error) => Err(error.into()),
         },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wattle_client::{ContentType, EvictionPolicy, MapChanges, MapOptions, api as wire};
 
-use crate::api::{Content, DurationError, Eviction, GridMapSpec, duration};
+use crate::api::{Content, DurationError, Eviction, GridMapSpec, GridSpec, Replication, duration};
 
 #[derive(Debug, Clone)]
 pub(super) enum MapPlan {
@@ -28,15 +28,27 @@ struct Options {
     max_idle: Duration,
     max_bytes: u64,
     eviction: EvictionPolicy,
-    backups: u32,
-    min_in_sync: u32,
+    replication: Replication,
 }
 
-pub(super) fn plan(spec: &GridMapSpec, there: Option<&wire::Map>) -> Result<MapPlan, DurationError> {
-    let wanted = Options::of(spec)?;
+/// Why it cannot be told how many copies a map's entries are to have.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Grid {grid} has no class {class}; it has {known}")]
+pub(super) struct NoClass {
+    grid: String,
+    class: String,
+    known: String,
+}
+
+pub(super) fn plan(
+    spec: &GridMapSpec,
+    replication: Replication,
+    there: Option<&wire::Map>,
+) -> Result<MapPlan, DurationError> {
+    let wanted = Options::of(spec, replication)?;
     let Some(there) = there else { return Ok(MapPlan::Create(wanted.creation())) };
     let found = Options::found(there.options.as_ref());
-    let fixed = wanted.fixed_differences(&found);
+    let fixed = wanted.fixed_differences(&found, spec.class.as_deref());
     if !fixed.is_empty() {
         let why = format!(
             "{} while the map exists: set it back, or make another map and move the entries",
@@ -51,12 +63,38 @@ pub(super) fn plan(spec: &GridMapSpec, there: Option<&wire::Map>) -> Result<MapP
     Ok(MapPlan::Update { changes, what: what.join(", ") })
 }
 
+/// How many copies an entry is to have: as the map says, or its class.
+pub(super) fn replication(spec: &GridMapSpec, grid: &GridSpec) -> Result<Replication, NoClass> {
+    let Some(wanted) = &spec.class else {
+        return Ok(Replication::specified(spec.backups.unwrap_or(1), spec.min_in_sync));
+    };
+    let found = grid.all_classes().find(|(name, _)| name == wanted).map(|(_, class)| class);
+    found.ok_or_else(|| NoClass {
+        grid: spec.grid.clone(),
+        class: wanted.clone(),
+        known: grid.all_classes().map(|(name, _)| name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// What who counts on the copies should know of a grid that has too few nodes for them. It serves without them.
+pub(super) fn shortage(replication: Replication, nodes: u32) -> Option<String> {
+    let copies = replication.copies();
+    if copies <= nodes {
+        return None;
+    }
+    let demanded = replication.min_in_sync;
+    let stopped = if demanded > nodes {
+        format!(", and no entry is read or written while fewer than {demanded} copies are in sync")
+    } else {
+        String::new()
+    };
+    Some(format!("; of its {copies} copies the grid's size of {nodes} allows {nodes}{stopped}"))
+}
+
 impl Options {
-    fn of(spec: &GridMapSpec) -> Result<Self, DurationError> {
+    fn of(spec: &GridMapSpec, replication: Replication) -> Result<Self, DurationError> {
         let time =
             |text: &Option<String>| text.as_deref().map(duration).transpose().map(Option::unwrap_or_default);
-        let backups = u32::try_from(spec.backups).unwrap_or(1);
-        let min_in_sync = spec.min_in_sync.and_then(|n| u32::try_from(n).ok());
         Ok(Self {
             content_type: match spec.content_type {
                 Content::Bytes => ContentType::Bytes,
@@ -72,8 +110,7 @@ impl Options {
                 Some(Eviction::Lru) => EvictionPolicy::Lru,
                 Some(Eviction::Lfu) => EvictionPolicy::Lfu,
             },
-            backups,
-            min_in_sync: min_in_sync.unwrap_or_else(|| most(backups)),
+            replication,
         })
     }
 
@@ -88,10 +125,6 @@ impl Options {
             known => known,
         };
         let replication = options.replication.unwrap_or(wire::Replication { backups: 1, min_in_sync: 0 });
-        let min_in_sync = match replication.min_in_sync {
-            0 => most(replication.backups),
-            said => said,
-        };
         let time = |time: Option<_>| time.and_then(|time| Duration::try_from(time).ok()).unwrap_or_default();
         Self {
             content_type,
@@ -99,8 +132,7 @@ impl Options {
             max_idle: time(options.max_idle),
             max_bytes: options.max_bytes,
             eviction,
-            backups: replication.backups,
-            min_in_sync,
+            replication: Replication::new(replication.backups, replication.min_in_sync),
         }
     }
 
@@ -108,7 +140,7 @@ impl Options {
         let mut options = MapOptions::new()
             .content_type(self.content_type)
             .eviction(self.eviction)
-            .replication(self.backups, self.min_in_sync);
+            .replication(self.replication.backups, self.replication.min_in_sync);
         if !self.ttl.is_zero() {
             options = options.ttl(self.ttl);
         }
@@ -118,19 +150,21 @@ impl Options {
         if self.max_bytes > 0 { options.max_bytes(self.max_bytes) } else { options }
     }
 
-    fn fixed_differences(&self, found: &Self) -> Vec<String> {
+    fn fixed_differences(&self, found: &Self, class: Option<&str>) -> Vec<String> {
         let mut differences = Vec::new();
         if self.content_type != found.content_type {
             let names = [self, found].map(|options| name(options.content_type));
             differences.push(format!("contentType cannot change from {} to {}", names[1], names[0]));
         }
-        if self.backups != found.backups {
-            differences.push(format!("backups cannot change from {} to {}", found.backups, self.backups));
-        }
-        if self.min_in_sync != found.min_in_sync {
-            let (from, to) = (found.min_in_sync, self.min_in_sync);
-            differences.push(format!("minInSync cannot change from {from} to {to}"));
-        }
+        let said_by = class.map(|class| format!(" (class {class})")).unwrap_or_default();
+        let mut number = |name, from: u32, to: u32| {
+            if from != to {
+                differences.push(format!("{name} cannot change from {from} to {to}{said_by}"));
+            }
+        };
+        let (from, to) = (found.replication, self.replication);
+        number("backups", from.backups, to.backups);
+        number("minInSync", from.min_in_sync, to.min_in_sync);
         differences
     }
 
@@ -156,11 +190,6 @@ impl Options {
     }
 }
 
-/// One more than half the backups, as the grid takes it.
-fn most(backups: u32) -> u32 {
-    backups / 2 + 1
-}
-
 fn name(content_type: ContentType) -> &'static str {
     match content_type {
         ContentType::Unspecified | ContentType::Bytes => "Bytes",
@@ -173,11 +202,17 @@ fn name(content_type: ContentType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ReplicationClass;
 
     fn spec(change: impl FnOnce(&mut GridMapSpec)) -> GridMapSpec {
-        let mut spec = GridMapSpec { grid: "g".into(), backups: 1, ..GridMapSpec::default() };
+        let mut spec = GridMapSpec { grid: "g".into(), ..GridMapSpec::default() };
         change(&mut spec);
         spec
+    }
+
+    fn grid() -> GridSpec {
+        let gold = ReplicationClass { name: "gold".into(), backups: 3, min_in_sync: Some(2) };
+        GridSpec { size: 3, classes: vec![gold], ..GridSpec::default() }
     }
 
     fn there(options: wire::MapOptions) -> wire::Map {
@@ -186,7 +221,7 @@ mod tests {
 
     #[track_caller]
     fn check(spec: &GridMapSpec, there: Option<&wire::Map>, expected: &str) {
-        let told = match plan(spec, there).unwrap() {
+        let told = match plan(spec, replication(spec, &grid()).unwrap(), there).unwrap() {
             MapPlan::Nothing => "nothing".to_owned(),
             MapPlan::Create(_) => "create".to_owned(),
             MapPlan::Update { what, .. } => format!("update {what}"),
@@ -220,7 +255,7 @@ mod tests {
     fn what_is_fixed_is_refused_with_all_reasons() {
         let other = spec(|spec| {
             spec.content_type = Content::Json;
-            spec.backups = 2;
+            spec.backups = Some(2);
             spec.ttl = Some("1m".into());
         });
         check(
@@ -232,10 +267,43 @@ mod tests {
     }
 
     #[test]
+    fn too_few_nodes_are_said() {
+        let check = |backups, min_in_sync, nodes, expected: Option<&str>| {
+            let told = shortage(Replication::new(backups, min_in_sync), nodes);
+            assert_eq!(told.as_deref(), expected);
+        };
+        check(2, 2, 3, None);
+        check(2, 2, 2, Some("; of its 3 copies the grid's size of 2 allows 2"));
+        let stopped = "; of its 3 copies the grid's size of 1 allows 1, and no entry is read or written while fewer than 2 \
+                       copies are in sync";
+        check(2, 2, 1, Some(stopped));
+    }
+
+    #[test]
     fn the_grid_s_own_default_is_the_same_as_none() {
         let replication = Some(wire::Replication { backups: 2, min_in_sync: 2 });
         let found = there(wire::MapOptions { replication, ..Default::default() });
-        check(&spec(|spec| spec.backups = 2), Some(&found), "nothing");
-        check(&spec(|spec| (spec.backups, spec.min_in_sync) = (2, Some(2))), Some(&found), "nothing");
+        check(&spec(|spec| spec.backups = Some(2)), Some(&found), "nothing");
+        check(&spec(|spec| (spec.backups, spec.min_in_sync) = (Some(2), Some(2))), Some(&found), "nothing");
+    }
+
+    #[test]
+    fn a_class_stands_for_its_numbers() {
+        let of_class = |class: &str| spec(|spec| spec.class = Some(class.to_owned()));
+        let with = |backups, min_in_sync| {
+            let replication = Some(wire::Replication { backups, min_in_sync });
+            there(wire::MapOptions { replication, ..Default::default() })
+        };
+        check(&of_class("standard"), Some(&there(wire::MapOptions::default())), "nothing");
+        check(&of_class("durable"), Some(&with(2, 0)), "nothing");
+        check(&of_class("gold"), Some(&with(3, 2)), "nothing");
+        check(
+            &of_class("gold"),
+            Some(&with(1, 1)),
+            "backups cannot change from 1 to 3 (class gold), and minInSync cannot change from 1 to 2 (class gold) while the \
+             map exists: set it back, or make another map and move the entries",
+        );
+        let unknown = replication(&of_class("silver"), &grid()).unwrap_err();
+        assert_eq!(unknown.to_string(), "Grid g has no class silver; it has standard, durable, gold");
     }
 }
