@@ -14,7 +14,9 @@ use crate::http_get::{Get, GetError, get};
 use crate::manifests::{API_PORT, HTTP_PORT, grid_selector};
 
 /// Longer than members wait for each other's reports.
-const CALL_TIME: Duration = Duration::from_secs(8);
+pub(crate) const CALL_TIME: Duration = Duration::from_secs(8);
+/// Before a grid is founded nobody knows one as a rule, and whoever asks has better things to do.
+pub(crate) const CALL_TIME_BEFORE: Duration = Duration::from_secs(1);
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const PROBE_TIME: Duration = Duration::from_secs(5);
 /// A probe says one line.
@@ -48,10 +50,19 @@ pub(crate) enum Unreachable {
 
 /// A client of a grid that asks these pods.
 pub(crate) fn client_of(addresses: &[IpAddr], ports: Ports) -> Result<Client, Unreachable> {
+    client_within(addresses, ports, CALL_TIME)
+}
+
+/// The same, for calls that end after this time.
+pub(crate) fn client_within(
+    addresses: &[IpAddr],
+    ports: Ports,
+    time: Duration,
+) -> Result<Client, Unreachable> {
     let mut urls = addresses.iter().map(|address| format!("http://{}", SocketAddr::new(*address, ports.api)));
     let first = urls.next().ok_or(Unreachable::NobodyReady)?;
     let options = urls.fold(Options::new(first), Options::endpoint);
-    let patient = options.connections(1).timeout(CALL_TIME).connect_timeout(CONNECT_TIME);
+    let patient = options.connections(1).timeout(time).connect_timeout(CONNECT_TIME);
     Ok(Client::prepare(patient.endpoints_only())?)
 }
 

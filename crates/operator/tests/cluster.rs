@@ -1,7 +1,7 @@
 //! The double of the API server with the operator's kinds, and a stand-in for the StatefulSet controller and the machines: every pod is a
 //! scripted node at an address of its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -179,6 +179,9 @@ pub(crate) fn condition<'a>(
 struct Machines {
     network: [u8; 2],
     nodes: HashMap<String, Node>,
+    /// With how many others a node founds a grid: it has read that when it started.
+    expects: HashMap<String, usize>,
+    joined: HashSet<String>,
     addresses: BTreeMap<String, IpAddr>,
 }
 
@@ -192,7 +195,14 @@ impl Machines {
         let api = TcpListener::bind((first, 0)).await.unwrap();
         let http = TcpListener::bind((first, 0)).await.unwrap();
         let ports = Ports { api: api.local_addr().unwrap().port(), http: http.local_addr().unwrap().port() };
-        (Self { network, nodes: HashMap::new(), addresses: BTreeMap::new() }, ports)
+        let machines = Self {
+            network,
+            nodes: HashMap::new(),
+            expects: HashMap::new(),
+            joined: HashSet::new(),
+            addresses: BTreeMap::new(),
+        };
+        (machines, ports)
     }
 
     async fn run(mut self, client: Client, ports: Ports, script: Script) {
@@ -225,6 +235,7 @@ impl Machines {
             script.lock().leave(*address);
         }
         self.nodes.remove(pod);
+        self.joined.remove(pod);
     }
 
     async fn keep_set(&mut self, client: &Client, set: &StatefulSet, ports: Ports, script: &Script) {
@@ -234,14 +245,21 @@ impl Machines {
         let template = serde_json::to_vec(&spec.template).unwrap();
         let revision = format!("{}-{:02x?}", set.name_any(), &Sha256::digest(&template)[..4]);
         let revision = revision.replace([' ', ',', '[', ']'], "");
-        let mut ready = 0;
+        let mut there = Vec::new();
         for ordinal in 0..replicas {
             let name = format!("{}-{ordinal}", set.name_any());
             match pods.get_opt(&name).await.unwrap() {
                 None => self.make_pod(&pods, set, &name, &revision).await,
                 Some(pod) if pod.metadata.deletion_timestamp.is_some() => {}
-                Some(pod) => ready += i32::from(self.keep_pod(&pods, &pod, ports, script).await),
+                Some(pod) => there.push(pod),
             }
+        }
+        for pod in &there {
+            self.start(client, pod, ports, script).await;
+        }
+        let mut ready = 0;
+        for pod in &there {
+            ready += i32::from(self.keep_pod(&pods, pod, script).await);
         }
         let surplus = format!("{}-{replicas}", set.name_any());
         if pods.get_opt(&surplus).await.unwrap().is_some() {
@@ -276,28 +294,55 @@ impl Machines {
         }
     }
 
-    /// Whether the pod is ready.
-    async fn keep_pod(&mut self, pods: &Api<Pod>, pod: &Pod, ports: Ports, script: &Script) -> bool {
+    /// Where there is room for the pod, and its image is there.
+    async fn start(&mut self, client: &Client, pod: &Pod, ports: Ports, script: &Script) {
         let name = pod.name_any();
-        let image = pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap_or_default();
-        let version = image.rsplit(':').next().unwrap_or_default().to_owned();
-        if version == BAD_VERSION {
+        let room = script.lock().room.unwrap_or(usize::MAX);
+        if self.nodes.contains_key(&name) || self.nodes.len() >= room || version(pod) == BAD_VERSION {
+            return;
+        }
+        let count = self.addresses.len();
+        let next = Ipv4Addr::new(127, self.network[0], self.network[1], u8::try_from(count + 2).unwrap());
+        let address = *self.addresses.entry(name.clone()).or_insert(IpAddr::V4(next));
+        self.nodes.insert(name.clone(), Node::start(address, ports, script).await);
+        self.expects.insert(name, bootstrap_expect(client, pod).await);
+    }
+
+    /// Whether the pod is ready.
+    async fn keep_pod(&mut self, pods: &Api<Pod>, pod: &Pod, script: &Script) -> bool {
+        let name = pod.name_any();
+        if !self.nodes.contains_key(&name) {
             let waiting = json!({"waiting": {"reason": "ImagePullBackOff"}});
             show(pods, &name, "", waiting, false).await;
             return false;
         }
-        if !self.nodes.contains_key(&name) {
-            let count = self.addresses.len();
-            let next = Ipv4Addr::new(127, self.network[0], self.network[1], u8::try_from(count + 2).unwrap());
-            let address = *self.addresses.entry(name.clone()).or_insert(IpAddr::V4(next));
-            self.nodes.insert(name.clone(), Node::start(address, ports, script).await);
-            script.lock().join(address, name.contains("arbiter"), &version);
+        let address = self.addresses[&name];
+        let may_join = script.lock().founded || self.nodes.len() >= self.expects[&name];
+        if may_join && self.joined.insert(name.clone()) {
+            script.lock().join(address, name.contains("arbiter"), &version(pod));
             found(pods, pod).await;
         }
         let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
-        show(pods, &name, &self.addresses[&name].to_string(), running, true).await;
-        true
+        let ready = self.joined.contains(&name);
+        show(pods, &name, &address.to_string(), running, ready).await;
+        ready
     }
+}
+
+fn version(pod: &Pod) -> String {
+    let image = pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap_or_default();
+    image.rsplit(':').next().unwrap_or_default().to_owned()
+}
+
+/// As the pod's configuration says it now.
+async fn bootstrap_expect(client: &Client, pod: &Pod) -> usize {
+    let volumes = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap();
+    let config = volumes.iter().find(|volume| volume.name == "config").unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let map = maps.get(&config.config_map.as_ref().unwrap().name).await.unwrap();
+    let text = &map.data.unwrap()["config.toml"];
+    let settings: toml::Table = toml::from_str(text).unwrap();
+    usize::try_from(settings["bootstrap_expect"].as_integer().unwrap()).unwrap()
 }
 
 async fn show(pods: &Api<Pod>, name: &str, address: &str, state: Value, ready: bool) {

@@ -74,6 +74,28 @@ async fn a_grid_is_founded_with_all_its_objects() {
 }
 
 #[tokio::test]
+async fn a_size_that_there_is_no_room_for_can_be_changed_before_the_grid_is_founded() {
+    let cluster = Cluster::start().await;
+    cluster.script.lock().room = Some(2);
+    let spec = json!({"size": 3, "arbiter": {"policy": "Never"}});
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": spec})).await;
+    let is_stuck = |grid: &Grid| {
+        let told = grid.status.clone().unwrap_or_default();
+        (told.size, told.message.as_str()) == (3, "waiting: the pods have yet to found the grid")
+    };
+    cluster.until::<Grid>("g", is_stuck).await;
+    cluster.change::<Grid>("g", json!({"size": 2})).await;
+    rested(&cluster, 2).await;
+    // What is there by then is not made anew for a number that counts no more.
+    cluster.script.lock().room = None;
+    let pods = |pods: Vec<Pod>| pods.into_iter().map(|pod| pod.metadata.uid.unwrap()).collect::<Vec<_>>();
+    let before = pods(cluster.pods().await);
+    cluster.change::<Grid>("g", json!({"size": 3})).await;
+    rested(&cluster, 3).await;
+    assert_eq!(pods(cluster.pods().await)[..2], before);
+}
+
+#[tokio::test]
 async fn what_somebody_has_changed_is_put_right_and_the_secret_is_kept() {
     let cluster = found(1).await;
     let before = cluster.api::<Secret>().get("g-secret").await.unwrap();

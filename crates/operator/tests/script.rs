@@ -12,6 +12,8 @@ pub(crate) type Script = Arc<Mutex<Grid>>;
 #[derive(Debug, Default)]
 pub(crate) struct Grid {
     pub(crate) founded: bool,
+    /// How many pods there is room for, if not for all.
+    pub(crate) room: Option<usize>,
     /// Why `/safez` says no.
     pub(crate) unsafe_because: Option<String>,
     members: BTreeMap<IpAddr, Member>,

@@ -7,27 +7,36 @@ use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::events::EventType;
 use serde_json::Value;
 
-use super::observe::{Seen, Sets};
+use super::observe::{Founding, Seen, Sets};
 use crate::api::Grid;
 use crate::apply::apply;
 use crate::context::Context;
 use crate::decision::Step;
 use crate::error::Error;
-use crate::manifests::{Blueprint, arbiter_name, arbiter_set, node_set};
+use crate::manifests::{Blueprint, Founders, arbiter_name, arbiter_set, node_set};
 use crate::reach::client_of;
 
 /// Gives the sets that are there the newest template. How many pods they have stays.
-pub(super) async fn refresh(context: &Context, blueprint: &Blueprint<'_>) -> Result<Sets, Error> {
+pub(super) async fn refresh(
+    context: &Context,
+    blueprint: &Blueprint<'_>,
+    founding: Founding,
+) -> Result<Sets, Error> {
     let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), blueprint.namespace);
+    let founders = |set: &StatefulSet| match founding {
+        Founding::Done => Founders::of(set),
+        Founding::Ahead => Founders::wanted(blueprint.spec),
+    };
     let mut found = Sets::default();
     if let Some(set) = sets.get_opt(blueprint.name).await? {
+        let founders = founders(&set);
         let replicas = set.spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
-        found.nodes = Some(set_of(context, &node_set(blueprint, replicas.unwrap_or(1))).await?);
+        found.nodes = Some(set_of(context, &node_set(blueprint, replicas.unwrap_or(1), &founders)).await?);
     }
     if let Some(set) = sets.get_opt(&arbiter_name(blueprint.name)).await?
         && set.metadata.deletion_timestamp.is_none()
     {
-        found.arbiter = Some(set_of(context, &arbiter_set(blueprint)).await?);
+        found.arbiter = Some(set_of(context, &arbiter_set(blueprint, &founders(&set))).await?);
     }
     Ok(found)
 }
@@ -45,14 +54,16 @@ pub(super) async fn carry_out(
     blueprint: &Blueprint<'_>,
     (seen, step): (&Seen, &Step),
 ) -> Result<(), Error> {
+    let new_founders = Founders::wanted(blueprint.spec);
     let done = match step {
         Step::Wait(_) | Step::Rest => return Ok(()),
         Step::SetReplicas(replicas) => {
-            apply(&context.client, &node_set(blueprint, *replicas)).await?;
+            let founders = seen.founders.as_ref().unwrap_or(&new_founders);
+            apply(&context.client, &node_set(blueprint, *replicas, founders)).await?;
             ("Scaled", "SetReplicas", format!("from now on this many pods hold data: {replicas}"))
         }
         Step::AddArbiter => {
-            apply(&context.client, &arbiter_set(blueprint)).await?;
+            apply(&context.client, &arbiter_set(blueprint, &new_founders)).await?;
             (
                 "ArbiterAdded",
                 "AddArbiter",

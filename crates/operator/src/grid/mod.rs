@@ -86,8 +86,9 @@ async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<St
     for object in blueprint.surroundings() {
         apply(&context.client, &object).await?;
     }
-    let sets = carry_out::refresh(context, &blueprint).await?;
-    let seen = observe::observe(context, grid, sets).await?;
+    let founding = observe::founding(context, grid).await?;
+    let sets = carry_out::refresh(context, &blueprint, founding).await?;
+    let seen = observe::observe(context, grid, sets, founding).await?;
     let step = decide(&seen.observed);
     status::tell(grids, grid, context, (&seen, &step)).await?;
     carry_out::carry_out(context, grid, &blueprint, (&seen, &step)).await?;

@@ -14,8 +14,8 @@ use crate::api::Grid;
 use crate::context::Context;
 use crate::decision::{GridView, MemberView, Observed, PodSet, PodView, Safety, Voters, Wanted};
 use crate::error::Error;
-use crate::manifests::{fence, grid_selector, has_arbiter};
-use crate::reach::{Unreachable, address, ask_safez, client_of, is_ready};
+use crate::manifests::{Founders, fence, grid_selector, has_arbiter};
+use crate::reach::{CALL_TIME, CALL_TIME_BEFORE, Unreachable, address, ask_safez, client_within, is_ready};
 
 /// Pods that are asked whether the grid is safe, until one says so.
 const PROBED: usize = 3;
@@ -25,6 +25,13 @@ const PROBED: usize = 3;
 pub(super) struct Sets {
     pub(super) nodes: Option<StatefulSet>,
     pub(super) arbiter: Option<StatefulSet>,
+}
+
+/// Whether there is a grid, or was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Founding {
+    Done,
+    Ahead,
 }
 
 #[derive(Debug)]
@@ -39,22 +46,35 @@ pub(super) struct Seen {
     pub(super) safety: Safety,
     /// Why pods do not come up, by name.
     pub(super) troubles: BTreeMap<String, String>,
+    /// As the template of the pods that hold data says, if there is one.
+    pub(super) founders: Option<Founders>,
 }
 
-pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Result<Seen, Error> {
+/// Told without asking the grid: a node has claimed it, or it was known before.
+pub(super) async fn founding(context: &Context, grid: &Grid) -> Result<Founding, Error> {
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let is_fenced = fences.get_opt(&fence(&grid.name_any())).await?.is_some();
+    let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
+    Ok(if is_fenced || is_known { Founding::Done } else { Founding::Ahead })
+}
+
+pub(super) async fn observe(
+    context: &Context,
+    grid: &Grid,
+    sets: Sets,
+    founding: Founding,
+) -> Result<Seen, Error> {
     let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
     let name = grid.name_any();
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
     let pods = pods.list(&ListParams::default().labels(&grid_selector(&name))).await?.items;
-    let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
-    let is_fenced = fences.get_opt(&fence(&name)).await?.is_some();
-    let asked = ask(context, &pods).await;
+    let asked = ask(context, &pods, founding).await;
     let ready_suffice = match &asked {
         Ok(status) => ask_partitions(context, &pods, status).await,
         Err(_) => false,
     };
     let safety = ask_safety(context, &pods).await;
-    let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
     let names = pods.iter().filter_map(|pod| Some((member_address(context, pod)?, pod.name_any()))).collect();
     let status = asked.as_ref().ok();
     let set = |set: &StatefulSet| pod_set(set, &pods, status, context);
@@ -65,7 +85,7 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
             strategy: grid.spec.upgrade.strategy,
             paused: grid.spec.upgrade.paused,
         },
-        founded: is_fenced || is_known || asked.is_ok(),
+        founded: founding == Founding::Done || asked.is_ok(),
         nodes: sets.nodes.as_ref().map(set),
         arbiter: sets.arbiter.as_ref().map(set),
         grid: match &asked {
@@ -75,11 +95,20 @@ pub(super) async fn observe(context: &Context, grid: &Grid, sets: Sets) -> Resul
     };
     let uids = pods.iter().filter_map(|pod| Some((pod.name_any(), pod.uid()?))).collect();
     let troubles = pods.iter().filter_map(|pod| Some((pod.name_any(), trouble(pod)?))).collect();
-    Ok(Seen { observed, status: asked.ok(), names, uids, safety, troubles })
+    let founders = sets.nodes.as_ref().map(Founders::of);
+    Ok(Seen { observed, status: asked.ok(), names, uids, safety, troubles, founders })
 }
 
 /// The first answer of a pod that is in the grid: ready ones first.
-async fn ask(context: &Context, pods: &[Pod]) -> Result<wire::StatusResponse, Unreachable> {
+async fn ask(
+    context: &Context,
+    pods: &[Pod],
+    founding: Founding,
+) -> Result<wire::StatusResponse, Unreachable> {
+    let time = match founding {
+        Founding::Done => CALL_TIME,
+        Founding::Ahead => CALL_TIME_BEFORE,
+    };
     let (ready, others): (Vec<&Pod>, Vec<&Pod>) =
         pods.iter().filter(|pod| is_running(pod)).partition(|pod| is_ready(pod));
     let addresses = |pods: &[&Pod]| pods.iter().filter_map(|pod| address(pod)).collect::<Vec<IpAddr>>();
@@ -88,7 +117,7 @@ async fn ask(context: &Context, pods: &[Pod]) -> Result<wire::StatusResponse, Un
         if addresses.is_empty() {
             continue;
         }
-        match client_of(&addresses, context.ports)?.status().await {
+        match client_within(&addresses, context.ports, time)?.status().await {
             Ok(status) if status.outdated => why = Unreachable::Outdated,
             Ok(status) => return Ok(status),
             Err(error) => why = error.into(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod configuration;
+mod founders;
 mod network;
 mod pods;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use crate::api::{ArbiterPolicy, Grid, GridSpec};
 
 pub(crate) use access::new_secret;
 pub use configuration::node_configuration;
+pub(crate) use founders::Founders;
 pub(crate) use pods::{arbiter_set, node_set};
 
 /// Where every node listens.

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    API_PORT, Blueprint, Component, GRACE_SECONDS, HTTP_PORT, PEERS_PORT, STOP_SECONDS, arbiter_name,
-    configuration, nodes_service,
+    API_PORT, Blueprint, Component, Founders, GRACE_SECONDS, HTTP_PORT, PEERS_PORT, STOP_SECONDS,
+    arbiter_name, configuration, founders, nodes_service,
 };
 use crate::api::Spread;
 
@@ -13,15 +13,15 @@ const MACHINES: &str = "kubernetes.io/hostname";
 /// Of an arbiter, which keeps a log of what is decided and no entries.
 const ARBITER_STORAGE: &str = "1Gi";
 
-pub(crate) fn node_set(blueprint: &Blueprint<'_>, replicas: u32) -> Value {
-    set(blueprint, Component::Node, replicas)
+pub(crate) fn node_set(blueprint: &Blueprint<'_>, replicas: u32, founders: &Founders) -> Value {
+    set(blueprint, Component::Node, replicas, founders)
 }
 
-pub(crate) fn arbiter_set(blueprint: &Blueprint<'_>) -> Value {
-    set(blueprint, Component::Arbiter, 1)
+pub(crate) fn arbiter_set(blueprint: &Blueprint<'_>, founders: &Founders) -> Value {
+    set(blueprint, Component::Arbiter, 1, founders)
 }
 
-fn set(blueprint: &Blueprint<'_>, component: Component, replicas: u32) -> Value {
+fn set(blueprint: &Blueprint<'_>, component: Component, replicas: u32, founders: &Founders) -> Value {
     let name = match component {
         Component::Node => blueprint.name.to_owned(),
         Component::Arbiter => arbiter_name(blueprint.name),
@@ -35,7 +35,7 @@ fn set(blueprint: &Blueprint<'_>, component: Component, replicas: u32) -> Value 
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": blueprint.selector(component)},
-            "template": template(blueprint, component),
+            "template": template(blueprint, component, founders),
         },
     });
     if let Some(storage) = &blueprint.spec.storage {
@@ -64,7 +64,7 @@ fn set(blueprint: &Blueprint<'_>, component: Component, replicas: u32) -> Value 
     set
 }
 
-fn template(blueprint: &Blueprint<'_>, component: Component) -> Value {
+fn template(blueprint: &Blueprint<'_>, component: Component, founders: &Founders) -> Value {
     let options = &blueprint.spec.pods;
     let mut labels = json!(options.labels);
     for (key, value) in entries(blueprint.labels(Some(component))) {
@@ -73,6 +73,9 @@ fn template(blueprint: &Blueprint<'_>, component: Component) -> Value {
     labels["wattle.dev/member"] = json!("true");
     let mut annotations = json!(options.annotations);
     annotations["wattle.dev/settings"] = json!(configuration::fingerprint(&blueprint.spec.settings));
+    if let Some(founders) = founders.annotation() {
+        annotations[founders::ANNOTATION] = json!(founders);
+    }
     let mut spec = json!({
         "serviceAccountName": blueprint.name,
         "automountServiceAccountToken": true,

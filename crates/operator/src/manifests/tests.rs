@@ -27,9 +27,10 @@ fn images() -> Images {
 fn made(grid: &Grid) -> Vec<Value> {
     let blueprint = Blueprint::new(grid, &images(), "wattle-system").unwrap();
     let mut objects = blueprint.surroundings();
+    let founders = Founders::wanted(&grid.spec);
     objects.extend([
-        node_set(&blueprint, 3),
-        arbiter_set(&blueprint),
+        node_set(&blueprint, 3, &founders),
+        arbiter_set(&blueprint, &founders),
         new_secret(&blueprint, "sixteen letters!"),
     ]);
     objects
@@ -203,12 +204,17 @@ fn storage_keeps_what_survives_a_node() {
 }
 
 #[test]
-fn settings_change_the_template_and_the_size_does_not() {
-    let template = |change: fn(&mut GridSpec)| {
-        find(&made(&grid(change)), "StatefulSet", "flights").pointer("/spec/template").cloned()
-    };
+fn settings_change_the_template_and_the_size_of_a_grid_that_is_there_does_not() {
+    let set = |change: fn(&mut GridSpec)| find(&made(&grid(change)), "StatefulSet", "flights");
+    let template = |change: fn(&mut GridSpec)| set(change).pointer("/spec/template").cloned();
     let plain = template(|_| {});
-    assert_eq!(template(|spec| spec.size = 5), plain);
+    let before: StatefulSet = serde_json::from_value(set(|_| {})).unwrap();
+    let larger = grid(|spec| spec.size = 5);
+    let blueprint = Blueprint::new(&larger, &images(), "wattle-system").unwrap();
+    let kept = node_set(&blueprint, 3, &Founders::of(&before));
+    assert_eq!(kept.pointer("/spec/template").cloned(), plain);
+    // Pods that wait for three nodes would not found a grid of five.
+    assert_ne!(template(|spec| spec.size = 5), plain);
     assert_ne!(
         template(|spec| spec.settings = Settings { memory_bytes: Some(1), ..Settings::default() }),
         plain
