@@ -1,6 +1,8 @@
 //! Server-side apply of whole objects, and of statuses.
 
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
+};
 use kube::{Api, Client};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,28 +14,50 @@ pub(crate) const MANAGER: &str = "wattle-operator";
 
 /// Makes an object, or makes it what it should be again. Refused if one of its name is there that has another owner, or none.
 pub(crate) async fn apply(client: &Client, object: &Value) -> Result<DynamicObject, Error> {
-    let text = |pointer| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .ok_or(Error::Malformed { what: "a name of an object" })
-    };
-    let (kind, name) = (text("/kind")?, text("/metadata/name")?);
-    let api = api_of(client, text("/apiVersion")?, kind, text("/metadata/namespace")?);
-    let owner = object.pointer("/metadata/ownerReferences/0/uid").and_then(Value::as_str);
-    if let Some(there) = api.get_opt(name).await? {
-        let owners = there.metadata.owner_references.unwrap_or_default();
-        if !owners.iter().any(|other| Some(other.uid.as_str()) == owner) {
-            return Err(Error::NotOurs { kind: kind.to_owned(), name: name.to_owned() });
-        }
+    let (api, name) = (api_of(client, object)?, text(object, "/metadata/name")?);
+    if let Some(there) = api.get_opt(name).await?
+        && !is_ours(&there, object)
+    {
+        return Err(Error::NotOurs { kind: text(object, "/kind")?.to_owned(), name: name.to_owned() });
     }
     Ok(api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?)
 }
 
-fn api_of(client: &Client, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+/// Deletes an object if it is there. One of its name that has another owner, or none, stays.
+pub(crate) async fn remove(client: &Client, object: &Value) -> Result<(), Error> {
+    let (api, name) = (api_of(client, object)?, text(object, "/metadata/name")?);
+    let Some(there) = api.get_opt(name).await? else { return Ok(()) };
+    if !is_ours(&there, object) || there.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let preconditions = Preconditions { uid: there.metadata.uid, resource_version: None };
+    let deleted = api.delete(name, &DeleteParams::default().preconditions(preconditions)).await;
+    ignore_absence(deleted.map(drop))
+}
+
+/// What is gone, or another one by now, needs no deleting.
+pub(crate) fn ignore_absence(deleted: kube::Result<()>) -> Result<(), Error> {
+    match deleted.map_err(Error::from) {
+        Err(Error::Refused { code: 404 | 409, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_ours(there: &DynamicObject, object: &Value) -> bool {
+    let owner = object.pointer("/metadata/ownerReferences/0/uid").and_then(Value::as_str);
+    there.metadata.owner_references.iter().flatten().any(|other| Some(other.uid.as_str()) == owner)
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str, Error> {
+    let text = object.pointer(pointer).and_then(Value::as_str);
+    text.ok_or(Error::Malformed { what: "a name of an object" })
+}
+
+fn api_of(client: &Client, object: &Value) -> Result<Api<DynamicObject>, Error> {
+    let api_version = text(object, "/apiVersion")?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    Api::namespaced_with(client.clone(), namespace, &resource)
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text(object, "/kind")?));
+    Ok(Api::namespaced_with(client.clone(), text(object, "/metadata/namespace")?, &resource))
 }
 
 /// Says what became of an object.

@@ -10,6 +10,7 @@ pub(crate) struct Conditions<'a> {
     generation: Option<i64>,
     now: Timestamp,
     told: Vec<Condition>,
+    dropped: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl From<bool> for Holds {
 
 impl<'a> Conditions<'a> {
     pub(crate) fn new(previous: &'a [Condition], generation: Option<i64>, now: Timestamp) -> Self {
-        Self { previous, generation, now, told: Vec::new() }
+        Self { previous, generation, now, told: Vec::new(), dropped: Vec::new() }
     }
 
     pub(crate) fn tell(
@@ -54,9 +55,16 @@ impl<'a> Conditions<'a> {
         });
     }
 
+    /// There is nothing to tell of it any more.
+    pub(crate) fn drop(&mut self, kind: &'static str) {
+        self.dropped.push(kind);
+    }
+
     /// The others stay as they were.
     pub(crate) fn finish(mut self) -> Vec<Condition> {
-        let untold = |before: &&Condition| self.told.iter().all(|told| told.type_ != before.type_);
+        let told = |kind: &str| self.told.iter().any(|told| told.type_ == kind);
+        let untold =
+            |before: &&Condition| !told(&before.type_) && !self.dropped.contains(&before.type_.as_str());
         let kept: Vec<Condition> = self.previous.iter().filter(untold).cloned().collect();
         self.told.extend(kept);
         self.told.sort_by(|one, other| one.type_.cmp(&other.type_));
@@ -88,5 +96,8 @@ mod tests {
         let mut third = Conditions::new(&second, Some(3), at(30));
         third.tell("Ready", true, "Ready", "");
         assert_eq!(third.finish()[1], second[1], "what is not told stays");
+        let mut fourth = Conditions::new(&second, Some(3), at(30));
+        fourth.drop("Safe");
+        assert_eq!(fourth.finish(), second[..1]);
     }
 }

@@ -25,8 +25,8 @@ use crate::node::Node;
 use crate::script::{Grid as GridScript, Script};
 
 /// Longer than anything here takes that works.
-const DEADLINE: Duration = Duration::from_secs(60);
-const TICK: Duration = Duration::from_millis(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// Pods with it never come up.
 pub(crate) const BAD_VERSION: &str = "bad";
 

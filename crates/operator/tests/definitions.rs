@@ -108,6 +108,13 @@ async fn what_cannot_be_meant_is_refused_when_it_is_applied() {
             json!({"size": 1, "classes": [{"name": "a", "backups": 7}]}),
             "less than or equal to 6",
         ),
+        ("Grid", "g", json!({"size": 1, "monitoring": {"serviceMonitor": {"interval": "1m30s"}}}), ""),
+        (
+            "Grid",
+            "g",
+            json!({"size": 1, "monitoring": {"serviceMonitor": {"interval": "often"}}}),
+            "serviceMonitor.interval",
+        ),
         ("GridMap", "m", json!({"grid": "g"}), ""),
         ("GridMap", "m", json!({"grid": "g", "class": "gold"}), ""),
         (

@@ -9,6 +9,7 @@ mod grids;
 mod kubectl;
 mod leading;
 mod maps;
+mod monitoring;
 mod node;
 mod rights;
 mod script;

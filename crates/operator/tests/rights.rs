@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use wattle_operator::api::{Grid, GridFunction, GridMap};
 
 use crate::cluster::{Cluster, client, condition};
+use crate::monitoring::install_prometheus_operator;
 
 const MANIFEST: &str = include_str!("../../../deploy/operator/operator.yaml");
 
@@ -68,7 +69,10 @@ fn denied(cluster: &Cluster) -> Vec<String> {
 #[tokio::test]
 async fn the_rights_of_the_manifest_are_enough() {
     let cluster = with_its_rights().await;
-    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 2}})).await;
+    install_prometheus_operator(&cluster).await;
+    let monitoring = json!({"serviceMonitor": {"enabled": true}});
+    let spec = json!({"size": 2, "monitoring": monitoring});
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": spec})).await;
     cluster.make::<GridMap>(json!({"metadata": {"name": "m"}, "spec": {"grid": "g"}})).await;
     let source = json!({"configMap": {"name": "modules", "key": "k"}});
     cluster
@@ -78,11 +82,13 @@ async fn the_rights_of_the_manifest_are_enough() {
     let grid_is = |size| {
         move |grid: &Grid| {
             let status = grid.status.clone().unwrap_or_default();
-            is_ready(&status.conditions) && status.size == size
+            let is_monitored = condition(&status.conditions, "Monitored").0 == "True";
+            is_ready(&status.conditions) && status.size == size && is_monitored == (size == 2)
         }
     };
     cluster.until::<Grid>("g", grid_is(2)).await;
-    cluster.change::<Grid>("g", json!({"size": 1, "version": "0.2.0"})).await;
+    let not = json!({"serviceMonitor": {"enabled": false}});
+    cluster.change::<Grid>("g", json!({"size": 1, "version": "0.2.0", "monitoring": not})).await;
     cluster.until::<Grid>("g", grid_is(1)).await;
     cluster.until::<GridMap>("m", |map| is_ready(&map.status.clone().unwrap_or_default().conditions)).await;
     let is_told = |function: &GridFunction| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::classes::ReplicationClass;
 use super::grid_settings::{
-    Arbiter, GridDeletion, PodOptions, PullPolicy, Settings, Storage, Upgrade, Zones,
+    Arbiter, GridDeletion, Monitoring, PodOptions, PullPolicy, Settings, Storage, Upgrade, Zones,
 };
 use super::grid_status::GridStatus;
 use super::schemas;
@@ -99,6 +99,8 @@ pub struct GridSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schemas::network_peers")]
     pub clients: Option<Vec<NetworkPolicyPeer>>,
+    #[serde(default)]
+    pub monitoring: Monitoring,
     #[serde(default)]
     pub pods: PodOptions,
 }

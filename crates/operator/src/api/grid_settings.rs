@@ -148,6 +148,43 @@ pub enum GridDeletion {
     Delete,
 }
 
+/// Who watches the grid's figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Monitoring {
+    #[serde(default)]
+    pub service_monitor: ServiceMonitor,
+}
+
+/// A ServiceMonitor of `monitoring.coreos.com/v1`, for Prometheus' operator, which has to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceMonitor {
+    #[serde(default)]
+    pub enabled: bool,
+    /// How often every node is asked, such as `15s`.
+    #[serde(default = "scrape_interval")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = PROMETHEUS_DURATION))]
+    pub interval: String,
+    /// What Prometheus looks for, such as `release: prometheus`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// As its own definition has it, where an interval of zero means another one.
+const PROMETHEUS_DURATION: &str =
+    "^(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?$";
+
+impl Default for ServiceMonitor {
+    fn default() -> Self {
+        Self { enabled: false, interval: scrape_interval(), labels: BTreeMap::new() }
+    }
+}
+
+fn scrape_interval() -> String {
+    "30s".to_owned()
+}
+
 /// What the pods get besides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::observe::{Founding, Seen, Sets};
 use crate::api::Grid;
-use crate::apply::apply;
+use crate::apply::{apply, ignore_absence};
 use crate::context::Context;
 use crate::decision::Step;
 use crate::error::Error;
@@ -105,14 +105,6 @@ async fn replace(
         ignore_absence(pods.delete(name, &deletion).await.map(drop))?;
     }
     Ok(())
-}
-
-/// What is gone, or another one by now, needs no deleting.
-fn ignore_absence(deleted: kube::Result<()>) -> Result<(), Error> {
-    match deleted.map_err(Error::from) {
-        Err(Error::Refused { code: 404 | 409, .. }) => Ok(()),
-        other => other,
-    }
 }
 
 async fn forget(context: &Context, seen: &Seen, node: u64) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod deletion;
+mod monitoring;
 mod observe;
 mod secret;
 mod status;
@@ -19,6 +20,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
 
+use self::status::News;
 use crate::api::Grid;
 use crate::apply::apply;
 use crate::backoff;
@@ -86,11 +88,12 @@ async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<St
     for object in blueprint.surroundings() {
         apply(&context.client, &object).await?;
     }
+    let monitoring = monitoring::ensure(context, grid, &blueprint).await;
     let founding = observe::founding(context, grid).await?;
     let sets = carry_out::refresh(context, &blueprint, founding).await?;
     let seen = observe::observe(context, grid, sets, founding).await?;
     let step = decide(&seen.observed);
-    status::tell(grids, grid, context, (&seen, &step)).await?;
+    status::tell(grids, grid, context, &News { seen: &seen, step: &step, monitoring: &monitoring }).await?;
     carry_out::carry_out(context, grid, &blueprint, (&seen, &step)).await?;
     Ok(step)
 }

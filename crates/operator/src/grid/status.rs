@@ -6,6 +6,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 use wattle_client::api as wire;
 
+use super::monitoring::Monitoring;
 use super::observe::Seen;
 use crate::api::{Grid, GridMember, GridSpec, GridStatus, Phase, Replication};
 use crate::apply::apply_status;
@@ -16,13 +17,23 @@ use crate::error::Error;
 use crate::hex::hex;
 use crate::manifests::{fence, node_selector};
 
+/// What there is to tell after a look at a grid.
+pub(super) struct News<'a> {
+    pub(super) seen: &'a Seen,
+    pub(super) step: &'a Step,
+    pub(super) monitoring: &'a Monitoring,
+}
+
 pub(super) async fn tell(
     grids: &Api<Grid>,
     grid: &Grid,
     context: &Context,
-    (seen, step): (&Seen, &Step),
+    news: &News<'_>,
 ) -> Result<(), Error> {
-    let status = status(grid, seen, step, Timestamp::now());
+    let status = status(grid, news, Timestamp::now());
+    for condition in status.conditions.iter().filter(|condition| is_new_warning(grid, condition)) {
+        context.tell(grid, EventType::Warning, &condition.reason, &condition.message).await;
+    }
     if is_newly_founded(grid, &status) {
         let note = format!("grid {} is founded", status.grid_id);
         context.tell(grid, EventType::Normal, "Founded", &note).await;
@@ -32,6 +43,14 @@ pub(super) async fn tell(
 
 fn is_newly_founded(grid: &Grid, status: &GridStatus) -> bool {
     !status.grid_id.is_empty() && grid.status.as_ref().is_none_or(|before| before.grid_id.is_empty())
+}
+
+/// Conditions that nothing waits for, and that people might overlook.
+fn is_new_warning(grid: &Grid, condition: &Condition) -> bool {
+    let before = grid.status.iter().flat_map(|status| &status.conditions);
+    let mut before = before.filter(|before| before.type_ == condition.type_);
+    let is_told = before.any(|before| before.status == "False" && before.reason == condition.reason);
+    matches!(condition.type_.as_str(), "ClassesFit" | "Monitored") && condition.status == "False" && !is_told
 }
 
 /// What could not be done is said, too. The rest stays as it was.
@@ -65,12 +84,13 @@ pub(super) fn conditions_of<'a>(grid: &Grid, previous: &'a [Condition]) -> Condi
     Conditions::new(previous, grid.metadata.generation, Timestamp::now())
 }
 
-fn status(grid: &Grid, seen: &Seen, step: &Step, now: Timestamp) -> GridStatus {
+fn status(grid: &Grid, news: &News<'_>, now: Timestamp) -> GridStatus {
+    let News { seen, step, .. } = *news;
     let before = grid.status.clone().unwrap_or_default();
     let pods = seen.observed.nodes.as_ref().map(|set| set.pods.as_slice()).unwrap_or_default();
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let message = message(grid, seen, step);
-    let conditions = conditions(grid, seen, (step, &message), now);
+    let conditions = conditions(grid, news, &message, now);
     let mut status = GridStatus {
         observed_generation: grid.metadata.generation,
         phase: Some(phase(before.phase, seen, step)),
@@ -180,7 +200,8 @@ fn hint(grid: &Grid, seen: &Seen) -> Option<String> {
     })
 }
 
-fn conditions(grid: &Grid, seen: &Seen, (step, message): (&Step, &str), now: Timestamp) -> Vec<Condition> {
+fn conditions(grid: &Grid, news: &News<'_>, message: &str, now: Timestamp) -> Vec<Condition> {
+    let News { seen, step, monitoring } = *news;
     let previous = grid.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut told = Conditions::new(previous, grid.metadata.generation, now);
     let reason = reason(step);
@@ -205,6 +226,7 @@ fn conditions(grid: &Grid, seen: &Seen, (step, message): (&Step, &str), now: Tim
     let paused = matches!(step, Step::Wait(Waiting::Paused));
     told.tell("Progressing", working && !paused, reason, message);
     tell_classes(&mut told, &grid.spec);
+    tell_monitoring(&mut told, monitoring);
     let degraded = !working && matches!(step, Step::Wait(_));
     told.tell("Degraded", degraded, reason, if degraded { message } else { "" });
     told.finish()
@@ -215,8 +237,8 @@ fn tell_classes(told: &mut Conditions<'_>, spec: &GridSpec) {
     let short = spec.classes_short_of_nodes();
     if let Some(count) = spec.too_many_classes() {
         let what = format!(
-            "with standard, which every grid has, there would be {count} classes of different numbers: a grid has 4 at most, those \
-             that maps were first made with"
+            "with standard, which every grid has, these are {count} classes of different numbers: a grid has 4 at most, and gets \
+             one with the first map of it"
         );
         return told.tell("ClassesFit", false, "TooManyClasses", what);
     }
@@ -227,6 +249,14 @@ fn tell_classes(told: &mut Conditions<'_>, spec: &GridSpec) {
     let wants = short.iter().map(wants).collect::<Vec<_>>().join(", ");
     let what = format!("{wants}, and the grid's size is {}: its maps have fewer copies", spec.size);
     told.tell("ClassesFit", false, "TooFewNodes", what);
+}
+
+fn tell_monitoring(told: &mut Conditions<'_>, monitoring: &Monitoring) {
+    match monitoring {
+        Monitoring::Off => told.drop("Monitored"),
+        Monitoring::On => told.tell("Monitored", true, "ServiceMonitorMade", "there is a ServiceMonitor"),
+        Monitoring::Failed(why) => told.tell("Monitored", false, why.reason(), why.to_string()),
+    }
 }
 
 fn reason(step: &Step) -> &'static str {

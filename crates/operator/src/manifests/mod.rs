@@ -3,6 +3,7 @@
 mod access;
 mod configuration;
 mod founders;
+mod monitor;
 mod network;
 mod pods;
 #[cfg(test)]
@@ -16,12 +17,16 @@ use crate::api::{ArbiterPolicy, Grid, GridSpec};
 pub(crate) use access::new_secret;
 pub use configuration::node_configuration;
 pub(crate) use founders::Founders;
+pub(crate) use monitor::service_monitor;
 pub(crate) use pods::{arbiter_set, node_set};
 
 /// Where every node listens.
 pub const API_PORT: u16 = 7117;
 pub(crate) const PEERS_PORT: u16 = 7118;
 pub const HTTP_PORT: u16 = 7119;
+
+/// Tells the grid's services apart.
+const SERVICE_LABEL: &str = "wattle.dev/service";
 
 /// How long a node may take to hand over what it holds, and how long its pod has for it.
 const STOP_SECONDS: u32 = 120;

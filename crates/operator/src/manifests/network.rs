@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{API_PORT, Blueprint, Component, HTTP_PORT, PEERS_PORT, nodes_service};
+use super::{API_PORT, Blueprint, Component, HTTP_PORT, PEERS_PORT, SERVICE_LABEL, nodes_service};
 
 pub(super) fn objects(blueprint: &Blueprint<'_>) -> Vec<Value> {
     vec![nodes(blueprint), clients(blueprint), policy(blueprint), budget(blueprint)]
@@ -10,9 +10,11 @@ pub(super) fn objects(blueprint: &Blueprint<'_>) -> Vec<Value> {
 
 /// Nodes find each other here, also before they are ready: they become so only together.
 fn nodes(blueprint: &Blueprint<'_>) -> Value {
+    let mut metadata = blueprint.metadata(&nodes_service(blueprint.name), None);
+    metadata["labels"][SERVICE_LABEL] = json!("nodes");
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": blueprint.metadata(&nodes_service(blueprint.name), None),
+        "metadata": metadata,
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": true,
@@ -27,9 +29,11 @@ fn nodes(blueprint: &Blueprint<'_>) -> Value {
 }
 
 fn clients(blueprint: &Blueprint<'_>) -> Value {
+    let mut metadata = blueprint.metadata(blueprint.name, Some(Component::Node));
+    metadata["labels"][SERVICE_LABEL] = json!("clients");
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": blueprint.metadata(blueprint.name, Some(Component::Node)),
+        "metadata": metadata,
         "spec": {
             "selector": blueprint.selector(Component::Node),
             "ports": [{"name": "api", "port": API_PORT, "targetPort": "api", "protocol": "TCP"}],

@@ -79,7 +79,9 @@ fn kubernetes_knows_every_field() {
 
 #[test]
 fn every_object_goes_with_its_grid() {
-    for object in made(&grid(|_| {})) {
+    let grid = grid(|_| {});
+    let monitor = service_monitor(&Blueprint::new(&grid, &images(), "wattle-system").unwrap());
+    for object in made(&grid).into_iter().chain([monitor]) {
         check(&object, "/metadata/namespace", &json!("air"));
         check(&object, "/metadata/labels/app.kubernetes.io~1instance", &json!("flights"));
         check(&object, "/metadata/ownerReferences/0/uid", &json!("u-1"));
@@ -161,6 +163,26 @@ fn peers_are_members_and_clients_are_anybody_or_those_who_are_named() {
     check(from, "/0/podSelector", &members);
     check(from, "/1/namespaceSelector/matchLabels/kubernetes.io~1metadata.name", &json!("wattle-system"));
     check(from, "/2/podSelector/matchLabels/app", &json!("shop"));
+}
+
+#[test]
+fn a_service_monitor_selects_the_service_of_all_nodes() {
+    let monitored = grid(|spec| {
+        spec.monitoring.service_monitor.interval = "15s".into();
+        let labels = [("release", "prometheus"), ("app.kubernetes.io/instance", "another")];
+        spec.monitoring.service_monitor.labels =
+            labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    });
+    let monitor = service_monitor(&Blueprint::new(&monitored, &images(), "wattle-system").unwrap());
+    check(&monitor, "/metadata/labels/release", &json!("prometheus"));
+    check(&monitor, "/metadata/labels/app.kubernetes.io~1instance", &json!("flights"));
+    check(&monitor, "/spec/endpoints/0", &json!({"port": "http", "path": "/metrics", "interval": "15s"}));
+    let selected = monitor.pointer("/spec/selector/matchLabels").unwrap().as_object().unwrap();
+    let selects =
+        |service: &Value| selected.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value);
+    let objects = made(&monitored);
+    assert!(selects(&find(&objects, "Service", "flights-nodes")));
+    assert!(!selects(&find(&objects, "Service", "flights")));
 }
 
 #[test]
