@@ -17,6 +17,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
+use crate::authorities;
+
 /// From where to where a server may send who asks.
 const REDIRECTS: usize = 5;
 
@@ -24,7 +26,7 @@ const REDIRECTS: usize = 5;
 #[derive(Debug, Clone)]
 pub(crate) struct Get<'a> {
     pub(crate) url: &'a str,
-    /// Certificates in PEM that sign the server's, instead of the public authorities.
+    /// Certificates in PEM that sign the server's, instead of the public authorities and those of the machine.
     pub(crate) authority: Option<&'a [u8]>,
     /// A longer answer is refused.
     pub(crate) longest: usize,
@@ -114,20 +116,22 @@ async fn ask(get: &Get<'_>, uri: &Uri) -> Result<Response<Incoming>, GetError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name =
         ServerName::try_from(bare.clone()).map_err(|source| GetError::ServerName { host: bare, source })?;
-    let connected = TlsConnector::from(Arc::new(tls(get.authority)?)).connect(name, stream).await;
+    let connector = TlsConnector::from(Arc::new(tls(get.authority).await?));
+    let connected = connector.connect(name, stream).await;
     exchange(connected.map_err(|source| GetError::Connect { authority, source })?, uri).await
 }
 
-fn tls(authority: Option<&[u8]>) -> Result<ClientConfig, GetError> {
-    let mut roots = RootCertStore::empty();
-    match authority {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+async fn tls(authority: Option<&[u8]>) -> Result<ClientConfig, GetError> {
+    let roots = match authority {
+        None => authorities::public().await,
         Some(pem) => {
+            let mut roots = RootCertStore::empty();
             for certificate in CertificateDer::pem_slice_iter(pem) {
                 roots.add(certificate.map_err(GetError::Certificates)?)?;
             }
+            roots
         }
-    }
+    };
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }

@@ -7,6 +7,7 @@
 #[allow(unreachable_pub, reason = "what derives the rules of schemas copies structs into functions")]
 pub mod api;
 mod apply;
+mod authorities;
 mod backoff;
 mod conditions;
 mod context;

@@ -94,7 +94,8 @@ pub struct ContentKey {
 pub struct UrlSource {
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://[^ ]+$"))]
     pub address: String,
-    /// A key of a ConfigMap with certificates in PEM that sign the server's, instead of the public authorities.
+    /// A key of a ConfigMap with certificates in PEM that sign the server's, instead of the public authorities and those that the operator
+    /// has in files (`SSL_CERT_FILE`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<ContentKey>,
 }
