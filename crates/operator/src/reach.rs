@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use wattle_client::{Client, Options};
+use wattle_client::{Client, Options, api as wire};
 
 use crate::error::Error;
 use crate::http_get::{Get, GetError, get};
@@ -64,6 +64,15 @@ pub(crate) fn client_within(
     let options = urls.fold(Options::new(first), Options::endpoint);
     let patient = options.connections(1).timeout(time).connect_timeout(CONNECT_TIME);
     Ok(Client::prepare(patient.endpoints_only())?)
+}
+
+/// What the members run: several versions while an upgrade is under way.
+pub(crate) fn versions(members: &[wire::Member]) -> String {
+    let mut versions: Vec<&str> = members.iter().map(|member| member.version.as_str()).collect();
+    versions.retain(|version| !version.is_empty());
+    versions.sort_unstable();
+    versions.dedup();
+    versions.join(", ")
 }
 
 /// The addresses of a grid's pods that are ready.

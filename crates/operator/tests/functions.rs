@@ -118,10 +118,12 @@ async fn what_is_missing_is_said() {
 #[tokio::test]
 async fn a_module_that_does_not_compile_is_said_to_and_not_tried_for_ever() {
     let cluster = with_grid().await;
-    cluster.script.lock().refuse_modules = Some("unknown import: env.now".to_owned());
+    let why = ("MODULE_UNKNOWN_IMPORT", "unknown import: env.now".to_owned());
+    cluster.script.lock().refuse_modules = Some(why);
     cluster.make::<GridFunction>(function(from_map("first"), None)).await;
     let (status, message) = told(&cluster, "False", "ModuleRefused").await;
-    assert!(message.contains("unknown import: env.now"), "{message}");
+    let final_answer = "it is not tried again before the module, its settings or the nodes' version change";
+    assert!(message.contains("unknown import: env.now") && message.ends_with(final_answer), "{message}");
     assert_eq!(condition(&status.conditions, "Fetched").0, "True");
     // Any change of the grid has it looked at again.
     cluster.change::<Grid>("g", json!({"size": 3})).await;
@@ -130,6 +132,25 @@ async fn a_module_that_does_not_compile_is_said_to_and_not_tried_for_ever() {
     cluster.script.lock().refuse_modules = None;
     cluster.change::<GridFunction>("debit", json!({"source": from_map("second")})).await;
     told(&cluster, "True", "Loaded").await;
+}
+
+#[tokio::test]
+async fn other_nodes_are_asked_again_about_a_module_that_was_refused() {
+    let cluster = with_grid().await;
+    let why = ("EXPORT_NOT_FOUND", "the module has no function \"sub\"".to_owned());
+    cluster.script.lock().refuse_modules = Some(why);
+    cluster.make::<GridFunction>(function(from_map("first"), Some(&digest(FIRST)))).await;
+    told(&cluster, "False", "UploadRefused").await;
+    // It is said again, without being fetched.
+    cluster.api::<ConfigMap>().delete("modules", &DeleteParams::default()).await.unwrap();
+    cluster.change::<Grid>("g", json!({"size": 3})).await;
+    cluster.until::<Grid>("g", |grid| grid.status.as_ref().is_some_and(|status| status.ready == 3)).await;
+    told(&cluster, "False", "UploadRefused").await;
+    assert_eq!(cluster.script.lock().uploads, 1);
+    cluster.script.lock().refuse_modules = None;
+    cluster.change::<Grid>("g", json!({"version": "0.2.0"})).await;
+    // Nodes of another version might take it: so it is looked for.
+    told(&cluster, "False", "SourceMissing").await;
 }
 
 #[tokio::test]

@@ -240,8 +240,8 @@ impl FunctionService for Services {
         }
         let mut grid = self.0.lock();
         grid.uploads += 1;
-        if let Some(why) = &grid.refuse_modules {
-            return Err(refused(Code::InvalidArgument, "MODULE_INVALID", why));
+        if let Some((reason, why)) = &grid.refuse_modules {
+            return Err(refused(Code::InvalidArgument, reason, why));
         }
         let empty = || v1::Function { name: header.name.clone(), ..v1::Function::default() };
         let function = grid.functions.entry(header.name.clone()).or_insert_with(empty);

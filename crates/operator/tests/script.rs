@@ -22,8 +22,8 @@ pub(crate) struct Grid {
     pub(crate) entries: BTreeMap<String, u64>,
     pub(crate) functions: BTreeMap<String, v1::Function>,
     pub(crate) uploads: usize,
-    /// Why modules do not compile.
-    pub(crate) refuse_modules: Option<String>,
+    /// Why modules do not compile: a reason, and words.
+    pub(crate) refuse_modules: Option<(&'static str, String)>,
     /// What a node cannot run, and why.
     pub(crate) not_loaded: Option<(u64, v1::FunctionProblem)>,
     nodes: u64,

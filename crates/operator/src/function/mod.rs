@@ -13,10 +13,11 @@ use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, ResourceExt as _};
-use wattle_client::{Client, Error as GridError, Outcome, api as wire};
+use tokio::time::Instant;
+use wattle_client::{Client, Error as GridError, api as wire};
 
 use self::plan::{FunctionPlan, VersionSettings, WantedVersion, plan};
-use self::refusals::Refusals;
+use self::refusals::{Belief, Refusal, Refusals};
 use self::source::fetch;
 use self::told::{Told, tell};
 use crate::api::{FunctionDeletion, Grid, GridFunction};
@@ -26,6 +27,7 @@ use crate::duplicates::{Claims, owner_before};
 use crate::error::Error;
 use crate::map::grid_client;
 use crate::operator::api_in;
+use crate::reach::versions;
 
 const FINALIZER: &str = "wattle.dev/function";
 
@@ -129,44 +131,71 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
         Err(GridError::FunctionNotFound(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    // What the grid has need not be fetched: a rollback works while its source is away.
+    let in_grid = InGrid { client, name, there, uid: function.uid().unwrap_or_default() };
+    // What the grid has, or has refused, need not be fetched: a rollback works while its source is away.
     if let Some(digest) = &function.spec.sha256 {
         let wanted = WantedVersion { digest: digest.clone(), settings: settings.clone() };
-        let planned = plan(&wanted, there.as_ref());
-        if planned != FunctionPlan::Upload {
-            return point(&client, name, &planned, there).await;
+        if let Some(told) = without_upload(&in_grid, &wanted, known).await? {
+            return Ok(told);
         }
     }
-    let namespace = namespace.unwrap_or_default();
-    let module = match fetch(context, &namespace, &function.spec).await? {
+    let module = match fetch(context, &namespace.unwrap_or_default(), &function.spec).await? {
         Ok(module) => module,
         Err(error) => return Ok(Told::NotFetched { reason: error.reason(), message: error.to_string() }),
     };
     let wanted = WantedVersion { digest: module.digest, settings };
-    let planned = plan(&wanted, there.as_ref());
-    if planned != FunctionPlan::Upload {
-        return point(&client, name, &planned, there).await;
+    if let Some(told) = without_upload(&in_grid, &wanted, known).await? {
+        return Ok(told);
     }
-    let uid = function.uid().unwrap_or_default();
-    if let Some(message) = known.refusals.still(&uid, &wanted) {
-        return Ok(Told::NotUploaded { reason: "ModuleRefused", message });
-    }
-    match client.functions().upload(name, module.bytes, &wanted.settings.upload()).await {
-        Ok(uploaded) => told(&client, uploaded.function).await,
-        Err(error @ GridError::ModuleRefused(_)) if is_final(&error) => {
-            known.refusals.remember(uid, wanted, error.to_string());
-            Ok(Told::NotUploaded { reason: "ModuleRefused", message: error.to_string() })
-        }
-        Err(error @ (GridError::TooLarge(_) | GridError::Refused(_))) => {
-            Ok(Told::NotUploaded { reason: "UploadRefused", message: error.to_string() })
-        }
-        Err(error) => Err(error.into()),
+    match in_grid.client.functions().upload(name, module.bytes, &wanted.settings.upload()).await {
+        Ok(uploaded) => told(&in_grid.client, uploaded.function).await,
+        Err(error) => refused(&in_grid, wanted, error, known).await,
     }
 }
 
-/// Whether the module itself is why. One that was taken, and could not be loaded or copied yet, is another matter.
-fn is_final(error: &GridError) -> bool {
-    error.outcome() == Some(Outcome::NotApplied) && error.reason() != Some("MODULE_NOT_COPIED")
+/// A function as its grid knows it.
+struct InGrid<'a> {
+    client: Client,
+    name: &'a str,
+    there: Option<wire::Function>,
+    /// Of the object.
+    uid: String,
+}
+
+/// What is to be said if nothing is uploaded: the grid has the version, or has refused it.
+async fn without_upload(
+    in_grid: &InGrid<'_>,
+    wanted: &WantedVersion,
+    known: &Known,
+) -> Result<Option<Told>, Error> {
+    let InGrid { client, name, there, uid } = in_grid;
+    let planned = plan(wanted, there.as_ref());
+    if planned != FunctionPlan::Upload {
+        return point(client, name, &planned, there.clone()).await.map(Some);
+    }
+    let Some(refusal) = known.refusals.of(uid, wanted) else { return Ok(None) };
+    let versions = versions(&client.status().await?.members);
+    Ok(refusal.holds(&versions, Instant::now()).then(|| refusal.told()))
+}
+
+async fn refused(
+    in_grid: &InGrid<'_>,
+    wanted: WantedVersion,
+    error: GridError,
+    known: &Known,
+) -> Result<Told, Error> {
+    let belief = Belief::of(error.outcome(), error.reason());
+    let reason = match &error {
+        GridError::ModuleRefused(_) if belief != Belief::None => "ModuleRefused",
+        GridError::TooLarge(_) | GridError::Refused(_) => "UploadRefused",
+        _ => return Err(error.into()),
+    };
+    let versions = versions(&in_grid.client.status().await?.members);
+    let (message, at) = (error.to_string(), Instant::now());
+    let refusal = Refusal { wanted, versions, belief, reason, message, at };
+    let told = refusal.told();
+    known.refusals.remember(in_grid.uid.clone(), refusal);
+    Ok(told)
 }
 
 /// Points the name to the version, which the grid has.

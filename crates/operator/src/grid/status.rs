@@ -16,6 +16,7 @@ use crate::decision::{Safety, Step, Waiting};
 use crate::error::Error;
 use crate::hex::hex;
 use crate::manifests::{fence, node_selector};
+use crate::reach::versions;
 
 /// What there is to tell after a look at a grid.
 pub(super) struct News<'a> {
@@ -122,14 +123,6 @@ fn shown(member: &wire::Member, seen: &Seen) -> GridMember {
         votes: member.votes,
         answers: member.report.is_some(),
     }
-}
-
-fn versions(members: &[wire::Member]) -> String {
-    let mut versions: Vec<&str> = members.iter().map(|member| member.version.as_str()).collect();
-    versions.retain(|version| !version.is_empty());
-    versions.sort_unstable();
-    versions.dedup();
-    versions.join(", ")
 }
 
 /// What there is to do beyond keeping what there is.
