@@ -25,13 +25,14 @@ async fn monitors(cluster: &Cluster) -> Vec<DynamicObject> {
     monitors.list(&ListParams::default()).await.unwrap().items
 }
 
-/// Waits until the grid runs, and says this of its ServiceMonitor.
+/// Waits until the grid runs as it is specified now, and says this of its ServiceMonitor.
 async fn told(cluster: &Cluster, expected: (&str, &str)) -> Grid {
     cluster
         .until::<Grid>("g", |grid| {
             let status = grid.status.clone().unwrap_or_default();
             let (holds, reason, _) = condition(&status.conditions, "Monitored");
-            (holds, reason) == expected && status.phase == Some(Phase::Running)
+            let is_newest = status.observed_generation == grid.metadata.generation;
+            is_newest && (holds, reason) == expected && status.phase == Some(Phase::Running)
         })
         .await
 }

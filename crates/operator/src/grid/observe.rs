@@ -134,7 +134,7 @@ async fn ask_partitions(context: &Context, pods: &[Pod], status: &wire::StatusRe
         return false;
     }
     let addresses: Vec<IpAddr> = ready.iter().filter_map(|pod| address(pod)).collect();
-    let Ok(client) = client_of(&addresses, context.ports) else { return false };
+    let Ok(client) = client_within(&addresses, context.ports, CALL_TIME) else { return false };
     let Ok(partitions) = client.partitions().await else { return false };
     let members = ready.iter().filter_map(address_of).filter_map(|address| member(status, address));
     suffice(&members.collect::<Vec<_>>(), status, &partitions)
