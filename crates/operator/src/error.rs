@@ -78,7 +78,7 @@ impl Error {
 pub enum StartError {
     #[error("there is no cluster: neither is this a pod, nor is there a kubeconfig that can be used")]
     NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("port {address} cannot be listened on: {source}")]
+    #[error("{address} cannot be listened on")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("the probes' server has failed: {0}")]
     Serve(std::io::Error),
