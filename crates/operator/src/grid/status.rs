@@ -90,11 +90,12 @@ fn status(grid: &Grid, news: &News<'_>, now: Timestamp) -> GridStatus {
     let before = grid.status.clone().unwrap_or_default();
     let pods = seen.observed.nodes.as_ref().map(|set| set.pods.as_slice()).unwrap_or_default();
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let phase = phase(before.phase, seen, step);
     let message = message(grid, seen, step);
-    let conditions = conditions(grid, news, &message, now);
+    let conditions = conditions(grid, news, (phase, &message), now);
     let mut status = GridStatus {
         observed_generation: grid.metadata.generation,
-        phase: Some(phase(before.phase, seen, step)),
+        phase: Some(phase),
         message,
         size: count(pods.len()),
         ready: count(pods.iter().filter(|pod| pod.ready).count()),
@@ -147,6 +148,8 @@ fn phase(before: Option<Phase>, seen: &Seen, step: &Step) -> Phase {
         _ if is_scaling(seen) => Phase::Scaling,
         // The last pod is there, and not ready: what was begun is over when all rests.
         (_, Some(begun @ (Phase::Founding | Phase::Upgrading | Phase::Scaling))) => begun,
+        // Whoever waits for the grid to run must not take it for what it was.
+        (Step::Wait(Waiting::SetNotSeen), _) => Phase::Upgrading,
         _ => Phase::Waiting,
     }
 }
@@ -193,7 +196,12 @@ fn hint(grid: &Grid, seen: &Seen) -> Option<String> {
     })
 }
 
-fn conditions(grid: &Grid, news: &News<'_>, message: &str, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    grid: &Grid,
+    news: &News<'_>,
+    (phase, message): (Phase, &str),
+    now: Timestamp,
+) -> Vec<Condition> {
     let News { seen, step, monitoring } = *news;
     let previous = grid.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut told = Conditions::new(previous, grid.metadata.generation, now);
@@ -215,12 +223,11 @@ fn conditions(grid: &Grid, news: &News<'_>, message: &str, now: Timestamp) -> Ve
         Safety::Unsafe { why } if serves => told.tell("Safe", false, "NotSafe", why),
         Safety::Unsafe { why } => told.tell("Safe", Holds::Unknown, "NobodyServes", why),
     }
-    let working = is_scaling(seen) || is_upgrading(seen) || !seen.observed.founded;
-    let paused = matches!(step, Step::Wait(Waiting::Paused));
-    told.tell("Progressing", working && !paused, reason, message);
+    let progresses = matches!(phase, Phase::Founding | Phase::Upgrading | Phase::Scaling);
+    told.tell("Progressing", progresses, reason, message);
     tell_classes(&mut told, &grid.spec);
     tell_monitoring(&mut told, monitoring);
-    let degraded = !working && matches!(step, Step::Wait(_));
+    let degraded = phase == Phase::Waiting && matches!(step, Step::Wait(_));
     told.tell("Degraded", degraded, reason, if degraded { message } else { "" });
     told.finish()
 }
