@@ -10,9 +10,11 @@ pub(crate) mod grid;
 #[allow(dead_code, reason = "it is shared with the tests of wattle-wasm, which use more of it")]
 pub(crate) mod guest;
 pub(crate) mod holding;
+pub(crate) mod kubernetes;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod wire;
+pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

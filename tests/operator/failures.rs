@@ -1,0 +1,141 @@
+//! Upgrades of grids of pods in the midst of which something fails.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use wattle_api_server::Outage;
+use wattle_operator::api::Phase;
+
+use super::operated::Operated;
+use crate::harness::kubernetes::probe;
+use crate::harness::wire::eventually;
+use crate::harness::writer::{Writer, members};
+
+/// Begins an upgrade, and waits until the first pod is told to stop.
+async fn begin_upgrade(grid: &Operated, version: &str) {
+    grid.observer.take();
+    grid.change(json!({"version": version})).await;
+    eventually(async || (grid.observer.taken() > 0).then_some(())).await;
+}
+
+/// Each pod that was told to stop was the only one that was away.
+fn were_taken_one_by_one(grid: &Operated, size: usize) {
+    let taken = grid.observer.seen().taken;
+    assert!(taken.iter().all(|taken| taken.serving.len() == size - 1), "{taken:?}");
+}
+
+async fn lease(grid: &Operated) -> LeaseSpec {
+    let leases: Api<Lease> = Api::namespaced(grid.cluster.client.clone(), "wattle-system");
+    leases.get("wattle-operator").await.unwrap().spec.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_operator_goes_on_with_an_upgrade() {
+    let grid = Operated::start(2).await;
+    grid.make(3, json!({})).await;
+    let client = grid.client().await;
+    let (id, _) = members(&client).await;
+    let writer = Writer::start(&client);
+    let first = lease(&grid).await.holder_identity.unwrap();
+    let operators: BTreeSet<String> = grid.operators().await.iter().map(Pod::name_any).collect();
+    let leads = |name: &&String| first.starts_with(name.as_str());
+    let leader = operators.iter().find(leads).expect("one of the operators leads").clone();
+    assert_eq!(operators.len(), 2);
+
+    begin_upgrade(&grid, "0.2.0").await;
+    let renewed = lease(&grid).await.renew_time.unwrap();
+    grid.kill_operator(&leader).await;
+    grid.rested(3).await;
+    assert_eq!(grid.images().await, ["wattle:0.2.0"; 3]);
+    assert_eq!(grid.observer.taken(), 3);
+    were_taken_one_by_one(&grid, 3);
+    let now = lease(&grid).await;
+    assert_ne!(now.holder_identity.unwrap(), first);
+    let pause = now.acquire_time.unwrap().0.duration_since(renewed.0);
+    assert!(pause.as_secs() >= 15, "the other one waits until the lease is over: {pause:?}");
+    assert_eq!(members(&client).await, (id, 3), "one grid");
+    writer.check(&client).await;
+}
+
+/// A pod that serves, on a machine where neither the operator is nor another pod.
+async fn lonely_pod(grid: &Operated) -> (String, String) {
+    let machine = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
+    let (pods, operators) = (grid.pods().await, grid.operators().await);
+    let taken = grid.observer.seen().taken;
+    let is_alone = |pod: &&Pod| {
+        let all = pods.iter().chain(&operators);
+        all.filter(|other| machine(other) == machine(pod)).count() == 1
+            && taken.iter().all(|taken| taken.pod != pod.name_any())
+    };
+    let found = pods.iter().find(is_alone).expect("there are more machines than pods");
+    (found.name_any(), machine(found))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_waits_for_pods_that_crash_and_for_machines_that_fail() {
+    let grid = Operated::found(4, json!({})).await;
+    let client = grid.client().await;
+    let (id, _) = members(&client).await;
+    let writer = Writer::start(&client);
+
+    begin_upgrade(&grid, "0.2.0").await;
+    let (pod, _) = lonely_pod(&grid).await;
+    grid.cluster.kill(&pod).await;
+    grid.rested(4).await;
+    assert_eq!(grid.images().await, ["wattle:0.2.0"; 4]);
+    were_taken_one_by_one(&grid, 4);
+
+    begin_upgrade(&grid, "0.1.0").await;
+    let (pod, machine) = lonely_pod(&grid).await;
+    grid.cluster.pods.fail_node(&machine).await.unwrap();
+    let waiting = format!("waiting: {pod} is not ready");
+    let status = grid.until(|status| status.message.starts_with(&waiting)).await;
+    assert_eq!(status.phase, Some(Phase::Upgrading));
+    let taken = grid.observer.taken();
+    let machines = grid.cluster.api("v1", "Node");
+    machines.delete(&machine, &DeleteParams::default()).await.unwrap();
+    grid.rested(4).await;
+    assert_eq!(grid.images().await, ["wattle:0.1.0"; 4]);
+    were_taken_one_by_one(&grid, 4);
+    assert!(taken < grid.observer.taken(), "it goes on only then");
+    assert_eq!(members(&client).await, (id, 4), "one grid");
+    writer.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_goes_on_when_the_api_server_is_back() {
+    let grid = Operated::found(3, json!({})).await;
+    let client = grid.client().await;
+    let (id, _) = members(&client).await;
+    let writer = Writer::start(&client);
+    begin_upgrade(&grid, "0.2.0").await;
+    let before = grid.observer.taken();
+    let first = grid.observer.seen().taken[0].pod.clone();
+    let others: Vec<Pod> = grid.pods().await.into_iter().filter(|pod| pod.name_any() != first).collect();
+    let host = |pod: &Pod| pod.status.as_ref().unwrap().pod_ip.clone().unwrap();
+    let hosts: Vec<String> = others.iter().map(host).collect();
+
+    grid.cluster.server.faults().start_outage(Outage::Refused);
+    let until = Instant::now() + Duration::from_secs(30);
+    let map = client.raw_map("other");
+    let mut turns = 0_u64;
+    while Instant::now() < until {
+        map.put("turn", turns.to_string()).await.unwrap();
+        for host in &hosts {
+            assert!(probe(host, "/readyz").await && probe(host, "/livez").await, "who serves stays ready");
+        }
+        turns += 1;
+    }
+    grid.cluster.server.faults().end_outage();
+    grid.rested(3).await;
+    assert_eq!((before, grid.observer.taken()), (1, 3));
+    were_taken_one_by_one(&grid, 3);
+    assert_eq!(grid.images().await, ["wattle:0.2.0"; 3]);
+    assert_eq!(members(&client).await, (id, 3), "one grid");
+    writer.check(&client).await;
+}

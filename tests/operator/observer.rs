@@ -1,0 +1,108 @@
+//! What happens to the pods of a grid and is said of it, from the first to the last: a test that only looks now and then misses it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use wattle_operator::api::{Grid, Phase};
+
+/// A pod that served was told to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) pod: String,
+    /// The pods that served at that moment, beside it.
+    pub(super) serving: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    pub(super) taken: Vec<Taken>,
+    /// Of the Grid, each when it was another one than before.
+    pub(super) phases: Vec<Phase>,
+    pub(super) messages: Vec<String>,
+    /// Whether a pod serves, by its name.
+    pods: BTreeMap<String, bool>,
+}
+
+impl Seen {
+    fn hear_of_pod(&mut self, pod: &Pod) {
+        let name = pod.name_any();
+        let serves = is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+        let served = self.pods.insert(name.clone(), serves).unwrap_or_default();
+        if served && pod.metadata.deletion_timestamp.is_some() {
+            let serving = self.pods.iter().filter(|(_, serves)| **serves).map(|(name, _)| name.clone());
+            self.taken.push(Taken { pod: name, serving: serving.collect() });
+        }
+    }
+
+    fn hear_of_grid(&mut self, grid: Grid) {
+        let Some(status) = grid.status else { return };
+        if let Some(phase) = status.phase.filter(|phase| self.phases.last() != Some(phase)) {
+            self.phases.push(phase);
+        }
+        if self.messages.last() != Some(&status.message) {
+            self.messages.push(status.message);
+        }
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Looks on until it is dropped.
+pub(super) struct Observer {
+    // A leaf: what two tasks write and the test reads.
+    seen: Arc<Mutex<Seen>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Observer {
+    pub(super) fn start(client: Client, namespace: &str, pods: &str) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let mut tasks = JoinSet::new();
+        let all: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let changes = watcher(all, Config::default().labels(pods)).default_backoff();
+        let told = Arc::clone(&seen);
+        tasks.spawn(changes.for_each(move |event| {
+            match event {
+                Ok(Event::Apply(pod) | Event::InitApply(pod)) => told.lock().hear_of_pod(&pod),
+                Ok(Event::Delete(pod)) => drop(told.lock().pods.insert(pod.name_any(), false)),
+                Ok(Event::Init | Event::InitDone) | Err(_) => {}
+            }
+            std::future::ready(())
+        }));
+        let changes =
+            watcher(Api::<Grid>::namespaced(client, namespace), Config::default()).default_backoff();
+        let told = Arc::clone(&seen);
+        tasks.spawn(changes.for_each(move |event| {
+            if let Ok(Event::Apply(grid) | Event::InitApply(grid)) = event {
+                told.lock().hear_of_grid(grid);
+            }
+            std::future::ready(())
+        }));
+        Self { seen, _tasks: tasks }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.lock().clone()
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.seen.lock().taken.len()
+    }
+
+    /// What has been seen since this was asked last.
+    pub(super) fn take(&self) -> Seen {
+        let mut seen = self.seen.lock();
+        let pods = seen.pods.clone();
+        std::mem::replace(&mut *seen, Seen { pods, ..Seen::default() })
+    }
+}
