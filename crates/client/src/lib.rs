@@ -22,6 +22,8 @@ mod invoke;
 mod listed;
 mod map;
 mod maps;
+#[cfg(test)]
+mod not_scripted;
 mod operation;
 mod options;
 mod pipeline;

@@ -16,6 +16,7 @@ use wattle_proto::v1::compute_service_server::{ComputeService, ComputeServiceSer
 use wattle_proto::v1::grid_service_server::{GridService, GridServiceServer};
 use wattle_proto::v1::map_service_server::{MapService, MapServiceServer};
 
+use crate::not_scripted::not_scripted;
 use crate::{Client, Options, RetryPolicy};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -114,21 +115,6 @@ async fn or_wait<T>(answer: Option<T>) -> T {
 }
 
 struct Services(Arc<Script>);
-
-macro_rules! not_scripted {
-    ($($method:ident: $request:ident -> $answer:ident;)*) => {$(
-        fn $method<'a, 'r>(
-            &'a self,
-            _: Request<v1::$request>,
-        ) -> Pin<Box<dyn Future<Output = Answer<v1::$answer>> + Send + 'r>>
-        where
-            'a: 'r,
-            Self: 'r,
-        {
-            Box::pin(async { Err(Status::unimplemented("not in the script")) })
-        }
-    )*};
-}
 
 #[tonic::async_trait]
 impl GridService for Services {

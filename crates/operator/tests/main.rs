@@ -11,5 +11,7 @@ mod leading;
 mod maps;
 mod monitoring;
 mod node;
+#[path = "../../client/src/not_scripted.rs"]
+mod not_scripted;
 mod rights;
 mod script;

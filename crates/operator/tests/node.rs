@@ -19,6 +19,7 @@ use wattle_proto::v1::function_service_server::{FunctionService, FunctionService
 use wattle_proto::v1::grid_service_server::{GridService, GridServiceServer};
 use wattle_proto::v1::map_service_server::{MapService, MapServiceServer};
 
+use crate::not_scripted::not_scripted;
 use crate::script::Script;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -76,21 +77,6 @@ fn refused(code: Code, reason: &str, message: &str) -> Status {
 
 fn not_found(reason: &str, name: &str) -> Status {
     refused(Code::NotFound, reason, &format!("{name} is not there"))
-}
-
-macro_rules! not_scripted {
-    ($($method:ident: $request:ident -> $answer:ident;)*) => {$(
-        fn $method<'a, 'r>(
-            &'a self,
-            _: Request<v1::$request>,
-        ) -> Pin<Box<dyn Future<Output = Answer<v1::$answer>> + Send + 'r>>
-        where
-            'a: 'r,
-            Self: 'r,
-        {
-            Box::pin(async { Err(Status::unimplemented("not in the script")) })
-        }
-    )*};
 }
 
 #[tonic::async_trait]
