@@ -60,91 +60,100 @@ async fn refusal(cluster: &Cluster, kind: &str, name: &str, spec: Value) -> Stri
     }
 }
 
-#[tokio::test]
-async fn what_cannot_be_meant_is_refused_when_it_is_applied() {
+/// Objects, and what is said of them; nothing of those that are taken.
+async fn check(kind: &str, cases: &[(&str, Value, &str)]) {
     let cluster = Cluster::without_operator().await;
-    let map = json!({"configMap": {"name": "a", "key": "b"}});
-    let url = json!({"url": {"address": "https://example.com/a.wasm"}});
-    let gold = json!({"name": "gold", "backups": 3});
-    let silver = json!({"name": "silver", "backups": 2, "minInSync": 1});
-    let cases = [
-        ("Grid", "g", json!({"size": 3}), ""),
-        ("Grid", "g", json!({"size": 0}), "greater than or equal to 1"),
-        ("Grid", "g", json!({}), "spec.size: Required value"),
-        ("Grid", "g", json!({"size": 1, "version": "1", "image": "a"}), "give version or image, not both"),
-        ("Grid", "g-nodes", json!({"size": 1}), "may not end with -nodes"),
-        ("Grid", "1g", json!({"size": 1}), "must be one of a service"),
-        ("Grid", &"g".repeat(46), json!({"size": 1}), "may have 45 characters"),
-        (
-            "Grid",
-            "g",
-            json!({"size": 1, "upgrade": {"strategy": "Sometimes"}}),
-            "Unsupported value: \"Sometimes\"",
-        ),
-        ("Grid", "g", json!({"size": 1, "storage": {"size": "much"}}), "spec.storage.size"),
-        ("Grid", "g", json!({"size": 1, "classes": [gold, silver]}), ""),
-        ("Grid", "g", json!({"size": 1, "classes": [gold, gold]}), "Duplicate value"),
-        (
-            "Grid",
-            "g",
-            json!({"size": 1, "classes": [gold, gold, gold, gold, gold]}),
-            "must have at most 4 items",
-        ),
-        (
-            "Grid",
-            "g",
-            json!({"size": 1, "classes": [{"name": "durable", "backups": 1}]}),
-            "give another name",
-        ),
-        (
-            "Grid",
-            "g",
-            json!({"size": 1, "classes": [{"name": "a", "backups": 1, "minInSync": 3}]}),
-            "at most backups + 1",
-        ),
-        (
-            "Grid",
-            "g",
-            json!({"size": 1, "classes": [{"name": "a", "backups": 7}]}),
-            "less than or equal to 6",
-        ),
-        ("Grid", "g", json!({"size": 1, "monitoring": {"serviceMonitor": {"interval": "1m30s"}}}), ""),
-        (
-            "Grid",
-            "g",
-            json!({"size": 1, "monitoring": {"serviceMonitor": {"interval": "often"}}}),
-            "serviceMonitor.interval",
-        ),
-        ("GridMap", "m", json!({"grid": "g"}), ""),
-        ("GridMap", "m", json!({"grid": "g", "class": "gold"}), ""),
-        (
-            "GridMap",
-            "m",
-            json!({"grid": "g", "class": "gold", "backups": 1}),
-            "give class, or backups and minInSync",
-        ),
-        (
-            "GridMap",
-            "m",
-            json!({"grid": "g", "class": "gold", "minInSync": 1}),
-            "give class, or backups and minInSync",
-        ),
-        ("GridMap", "m", json!({"grid": "g", "backups": 2, "minInSync": 3}), ""),
-        ("GridMap", "m", json!({"grid": "g", "ttl": "soon"}), "spec.ttl"),
-        ("GridMap", "m", json!({"grid": "g", "minInSync": 3}), "may be at most backups + 1"),
-        ("GridMap", "m", json!({"grid": "g", "eviction": "Lru"}), "eviction needs maxBytes"),
-        ("GridFunction", "f", json!({"grid": "g", "source": map}), ""),
-        ("GridFunction", "f", json!({"grid": "g", "source": {}}), "give exactly one source"),
-        ("GridFunction", "f", json!({"grid": "g", "source": url}), "sha256 is required with source.url"),
-        ("GridFunction", "f", json!({"grid": "g", "source": map, "sha256": "A".repeat(64)}), "spec.sha256"),
-    ];
-    for (kind, name, spec, expected) in cases {
+    for (name, spec, expected) in cases {
         let said = refusal(&cluster, kind, name, spec.clone()).await;
         assert!(
             said.contains(expected) && said.is_empty() == expected.is_empty(),
             "{kind} {name} {spec}: {said:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_grid_that_cannot_be_meant_is_refused_when_it_is_applied() {
+    let long = "g".repeat(46);
+    let gold = json!({"name": "gold", "backups": 3});
+    let silver = json!({"name": "silver", "backups": 2, "minInSync": 1});
+    check(
+        "Grid",
+        &[
+            ("g", json!({"size": 3}), ""),
+            ("g", json!({"size": 0}), "greater than or equal to 1"),
+            ("g", json!({}), "spec.size: Required value"),
+            ("g", json!({"size": 1, "version": "1", "image": "a"}), "give version or image, not both"),
+            ("g-nodes", json!({"size": 1}), "may not end with -nodes"),
+            ("1g", json!({"size": 1}), "must be one of a service"),
+            (&long, json!({"size": 1}), "may have 45 characters"),
+            (
+                "g",
+                json!({"size": 1, "upgrade": {"strategy": "Sometimes"}}),
+                "Unsupported value: \"Sometimes\"",
+            ),
+            ("g", json!({"size": 1, "storage": {"size": "much"}}), "spec.storage.size"),
+            ("g", json!({"size": 1, "classes": [gold, silver]}), ""),
+            ("g", json!({"size": 1, "classes": [gold, gold]}), "Duplicate value"),
+            ("g", json!({"size": 1, "classes": [gold, gold, gold, gold, gold]}), "must have at most 4 items"),
+            ("g", json!({"size": 1, "classes": [{"name": "durable", "backups": 1}]}), "give another name"),
+            (
+                "g",
+                json!({"size": 1, "classes": [{"name": "a", "backups": 1, "minInSync": 3}]}),
+                "at most backups + 1",
+            ),
+            ("g", json!({"size": 1, "classes": [{"name": "a", "backups": 7}]}), "less than or equal to 6"),
+            ("g", json!({"size": 1, "monitoring": {"serviceMonitor": {"interval": "1m30s"}}}), ""),
+            (
+                "g",
+                json!({"size": 1, "monitoring": {"serviceMonitor": {"interval": "often"}}}),
+                "serviceMonitor.interval",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_map_that_cannot_be_meant_is_refused_when_it_is_applied() {
+    check(
+        "GridMap",
+        &[
+            ("m", json!({"grid": "g"}), ""),
+            ("m", json!({"grid": "g", "class": "gold"}), ""),
+            (
+                "m",
+                json!({"grid": "g", "class": "gold", "backups": 1}),
+                "give class, or backups and minInSync",
+            ),
+            (
+                "m",
+                json!({"grid": "g", "class": "gold", "minInSync": 1}),
+                "give class, or backups and minInSync",
+            ),
+            ("m", json!({"grid": "g", "backups": 2, "minInSync": 3}), ""),
+            ("m", json!({"grid": "g", "ttl": "soon"}), "spec.ttl"),
+            ("m", json!({"grid": "g", "minInSync": 3}), "may be at most backups + 1"),
+            ("m", json!({"grid": "g", "eviction": "Lru"}), "eviction needs maxBytes"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_function_that_cannot_be_meant_is_refused_when_it_is_applied() {
+    let map = json!({"configMap": {"name": "a", "key": "b"}});
+    let url = json!({"url": {"address": "https://example.com/a.wasm"}});
+    check(
+        "GridFunction",
+        &[
+            ("f", json!({"grid": "g", "source": map}), ""),
+            ("f", json!({"grid": "g", "source": {}}), "give exactly one source"),
+            ("f", json!({"grid": "g", "source": url}), "sha256 is required with source.url"),
+            ("f", json!({"grid": "g", "source": map, "sha256": "A".repeat(64)}), "spec.sha256"),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]

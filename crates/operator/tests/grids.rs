@@ -140,6 +140,7 @@ async fn a_class_with_more_copies_than_nodes_is_served_and_said() {
     cluster.change::<Grid>("g", json!({"classes": classes})).await;
     let what = "class gold has 3 copies, and the grid's size is 1: its maps have fewer copies".to_owned();
     assert_eq!(fit(&rested(&cluster, 1).await), (false, "TooFewNodes".to_owned(), what));
+    assert!(reasons(&cluster).await.contains(&"TooFewNodes".to_owned()));
     cluster.change::<Grid>("g", json!({"size": 3})).await;
     assert!(fit(&rested(&cluster, 3).await).0);
 }
