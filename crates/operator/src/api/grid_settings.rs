@@ -185,10 +185,22 @@ fn scrape_interval() -> String {
     "30s".to_owned()
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ListenAddress {
+    #[default]
+    #[serde(rename = "0.0.0.0")]
+    V4,
+    #[serde(rename = "[::]")]
+    V6,
+}
+
 /// What the pods get besides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodOptions {
+    /// Where the nodes listen: `[::]` in a cluster of IPv6.
+    #[serde(default)]
+    pub listen_address: ListenAddress,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -21,8 +21,8 @@ pub use function::{
 };
 pub use grid::{Grid, GridSpec};
 pub use grid_settings::{
-    Arbiter, ArbiterPolicy, GridDeletion, Monitoring, PodOptions, PullPolicy, ServiceMonitor, Settings,
-    Spread, Storage, Upgrade, UpgradeStrategy, Zones,
+    Arbiter, ArbiterPolicy, GridDeletion, ListenAddress, Monitoring, PodOptions, PullPolicy, ServiceMonitor,
+    Settings, Spread, Storage, Upgrade, UpgradeStrategy, Zones,
 };
 pub use grid_status::{GridMember, GridStatus, Phase};
 pub use map::{Content, Eviction, GridMap, GridMapSpec, GridMapStatus, MapDeletion};

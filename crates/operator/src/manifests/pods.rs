@@ -6,7 +6,7 @@ use super::{
     API_PORT, Blueprint, Component, Founders, GRACE_SECONDS, HTTP_PORT, PEERS_PORT, STOP_SECONDS,
     arbiter_name, configuration, founders, nodes_service,
 };
-use crate::api::Spread;
+use crate::api::{ListenAddress, Spread};
 
 const USER: u32 = 65532;
 const MACHINES: &str = "kubernetes.io/hostname";
@@ -165,7 +165,11 @@ fn container(blueprint: &Blueprint<'_>, component: Component) -> Value {
 }
 
 fn arguments(blueprint: &Blueprint<'_>, component: Component) -> Vec<String> {
-    let listen = |port: u16| format!("0.0.0.0:{port}");
+    let address = match blueprint.spec.pods.listen_address {
+        ListenAddress::V4 => "0.0.0.0",
+        ListenAddress::V6 => "[::]",
+    };
+    let listen = |port: u16| format!("{address}:{port}");
     let pairs = [
         ("--listen", listen(API_PORT)),
         ("--peer-listen", listen(PEERS_PORT)),

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{Settings, Spread, Storage, Zones};
+use crate::api::{ListenAddress, Settings, Spread, Storage, Zones};
 
 fn grid(change: impl FnOnce(&mut GridSpec)) -> Grid {
     let mut grid = Grid::new("flights", GridSpec { size: 3, ..GridSpec::default() });
@@ -122,6 +122,9 @@ fn the_nodes_are_a_parallel_set_that_only_the_operator_rolls() {
                     $(POD_IP) --discovery kubernetes --service flights-nodes --grid flights --grid-secret-file \
                     /etc/wattle/secret/secret --config /etc/wattle/config/config.toml --stop-seconds 120 --log-format json";
     assert_eq!(arguments, &json!(expected.split_whitespace().collect::<Vec<_>>()));
+    let set =
+        find(&made(&grid(|spec| spec.pods.listen_address = ListenAddress::V6)), "StatefulSet", "flights");
+    check(&set, "/spec/template/spec/containers/0/args/3", &json!("[::]:7117"));
 }
 
 #[test]
