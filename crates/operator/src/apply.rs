@@ -26,7 +26,12 @@ pub(crate) async fn apply(client: &Client, object: &Value) -> Result<DynamicObje
 /// Deletes an object if it is there. One of its name that has another owner, or none, stays.
 pub(crate) async fn remove(client: &Client, object: &Value) -> Result<(), Error> {
     let (api, name) = (api_of(client, object)?, text(object, "/metadata/name")?);
-    let Some(there) = api.get_opt(name).await? else { return Ok(()) };
+    let there = match api.get_opt(name).await.map_err(Error::from) {
+        // Of a kind that the cluster does not have there is none.
+        Ok(None) | Err(Error::Refused { code: 404, .. }) => return Ok(()),
+        Ok(Some(there)) => there,
+        Err(error) => return Err(error),
+    };
     if !is_ours(&there, object) || there.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }

@@ -40,6 +40,8 @@ async fn told(cluster: &Cluster, expected: (&str, &str)) -> Grid {
 #[tokio::test]
 async fn a_cluster_without_prometheus_operator_runs_grids_and_gets_their_monitors_when_it_has_it() {
     let cluster = Cluster::start().await;
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 1}})).await;
+    told(&cluster, ("", "")).await;
     let monitor = |fields: Value| json!({"monitoring": {"serviceMonitor": fields}});
     let mut spec = monitor(json!({"enabled": true, "labels": {"release": "prometheus"}}));
     spec["size"] = json!(1);
