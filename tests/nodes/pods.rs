@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use wattle_api_server::Outage;
+use wattle_client::{Client, Options};
 
 use crate::harness::kubernetes::{TestCluster, manifest, probe};
 use crate::harness::wire::eventually;
@@ -33,6 +34,11 @@ impl Deployed {
 
     async fn hosts(&self) -> Vec<String> {
         self.cluster.hosts("").await
+    }
+
+    async fn host(&self, pod: &str) -> String {
+        let pod = self.cluster.api("v1", "Pod").get(pod).await.unwrap();
+        pod.data["status"]["podIP"].as_str().unwrap().to_owned()
     }
 
     async fn change(&self, patch: Value) {
@@ -120,4 +126,49 @@ async fn a_minute_without_the_api_server_stops_nothing_that_runs() {
     grid.has(3).await;
     assert_eq!(members(&client).await.1, 3);
     writer.check(&client).await;
+}
+
+/// What a pod says to somebody who asks it to found a grid, although nodes are silent.
+async fn refusal(host: &str) -> String {
+    let alone = Options::new(format!("http://{host}:7117")).endpoints_only();
+    let client = Client::prepare(alone).unwrap();
+    client.create_grid(true).await.expect_err("there is a grid").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_pods_that_restart_cut_off_from_two_others_make_no_second_grid() {
+    // Three together may found a grid, and three is more than half of five.
+    let grid = Deployed::of(3).await;
+    grid.has(3).await;
+    grid.change(json!({"spec": {"replicas": 5}})).await;
+    grid.has(5).await;
+    let client = connect(&grid.hosts().await).await;
+    let (id, count) = members(&client).await;
+    assert_eq!(count, 5);
+    client.raw_map("m").put("k", "v").await.unwrap();
+
+    let (silent, restarted) = (["wattle-0", "wattle-1"], ["wattle-2", "wattle-3", "wattle-4"]);
+    for pod in silent {
+        grid.cluster.pods.freeze_pod(NAMESPACE, pod).await.unwrap();
+    }
+    for pod in restarted {
+        grid.cluster.kill(pod).await;
+    }
+    let claimed = "a grid was founded here before";
+    // The others have promised the first that it may found one, which does not get further.
+    for (pod, why) in restarted.into_iter().zip([claimed, "no grid is created", "no grid is created"]) {
+        let host = grid.host(pod).await;
+        eventually(async || refusal(&host).await.contains(why).then_some(())).await;
+        assert!(probe(&host, "/livez").await && !probe(&host, "/readyz").await, "{pod} waits");
+    }
+    let claim = grid.cluster.api("v1", "ConfigMap").get("wattle-nodes-grid").await.unwrap();
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(claim.data["data"]["grid"], hex);
+
+    // Those two are the grid still, and wait for people: most of its votes are gone.
+    for pod in silent {
+        grid.cluster.pods.thaw_pod(NAMESPACE, pod).await.unwrap();
+    }
+    let hosts = [grid.host(silent[0]).await, grid.host(silent[1]).await];
+    eventually(async || (members(&connect(&hosts).await).await.0 == id).then_some(())).await;
 }
