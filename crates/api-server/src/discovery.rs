@@ -86,6 +86,8 @@ fn subresources(resource: &ResourceType) -> Vec<(&'static str, Value, &'static [
     let mut all = Vec::new();
     if resource.is("", "pods") {
         all.push(("eviction", kind("policy", "v1", "Eviction"), CREATE));
+        all.push(("log", kind("", "v1", "Pod"), &["get"]));
+        all.push(("portforward", kind("", "v1", "PodPortForwardOptions"), &["create", "get"]));
     }
     if resource.scale.is_some() {
         all.push(("scale", kind("autoscaling", "v1", "Scale"), CHANGE));
@@ -180,4 +182,28 @@ pub(crate) fn version() -> Value {
         "buildDate": "2024-12-11T17:59:15Z", "goVersion": "go1.23.3", "compiler": "gc",
         "platform": "linux/amd64",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subresources_of_pods_are_listed_as_by_the_real_server() {
+        let all = resources(&Registry::new(), "", "v1").unwrap();
+        let entries = all["resources"].as_array().unwrap().iter();
+        let of_pods: Vec<&Value> =
+            entries.filter(|entry| entry["name"].as_str().unwrap().starts_with("pods/")).collect();
+        let entry = |name: &str, kind: &str, verbs: &[&str]| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": verbs});
+        let mut eviction = entry("pods/eviction", "Eviction", &["create"]);
+        eviction["group"] = json!("policy");
+        eviction["version"] = json!("v1");
+        let expected = [
+            eviction,
+            entry("pods/log", "Pod", &["get"]),
+            entry("pods/portforward", "PodPortForwardOptions", &["create", "get"]),
+            entry("pods/status", "Pod", &["get", "patch", "update"]),
+        ];
+        assert_eq!(of_pods, expected.iter().collect::<Vec<_>>());
+    }
 }

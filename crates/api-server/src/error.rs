@@ -99,6 +99,14 @@ pub(crate) enum ApiError {
         code: u16,
     },
     Internal(String),
+    /// A kubelet refused what it was asked for.
+    Kubelet {
+        code: u16,
+        /// `pods/log`, and of which pod.
+        resource: &'static str,
+        name: String,
+        message: String,
+    },
     /// A JSON patch that does not fit what is there.
     Unprocessable,
     /// A path under which there is nothing: plain text for discovery, a `Status` for resources.
@@ -124,7 +132,7 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => 415,
             Self::NotAcceptable { .. } => 406,
             Self::TooManyRequests { .. } | Self::Disruption { .. } => 429,
-            Self::Broken { code } => *code,
+            Self::Broken { code } | Self::Kubelet { code, .. } => *code,
             Self::Internal(_) => 500,
         }
     }
@@ -159,7 +167,10 @@ impl ApiError {
 
     fn reason(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NotFound(_) | Self::UnknownPath | Self::UnknownResource => "NotFound",
+            Self::NotFound(_)
+            | Self::UnknownPath
+            | Self::UnknownResource
+            | Self::Kubelet { code: 404, .. } => "NotFound",
             Self::AlreadyExists(_) => "AlreadyExists",
             Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
             Self::Invalid { .. } | Self::Unprocessable => "Invalid",
@@ -173,7 +184,7 @@ impl ApiError {
             Self::NotAcceptable { .. } => "NotAcceptable",
             Self::TooManyRequests { .. } | Self::Disruption { .. } => "TooManyRequests",
             Self::Broken { code: 503 } => "ServiceUnavailable",
-            Self::Broken { .. } => "InternalError",
+            Self::Broken { .. } | Self::Kubelet { .. } => "InternalError",
             Self::Internal(_) => return None,
         })
     }
@@ -235,6 +246,10 @@ impl ApiError {
             Self::Disruption { .. } => {
                 "Cannot evict pod as it would violate the pod's disruption budget.".to_owned()
             }
+            Self::Kubelet { code: 404, resource, name, .. } => {
+                format!("the server could not find the requested resource ( {resource} {name})")
+            }
+            Self::Kubelet { message, .. } => format!("Internal error occurred: {message}"),
             Self::Broken { code: 503 } => "the server is currently unable to handle the request".to_owned(),
             Self::Broken { .. } => {
                 "an error on the server (\"Internal Server Error\") has prevented the request from succeeding"
@@ -282,6 +297,14 @@ impl ApiError {
                     details.insert("retryAfterSeconds".to_owned(), json!(retry_after));
                 }
                 details
+            }
+            Self::Kubelet { code: 404, resource, name, message } => Map::from_iter([
+                ("name".to_owned(), json!(name)),
+                ("kind".to_owned(), json!(resource)),
+                ("causes".to_owned(), json!([{"reason": "UnexpectedServerResponse", "message": message}])),
+            ]),
+            Self::Kubelet { message, .. } => {
+                Map::from_iter([("causes".to_owned(), json!([{"message": message}]))])
             }
             _ => Map::new(),
         }

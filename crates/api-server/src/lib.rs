@@ -1,6 +1,6 @@
 //! A double of the Kubernetes API server: real HTTP on the loopback, real objects, real refusals, and faults on demand.
 //!
-//! It knows nothing of any particular project. Behind it run no controllers but the collector of what is deleted.
+//! It knows nothing of any particular project. Behind it run no controllers but the collector of what is deleted; what containers write and listen to, it asks the kubelets of nodes for.
 
 mod apply;
 mod auth;
@@ -19,6 +19,7 @@ mod eviction;
 mod faults;
 mod field_error;
 mod json_path;
+mod kubelet;
 mod list;
 mod object;
 mod open_api;

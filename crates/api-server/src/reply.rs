@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
+use crate::kubelet::Errand;
 use crate::watch::Watch;
 
 pub(crate) enum Reply {
@@ -11,14 +12,14 @@ pub(crate) enum Reply {
     Watch(Box<Watch>),
 }
 
-impl Reply {
-    pub(crate) fn code(&self) -> u16 {
-        match self {
-            Self::Json { code, .. } | Self::Text { code, .. } => *code,
-            Self::Watch(_) => 200,
-        }
-    }
+/// What is done about a request.
+pub(crate) enum Answer {
+    Reply(Reply),
+    /// A kubelet has the answer.
+    Errand(Errand),
+}
 
+impl Reply {
     pub(crate) fn ok(body: Value) -> Self {
         Self::json(200, body)
     }

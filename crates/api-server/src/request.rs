@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::auth::User;
 use crate::decode::FieldValidation;
 use crate::error::ApiError;
+use crate::kubelet::Upgrade;
 use crate::write::WriteOptions;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub(crate) struct Request {
     pub(crate) content_type: String,
     pub(crate) user_agent: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) upgrade: Option<Upgrade>,
     pub(crate) body: Bytes,
 }
 

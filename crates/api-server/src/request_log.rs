@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use crate::reply::Reply;
 use crate::request::{Method, Request};
 
 /// Requests that are remembered; older ones are forgotten.
@@ -23,7 +22,7 @@ pub struct AnsweredRequest {
 pub(crate) struct RequestLog(VecDeque<AnsweredRequest>);
 
 impl RequestLog {
-    pub(crate) fn record(&mut self, request: &Request, reply: &Reply) {
+    pub(crate) fn record(&mut self, request: &Request, code: u16) {
         if self.0.len() == MAX_REQUESTS {
             self.0.pop_front();
         }
@@ -39,7 +38,7 @@ impl RequestLog {
             path: request.path.clone(),
             query: request.raw_query.clone(),
             user_agent: request.user_agent.clone(),
-            code: reply.code(),
+            code,
         });
     }
 

@@ -9,12 +9,13 @@ use crate::decode;
 use crate::delete::{DeleteOptions, Deleted};
 use crate::discovery;
 use crate::error::ApiError;
+use crate::kubelet::Errand;
 use crate::object;
 use crate::open_api;
 use crate::patch::PatchKind;
 use crate::protobuf;
 use crate::rbac::Access;
-use crate::reply::Reply;
+use crate::reply::{Answer, Reply};
 use crate::request::{Method, Request, Target};
 use crate::resource::ResourceType;
 use crate::server::Shared;
@@ -24,13 +25,13 @@ use crate::table::Form;
 use crate::watch::Watch;
 use crate::write::{Place, Written, served};
 
-pub(crate) fn handle(shared: &Arc<Shared>, request: &Request) -> Reply {
+pub(crate) fn handle(shared: &Arc<Shared>, request: &Request) -> Answer {
     let mut state = shared.state.lock();
-    let reply = authenticate(shared, &state, request).and_then(|user| match Target::parse(&request.path) {
+    let answer = authenticate(shared, &state, request).and_then(|user| match Target::parse(&request.path) {
         Some(target) => on_resource(shared, &mut state, request, &user, &target),
-        None => on_path(shared, &state, request, &user),
+        None => on_path(shared, &state, request, &user).map(Answer::Reply),
     });
-    reply.unwrap_or_else(|error| Reply::error(&error))
+    answer.unwrap_or_else(|error| Answer::Reply(Reply::error(&error)))
 }
 
 fn authenticate(shared: &Shared, state: &State, request: &Request) -> Result<User, ApiError> {
@@ -82,7 +83,7 @@ fn on_resource(
     request: &Request,
     user: &User,
     target: &Target,
-) -> Result<Reply, ApiError> {
+) -> Result<Answer, ApiError> {
     let is_namespace = target.group.is_empty() && target.resource == "namespaces";
     state.authorize(user, &access(request, target))?;
     let Some(resource) = state.registry.find(&target.group, &target.version, &target.resource) else {
@@ -93,7 +94,8 @@ fn on_resource(
     }
     let form = Form::parse(&request.accept)?.including(&request.query);
     let Some(name) = &target.name else {
-        return on_collection(shared, state, request, user, (&resource, target, form));
+        let reply = on_collection(shared, state, request, user, (&resource, target, form))?;
+        return Ok(Answer::Reply(reply));
     };
     let door = match target.subresource.as_deref() {
         None => Door::Main,
@@ -101,7 +103,7 @@ fn on_resource(
         Some("finalize") if is_namespace => Door::Main,
         Some("scale") if resource.scale.is_some() => Door::Scale,
         Some("token") if resource.is("", "serviceaccounts") => Door::Main,
-        Some("eviction") if resource.is("", "pods") => Door::Main,
+        Some("eviction" | "log" | "portforward") if resource.is("", "pods") => Door::Main,
         Some(_) => return Err(ApiError::UnknownResource),
     };
     let namespace = target.namespace.clone().filter(|_| resource.is_namespaced);
@@ -110,26 +112,32 @@ fn on_resource(
         return Err(ApiError::UnknownResource);
     }
     match target.subresource.as_deref() {
-        Some("scale") => on_scale(state, request, user, &place),
-        Some("token") if request.method == Method::Post => {
-            let body = match protobuf::decode_token_request(&request.body) {
-                Some(body) => body,
-                None => decode::parse(&request.body)?,
-            };
-            let body = state.request_token(&place, body)?;
-            Ok(Reply::json(201, body))
-        }
-        Some("eviction") if request.method == Method::Post => {
-            let body = match protobuf::decode_eviction(&request.body) {
-                Some(body) => body,
-                None => decode::parse(&request.body)?,
-            };
-            let options = DeleteOptions::of(&body["deleteOptions"], &request.query)?;
-            Ok(Reply::json(201, state.evict(&place, &body, &options)?))
-        }
-        Some("eviction") => Err(ApiError::MethodNotAllowed),
-        _ => on_object(state, request, user, &place, form),
+        Some("log") => on_log(state, request, &place),
+        Some("portforward") => on_port_forward(state, request, &place).map(Answer::Errand),
+        Some("scale") => on_scale(state, request, user, &place).map(Answer::Reply),
+        Some("token" | "eviction") => on_deed(state, request, &place, target).map(Answer::Reply),
+        _ => on_object(state, request, user, &place, form).map(Answer::Reply),
     }
+}
+
+/// Subresources to which something is posted, which nobody keeps.
+fn on_deed(state: &mut State, request: &Request, place: &Place, target: &Target) -> Result<Reply, ApiError> {
+    if request.method != Method::Post {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    if target.subresource.as_deref() == Some("token") {
+        let body = match protobuf::decode_token_request(&request.body) {
+            Some(body) => body,
+            None => decode::parse(&request.body)?,
+        };
+        return Ok(Reply::json(201, state.request_token(place, body)?));
+    }
+    let body = match protobuf::decode_eviction(&request.body) {
+        Some(body) => body,
+        None => decode::parse(&request.body)?,
+    };
+    let options = DeleteOptions::of(&body["deleteOptions"], &request.query)?;
+    Ok(Reply::json(201, state.evict(place, &body, &options)?))
 }
 
 fn access(request: &Request, target: &Target) -> Access {
@@ -265,6 +273,27 @@ fn returns_object(resource: &ResourceType) -> bool {
             .contains(&resource.plural.as_str())
 }
 
+fn on_log(state: &State, request: &Request, place: &Place) -> Result<Answer, ApiError> {
+    if request.method != Method::Get {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    // A pod that is on no node has no log yet.
+    Ok(match state.log_of(place, &request.query)? {
+        Some(at) => Answer::Errand(Errand::Log { at, pod: place.name.clone() }),
+        None => Answer::Reply(Reply::text(200, "")),
+    })
+}
+
+fn on_port_forward(state: &State, request: &Request, place: &Place) -> Result<Errand, ApiError> {
+    if !matches!(request.method, Method::Get | Method::Post) {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    let at = state.ports_of(place)?;
+    let wanted = request.upgrade.clone();
+    let wanted = wanted.ok_or_else(|| ApiError::BadRequest("Upgrade request required".to_owned()))?;
+    Ok(Errand::PortForward { at, wanted })
+}
+
 fn on_scale(state: &mut State, request: &Request, user: &User, place: &Place) -> Result<Reply, ApiError> {
     let paths = place.resource.scale.clone().ok_or(ApiError::UnknownResource)?;
     let body = match request.method {
@@ -303,6 +332,7 @@ mod tests {
             content_type: String::new(),
             user_agent: String::new(),
             authorization: None,
+            upgrade: None,
             body: bytes::Bytes::new(),
         };
         let access = access(&request, &Target::parse(&request.path).unwrap());

@@ -16,12 +16,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::Settings;
 use crate::faults::{Faults, Outage};
-use crate::reply::Reply;
+use crate::kubelet::{self, Tunnel, Upgrade};
+use crate::reply::{Answer, Reply};
 use crate::request::{Method, Query, Request};
 use crate::request_log::RequestLog;
 use crate::routes;
@@ -44,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<Tls>,
 }
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Accepts connections until it is dropped; during an outage nothing listens, or every connection is reset.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
@@ -106,20 +107,27 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     }
 }
 
-async fn serve_connection(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+async fn serve_connection(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let (tunnels, mut begun) = mpsc::channel(1);
+    let service = service_fn(move |request| answer(Arc::clone(&shared), tunnels.clone(), request));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     // What a client does to its connection, or a test to a stream, is no fault of the server.
     drop(served);
+    if let Ok(tunnel) = begun.try_recv() {
+        tunnel.run().await;
+    }
 }
 
 async fn answer(
     shared: Arc<Shared>,
-    request: hyper::Request<Incoming>,
+    tunnels: mpsc::Sender<Tunnel>,
+    mut request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Body>, Infallible> {
+    let client = hyper::upgrade::on(&mut request);
     let request = match read(request).await {
         Ok(request) => request,
         Err(code) => return Ok(respond(Reply::text(code, "the request could not be read\n"))),
@@ -128,12 +136,18 @@ async fn answer(
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let reply = match shared.faults.take_refusal(&request.path) {
-        Some(refusal) => Reply::error(&refusal),
+    let answer = match shared.faults.take_refusal(&request.path) {
+        Some(refusal) => Answer::Reply(Reply::error(&refusal)),
         None => routes::handle(&shared, &request),
     };
-    shared.requests.lock().record(&request, &reply);
-    Ok(respond(reply))
+    let response = match answer {
+        Answer::Reply(reply) => respond(reply),
+        Answer::Errand(errand) => kubelet::carry_out(errand, client, &tunnels)
+            .await
+            .unwrap_or_else(|error| respond(Reply::error(&error))),
+    };
+    shared.requests.lock().record(&request, response.status().as_u16());
+    Ok(response)
 }
 
 async fn read(request: hyper::Request<Incoming>) -> Result<Request, u16> {
@@ -157,6 +171,7 @@ async fn read(request: hyper::Request<Incoming>) -> Result<Request, u16> {
         content_type: header(header::CONTENT_TYPE).unwrap_or_default(),
         user_agent: header(header::USER_AGENT).unwrap_or_default(),
         authorization: header(header::AUTHORIZATION),
+        upgrade: Upgrade::of(&parts.headers),
         body,
     })
 }
@@ -187,7 +202,7 @@ fn respond(reply: Reply) -> hyper::Response<Body> {
     response
 }
 
-fn whole(code: u16, media_type: &str, body: Bytes) -> hyper::Response<Body> {
+pub(crate) fn whole(code: u16, media_type: &str, body: Bytes) -> hyper::Response<Body> {
     let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
     let mut response = hyper::Response::new(body);
     *response.status_mut() =

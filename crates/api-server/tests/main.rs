@@ -6,5 +6,6 @@ mod client;
 mod custom;
 mod faults;
 mod kubectl;
+mod kubelet;
 mod rights;
 mod server;
