@@ -1,7 +1,8 @@
 //! Addresses of machines and pods: a network of 256 addresses out of 127.0.0.0/8, all of which Linux answers on without
-//! any set-up. A socket at the first machine's kubelet port holds the network against other clusters on this machine.
+//! any set-up. The first machine's kubelet port, which it listens on, holds the network against other clusters on this machine.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 
-const KUBELET_PORT: u16 = 10_250;
+/// Where the kubelet of a machine listens, as in all clusters.
+pub(crate) const KUBELET_PORT: u16 = 10_250;
 /// Networks from 127.64.0.0 up; nobody else is expected there.
 const FIRST_NETWORK: u32 = 64 << 8;
 const NETWORKS: u32 = 64 << 8;
@@ -24,8 +26,8 @@ pub(crate) struct Network(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     prefix: [u8; 3],
-    /// Held open: that it listens is what keeps the network.
-    _held: TcpListener,
+    /// Held open as long as there are addresses: that it listens is what keeps the network.
+    held: TcpListener,
     // A leaf: taken for a few lines, never across an await.
     addresses: Mutex<Addresses>,
 }
@@ -48,7 +50,7 @@ impl Network {
             let prefix = [127, high, low];
             if let Ok(held) = TcpListener::bind((machine(prefix, 0), KUBELET_PORT)) {
                 let addresses = Mutex::new(Addresses { last: LAST_POD, ..Addresses::default() });
-                return Ok(Self(Arc::new(Shared { prefix, _held: held, addresses })));
+                return Ok(Self(Arc::new(Shared { prefix, held, addresses })));
             }
         }
         Err(Error::NoNetwork)
@@ -57,6 +59,14 @@ impl Network {
     /// The address of the machine at this place, below [`MAX_MACHINES`].
     pub(crate) fn machine(&self, at: usize) -> Ipv4Addr {
         machine(self.0.prefix, at)
+    }
+
+    /// Where the kubelet of the machine at this place is reached.
+    pub(crate) fn kubelet(&self, at: usize) -> io::Result<TcpListener> {
+        match at {
+            0 => self.0.held.try_clone(),
+            at => TcpListener::bind((self.machine(at), KUBELET_PORT)),
+        }
     }
 
     /// `None` if all are taken.

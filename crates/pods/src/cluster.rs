@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rustix::process::{Pid, Signal};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::address::{MAX_MACHINES, Network};
 use crate::controller::{Context, Events};
 use crate::error::Error;
-use crate::kubelet::{Command, Entrance, Host, Kubelet, Spawner};
+use crate::kubelet::{self, Command, Entrance, Host, Kubelet, Spawner};
 use crate::nodes::{self, Change, NodeSettings, Patience};
 use crate::{claims, deployment, disruption, endpoint_slices, scheduler, service_accounts, stateful_set};
 
@@ -111,8 +113,11 @@ impl Cluster {
             back_off: settings.restart_back_off,
         });
         let mut nodes = BTreeMap::new();
+        let mut listeners = Vec::new();
         for (at, node) in settings.nodes.iter().enumerate() {
             let address = host.network.machine(at);
+            let unheard = |source| Error::Kubelet { address, source };
+            listeners.push((node.name.clone(), listener(&host.network, at).map_err(unheard)?));
             nodes::register(&context, node, address).await?;
             nodes.insert(node.name.clone(), address);
         }
@@ -129,7 +134,11 @@ impl Cluster {
         tasks.spawn(disruption::control(Arc::clone(&context)));
         tasks.spawn(endpoint_slices::control(Arc::clone(&context)));
         tasks.spawn(nodes::control(context, patience, heard));
-        tasks.spawn(Kubelet::new(Arc::clone(&host), nodes.clone()).run(obeyed));
+        let kubelet = Kubelet::new(Arc::clone(&host), nodes.clone());
+        for (node, listener) in listeners {
+            tasks.spawn(kubelet::serve(node, listener, commands.clone(), kubelet.down()));
+        }
+        tasks.spawn(kubelet.run(obeyed));
         Ok(Self { host, nodes, commands, changes, _tasks: tasks })
     }
 
@@ -221,6 +230,12 @@ impl Cluster {
         let found = answer.await.map_err(|_| Error::Stopped)?;
         if found.is_empty() { Err(Error::NoSuchPod { namespace, name: pod }) } else { Ok(found) }
     }
+}
+
+fn listener(network: &Network, at: usize) -> io::Result<TcpListener> {
+    let listener = network.kubelet(at)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 fn absolute(program: &Path) -> Result<PathBuf, Error> {

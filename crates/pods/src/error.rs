@@ -19,6 +19,8 @@ pub enum Error {
     Thread(io::Error),
     #[error("no network of loopback addresses is free")]
     NoNetwork,
+    #[error("the kubelet at {address} cannot listen: {source}")]
+    Kubelet { address: std::net::Ipv4Addr, source: io::Error },
     #[error("{found} nodes are wanted; there may be from 1 to {most}")]
     Nodes { found: usize, most: usize },
     #[error("no pod {namespace}/{name} runs here")]

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
+use crate::address::KUBELET_PORT;
 use crate::controller::{Context, RETRY, Steady, everything};
 use crate::error::{Error, is_status};
 use crate::object;
@@ -62,6 +63,7 @@ pub(crate) async fn register(context: &Context, node: &NodeSettings, address: Ip
     let mut status = ready(true);
     status["status"]["addresses"] = json!([
         {"type": "InternalIP", "address": address}, {"type": "Hostname", "address": node.name}]);
+    status["status"]["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": KUBELET_PORT}});
     status["status"]["capacity"] = resources.clone();
     status["status"]["allocatable"] = resources;
     status["status"]["nodeInfo"] = json!({"architecture": std::env::consts::ARCH, "bootID": "",

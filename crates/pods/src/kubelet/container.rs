@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Host;
+use super::journal::Journal;
 use super::last_words::last_words;
 use super::probe::{Probe, Verdict};
 use super::process::Process;
@@ -38,7 +39,7 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) folder: PathBuf,
-    pub(crate) log: PathBuf,
+    pub(crate) journal: Journal,
     /// What it says last is the message of a process that fails.
     pub(crate) falls_back_to_log: bool,
     pub(crate) restart: Restart,
@@ -187,7 +188,7 @@ async fn run(host: &Host, launch: &Launch, slot: &Slot, deadline: &mut Deadline)
         _ = deadline.wait_for(Option::is_some) => return None,
     };
     let since = Timestamp::now();
-    let written = std::fs::metadata(&launch.log).map_or(0, |log| log.len());
+    launch.journal.begin();
     let started = match command(launch, &program) {
         Ok(command) => host.spawner.spawn(command).await,
         Err(error) => Err(error),
@@ -197,6 +198,7 @@ async fn run(host: &Host, launch: &Launch, slot: &Slot, deadline: &mut Deadline)
         Err(error) => {
             let message = Some(format!("{program}: {error}"));
             host.context.events.warning(launch.pod.clone(), "Failed", &format!("Error: {program}: {error}"));
+            launch.journal.end();
             return Some(Ended { exit_code: CANNOT_START, message, since, until: Timestamp::now() });
         }
     };
@@ -204,9 +206,17 @@ async fn run(host: &Host, launch: &Launch, slot: &Slot, deadline: &mut Deadline)
         slot.update(|view| view.phase = Phase::Running { process: id, since });
     }
     host.context.events.normal(launch.pod.clone(), "Started", &format!("Started container {}", launch.name));
-    let exit_code = look_after(host, launch, slot, deadline, &mut process).await;
+    let exit_code = tokio::select! {
+        exit_code = look_after(host, launch, slot, deadline, &mut process) => exit_code,
+        never = launch.journal.keep() => match never {},
+    };
+    launch.journal.end();
     let says_why = launch.falls_back_to_log && exit_code != 0;
-    let message = if says_why { last_words(&launch.log, written) } else { None };
+    let message = if says_why {
+        launch.journal.start().and_then(|start| last_words(launch.journal.path(), start))
+    } else {
+        None
+    };
     Some(Ended { exit_code, message, since, until: Timestamp::now() })
 }
 
@@ -311,10 +321,10 @@ async fn find(host: &Host, launch: &Launch, slot: &Slot) -> String {
 }
 
 fn command(launch: &Launch, program: &str) -> io::Result<Command> {
-    if let Some(folder) = launch.log.parent() {
+    if let Some(folder) = launch.journal.path().parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
+    let log = OpenOptions::new().create(true).append(true).open(launch.journal.path())?;
     let mut command = Command::new(program);
     command
         .args(launch.command.iter().skip(1))

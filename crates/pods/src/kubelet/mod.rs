@@ -3,10 +3,15 @@
 mod container;
 mod environment;
 mod image;
+mod journal;
 mod last_words;
+mod logs;
+mod port_forward;
 mod probe;
 mod process;
 mod rewrite;
+mod server;
+mod spdy;
 mod status;
 mod token;
 mod unprepared;
@@ -31,8 +36,9 @@ use tracing::warn;
 use self::container::{Phase, View};
 pub(crate) use self::image::Images;
 pub(crate) use self::process::Spawner;
+pub(crate) use self::server::serve;
 pub(crate) use self::token::Entrance;
-use self::worker::{Seen, Worker};
+use self::worker::{Seen, Shown, Worker};
 use crate::address::Network;
 use crate::controller::{Context, RETRY, Steady, everything};
 use crate::object;
@@ -66,6 +72,13 @@ pub(crate) enum Command {
         signal: Option<Signal>,
         reply: oneshot::Sender<Vec<Pid>>,
     },
+    /// Answers with a pod of this node that a worker looks after.
+    Find {
+        node: String,
+        namespace: String,
+        pod: String,
+        reply: oneshot::Sender<Option<Found>>,
+    },
     /// All processes of the node end, and nobody says so to the server.
     Fail {
         node: String,
@@ -80,9 +93,18 @@ pub(crate) enum Command {
     },
 }
 
+/// A pod, and what its worker shows of it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) views: watch::Receiver<Vec<View>>,
+    pub(crate) shown: Arc<Shown>,
+}
+
 struct Running {
     seen: watch::Sender<Seen>,
     views: watch::Receiver<Vec<View>>,
+    shown: Arc<Shown>,
     task: AbortHandle,
 }
 
@@ -100,7 +122,8 @@ impl Running {
 pub(crate) struct Kubelet {
     host: Arc<Host>,
     nodes: BTreeMap<String, Ipv4Addr>,
-    down: BTreeSet<String>,
+    /// The servers of the nodes hear of it.
+    down: watch::Sender<BTreeSet<String>>,
     /// By uid: all pods that are assigned to our nodes, and those of them that run. A worker that has done its work stays
     /// here until its pod is gone.
     pods: BTreeMap<String, Arc<Pod>>,
@@ -115,12 +138,17 @@ impl Kubelet {
         Self {
             host,
             nodes,
-            down: BTreeSet::new(),
+            down: watch::Sender::default(),
             pods: BTreeMap::new(),
             workers: BTreeMap::new(),
             tasks: JoinSet::new(),
             listed: BTreeSet::new(),
         }
+    }
+
+    /// The nodes that were taken away.
+    pub(crate) fn down(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.down.subscribe()
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -177,15 +205,17 @@ impl Kubelet {
 
     fn start(&mut self, uid: &str, pod: Arc<Pod>) {
         let node = object::node_name(&pod);
-        let Some(machine) = self.nodes.get(node).filter(|_| !self.down.contains(node)) else { return };
+        let Some(machine) = self.nodes.get(node).filter(|_| !self.down.borrow().contains(node)) else {
+            return;
+        };
         if object::is_over(&pod) && !object::is_terminating(&pod) {
             return;
         }
         let (seen, receiver) = watch::channel(Seen::Present(Arc::clone(&pod)));
         let worker = Worker::new(Arc::clone(&self.host), pod, *machine, receiver);
-        let views = worker.views();
+        let (views, shown) = (worker.views(), worker.shown());
         let task = self.tasks.spawn(worker.run());
-        self.workers.insert(uid.to_owned(), Running { seen, views, task });
+        self.workers.insert(uid.to_owned(), Running { seen, views, shown, task });
     }
 
     fn forget(&mut self, uid: &str) {
@@ -195,19 +225,30 @@ impl Kubelet {
         }
     }
 
+    fn find(&self, node: &str, namespace: &str, name: &str) -> Option<Found> {
+        let is_meant = |pod: &Arc<Pod>| object::node_name(pod) == node && is_named(pod, namespace, name);
+        let meant = self.pods.iter().filter(|(_, pod)| is_meant(pod));
+        let mut found = meant.filter_map(|(uid, pod)| {
+            let running = self.workers.get(uid)?;
+            let (pod, shown) = (Arc::clone(pod), Arc::clone(&running.shown));
+            Some(Found { pod, views: running.views.clone(), shown })
+        });
+        found.next()
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
             Command::Signal { namespace, pod, signal, reply } => {
-                let is_meant = |found: &Arc<Pod>| {
-                    object::namespace(&found.metadata) == namespace && object::name(&found.metadata) == pod
-                };
-                let meant = self.pods.iter().filter(|(_, found)| is_meant(found));
+                let meant = self.pods.iter().filter(|(_, found)| is_named(found, &namespace, &pod));
                 let workers = meant.filter_map(|(uid, _)| self.workers.get(uid));
                 let processes: Vec<Pid> = workers.flat_map(Running::processes).collect();
                 if let Some(signal) = signal {
                     processes.iter().for_each(|process| process::signal(*process, signal));
                 }
                 answer(reply, processes);
+            }
+            Command::Find { node, namespace, pod, reply } => {
+                answer(reply, self.find(&node, &namespace, &pod))
             }
             Command::Fail { node, reply } => {
                 for (uid, pod) in self.pods.iter().filter(|(_, pod)| object::node_name(pod) == node) {
@@ -219,11 +260,11 @@ impl Kubelet {
                         .for_each(|process| process::signal(process, Signal::KILL));
                     tracing::debug!(pod = object::name(&pod.metadata), %node, "a pod died with its node");
                 }
-                self.down.insert(node);
+                self.down.send_if_modified(|down| down.insert(node));
                 answer(reply, ());
             }
             Command::Restore { node } => {
-                self.down.remove(&node);
+                self.down.send_if_modified(|down| down.remove(&node));
                 let here: Vec<(String, Arc<Pod>)> = self
                     .pods
                     .iter()
@@ -243,6 +284,10 @@ impl Kubelet {
             }
         }
     }
+}
+
+fn is_named(pod: &Pod, namespace: &str, name: &str) -> bool {
+    object::namespace(&pod.metadata) == namespace && object::name(&pod.metadata) == name
 }
 
 fn answer<T>(reply: oneshot::Sender<T>, with: T) {

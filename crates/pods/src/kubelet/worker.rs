@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::Host;
 use super::container::{Launch, Phase, Restart, Slot, View, supervise};
 use super::environment::{self, Place};
+use super::journal::Journal;
 use super::probe::Probe;
 use super::rewrite::{Rewriter, expand};
 use super::status::{restart, resumed, status, with_others};
@@ -62,7 +63,17 @@ pub(crate) struct Worker {
     stop: watch::Sender<Option<Instant>>,
     containers: JoinSet<()>,
     lease: Option<Lease>,
+    shown: Arc<Shown>,
     written: PodStatus,
+}
+
+/// What is known of a pod beside the state of its containers.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// Once it has one.
+    pub(crate) address: OnceLock<Ipv4Addr>,
+    /// One for each container.
+    pub(crate) journals: Vec<Journal>,
 }
 
 impl Worker {
@@ -72,8 +83,11 @@ impl Worker {
         machine: Ipv4Addr,
         seen: watch::Receiver<Seen>,
     ) -> Self {
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let views = containers.map(|container| resumed(&pod, &container.name)).collect();
+        let containers = || pod.spec.iter().flat_map(|spec| &spec.containers);
+        let views = containers().map(|container| resumed(&pod, &container.name)).collect();
+        let (namespace, name) = (object::namespace(&pod.metadata), object::name(&pod.metadata));
+        let journals = containers().map(|container| Journal::new(host.log(namespace, name, &container.name)));
+        let shown = Shown { address: OnceLock::new(), journals: journals.collect() };
         Self {
             host,
             machine,
@@ -82,6 +96,7 @@ impl Worker {
             stop: watch::Sender::new(None),
             containers: JoinSet::new(),
             lease: None,
+            shown: Arc::new(shown),
             written: pod.status.clone().unwrap_or_default(),
             pod,
         }
@@ -89,6 +104,10 @@ impl Worker {
 
     pub(crate) fn views(&self) -> watch::Receiver<Vec<View>> {
         self.views.subscribe()
+    }
+
+    pub(crate) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
     }
 
     pub(crate) async fn run(mut self) {
@@ -174,7 +193,9 @@ impl Worker {
             return Err(Unprepared::Feature("an init container".to_owned()));
         }
         if self.lease.is_none() {
-            self.lease = Some(self.host.network.lease().ok_or(Unprepared::NoAddress)?);
+            let lease = self.host.network.lease().ok_or(Unprepared::NoAddress)?;
+            self.shown.address.get_or_init(|| lease.address());
+            self.lease = Some(lease);
         }
         let context = &self.host.context;
         let folder = self.folder();
@@ -188,11 +209,11 @@ impl Worker {
         let sources = Sources { context, namespace: self.namespace(), root: &self.host.root };
         let made = volumes::make(sources, &self.pod, &folder.join("volumes")).await?;
         let mut launches = Vec::new();
-        for container in &spec.containers {
+        for (container, journal) in spec.containers.iter().zip(&self.shown.journals) {
             let mut mounts = volumes::mounts(container, &made)?;
             mounts.extend(account.iter().map(|(account, _)| (MOUNT.to_owned(), account.folder().to_owned())));
             let account = account.as_ref().map(|(account, _)| account);
-            launches.push(self.launch(sources, container, &mounts, account).await?);
+            launches.push(self.launch(sources, (container, journal), &mounts, account).await?);
         }
         for (at, launch) in launches.into_iter().enumerate() {
             let slot = Slot { views: self.views.clone(), at };
@@ -205,7 +226,7 @@ impl Worker {
     async fn launch(
         &self,
         sources: Sources<'_>,
-        container: &Container,
+        (container, journal): (&Container, &Journal),
         mounts: &[(String, PathBuf)],
         account: Option<&Account>,
     ) -> Result<Launch, Unprepared> {
@@ -252,7 +273,7 @@ impl Worker {
             arguments,
             variables,
             folder: work.map_or(home, PathBuf::from),
-            log: self.host.log(self.namespace(), self.name(), &container.name),
+            journal: journal.clone(),
             falls_back_to_log: container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError"),
             restart: restart(&self.pod),
