@@ -46,7 +46,20 @@ impl Bench {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(Settings) -> Settings) -> Self {
-        let server = ApiServer::start(wattle_api_server::Settings::default()).await.unwrap();
+        Self::start_behind(wattle_api_server::Settings::default(), change).await
+    }
+
+    /// For kubectl, which sends tokens over TLS only.
+    pub(crate) async fn start_with_tls() -> Self {
+        let settings = wattle_api_server::Settings { tls: true, ..wattle_api_server::Settings::default() };
+        Self::start_behind(settings, |settings| settings).await
+    }
+
+    async fn start_behind(
+        server: wattle_api_server::Settings,
+        change: impl FnOnce(Settings) -> Settings,
+    ) -> Self {
+        let server = ApiServer::start(server).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig(server.admin_token())).unwrap();
         let settings = Settings::new(kubeconfig.clone(), folder.path().join("cluster"));

@@ -1,5 +1,6 @@
 //! What runs in the pods of the tests: a small server on the address it is given. It is ready unless the file says `no`
-//! that `READY_FILE` names, is alive until it is asked to be ill, and ends on SIGTERM, or not.
+//! that `READY_FILE` names, is alive until it is asked to be ill, and ends on SIGTERM, or not. At another address it says
+//! back what it hears.
 
 use std::io;
 use std::path::Path;
@@ -29,6 +30,10 @@ async fn main() -> io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind(value("--listen").unwrap_or_default()).await?;
     println!("listening on {}", listener.local_addr()?);
+    let echo = match value("--echo") {
+        Some(address) => Some(TcpListener::bind(address).await?),
+        None => None,
+    };
     let ready = std::env::var("READY_FILE").unwrap_or_default();
     let mut is_ill = false;
     loop {
@@ -40,6 +45,9 @@ async fn main() -> io::Result<ExitCode> {
                     is_ill = true;
                 }
             }
+            Some(accepted) = heard(echo.as_ref()) => {
+                tokio::spawn(say_back(accepted?));
+            }
             _ = terminate.recv() => {
                 println!("asked to stop");
                 if !arguments.iter().any(|argument| argument == "--ignore-sigterm") {
@@ -48,6 +56,17 @@ async fn main() -> io::Result<ExitCode> {
             }
         }
     }
+}
+
+async fn heard(echo: Option<&TcpListener>) -> Option<io::Result<TcpStream>> {
+    Some(echo?.accept().await.map(|(stream, _)| stream))
+}
+
+/// Also when the other side has said all.
+async fn say_back(mut stream: TcpStream) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    tokio::io::copy(&mut reader, &mut writer).await?;
+    writer.shutdown().await
 }
 
 /// Says whether the request was to be ill.
