@@ -11,7 +11,7 @@ use serde_json::json;
 use wattle_api_server::Outage;
 use wattle_operator::api::Phase;
 
-use super::operated::Operated;
+use super::operated::{OPERATORS, Operated};
 use crate::harness::kubernetes::probe;
 use crate::harness::wire::eventually;
 use crate::harness::writer::{Writer, members};
@@ -30,7 +30,7 @@ fn were_taken_one_by_one(grid: &Operated, size: usize) {
 }
 
 async fn lease(grid: &Operated) -> LeaseSpec {
-    let leases: Api<Lease> = Api::namespaced(grid.cluster.client.clone(), "wattle-system");
+    let leases: Api<Lease> = Api::namespaced(grid.cluster.client.clone(), OPERATORS);
     leases.get("wattle-operator").await.unwrap().spec.unwrap()
 }
 
@@ -49,15 +49,30 @@ async fn another_operator_goes_on_with_an_upgrade() {
 
     begin_upgrade(&grid, "0.2.0").await;
     let renewed = lease(&grid).await.renew_time.unwrap();
-    grid.kill_operator(&leader).await;
+    grid.cluster.pods.kill_pod(OPERATORS, &leader).await.unwrap();
     grid.rested(3).await;
     assert_eq!(grid.images().await, ["wattle:0.2.0"; 3]);
     assert_eq!(grid.observer.taken(), 3);
     were_taken_one_by_one(&grid, 3);
     let now = lease(&grid).await;
-    assert_ne!(now.holder_identity.unwrap(), first);
+    let second = now.holder_identity.unwrap();
+    assert_ne!(second, first);
     let pause = now.acquire_time.unwrap().0.duration_since(renewed.0);
     assert!(pause.as_secs() >= 15, "the other one waits until the lease is over: {pause:?}");
+
+    begin_upgrade(&grid, "0.1.0").await;
+    let leader = operators.iter().find(|name| second.starts_with(name.as_str())).unwrap();
+    let process = grid.cluster.pods.processes(OPERATORS, leader).await.unwrap();
+    grid.cluster.pods.freeze_pod(OPERATORS, leader).await.unwrap();
+    grid.rested(3).await;
+    assert_eq!(grid.images().await, ["wattle:0.1.0"; 3]);
+    grid.cluster.pods.thaw_pod(OPERATORS, leader).await.unwrap();
+    let processes = async || grid.cluster.pods.processes(OPERATORS, leader).await.unwrap_or_default();
+    eventually(async || (processes().await != process).then_some(())).await;
+    assert_ne!(lease(&grid).await.holder_identity.unwrap(), second);
+    grid.rested(3).await;
+    assert_eq!(grid.observer.taken(), 3);
+    were_taken_one_by_one(&grid, 3);
     assert_eq!(members(&client).await, (id, 3), "one grid");
     writer.check(&client).await;
 }

@@ -16,7 +16,7 @@ use crate::harness::wire::eventually;
 use crate::harness::writer::connect;
 
 const NAMESPACE: &str = "grids";
-const OPERATORS: &str = "wattle-system";
+pub(super) const OPERATORS: &str = "wattle-system";
 /// Members that a grid has, whether they hold data or only vote.
 const PODS: &str = "wattle.dev/member=true";
 /// Of the operator's log, when something goes wrong.
@@ -124,10 +124,6 @@ impl Operated {
     pub(super) async fn operators(&self) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), OPERATORS);
         pods.list(&ListParams::default()).await.unwrap().items
-    }
-
-    pub(super) async fn kill_operator(&self, pod: &str) {
-        self.cluster.pods.kill_pod(OPERATORS, pod).await.unwrap();
     }
 }
 

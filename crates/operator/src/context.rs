@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::backoff;
 use crate::error::Error;
+use crate::lease::Tenure;
 use crate::manifests::Images;
 use crate::metrics::Metrics;
 use crate::reach::Ports;
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) ports: Ports,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
+    pub(crate) tenure: Tenure,
     /// A leaf: how often each object has failed since it last did not.
     failures: Arc<Mutex<HashMap<String, u32>>>,
     /// A leaf: objects that were looked at just now.
@@ -54,7 +56,21 @@ impl Context {
         images: Images,
         ports: Ports,
     ) -> Self {
-        Self { client, images, ports, metrics, recorder, failures: Arc::default(), looked_at: Arc::default() }
+        Self {
+            client,
+            images,
+            ports,
+            metrics,
+            recorder,
+            tenure: Tenure::default(),
+            failures: Arc::default(),
+            looked_at: Arc::default(),
+        }
+    }
+
+    /// Steps are carried out only as long as this lasts.
+    pub(crate) fn during(self, tenure: Tenure) -> Self {
+        Self { tenure, ..self }
     }
 
     /// Tells whoever looks at the object's events. Losing one does no harm.

@@ -28,6 +28,8 @@ pub enum Error {
     /// Not a fault: it is asked again after a while.
     #[error("{why}")]
     DeletionRefused { why: String, retry: Duration },
+    #[error("the lease is over: another operator may act")]
+    LeaseOver,
     #[error("{0}")]
     Grid(#[from] wattle_client::Error),
 }
@@ -68,6 +70,7 @@ impl Error {
             Self::Malformed { .. } => "Malformed",
             Self::DeletionRefused { .. } => "DeletionRefused",
             Self::Random => "NoRandomNumbers",
+            Self::LeaseOver => "LeaseOver",
             Self::Grid(_) => "GridRefuses",
         }
     }

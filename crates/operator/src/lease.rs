@@ -1,6 +1,7 @@
 //! Who acts, of several operators: who holds the Lease. Times of others are not trusted: a lease is over when it was not renewed for its
 //! duration by this process's clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -8,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -27,6 +29,23 @@ impl Terms {
     }
 }
 
+/// Until when this process may act. A process that stood still in the midst of its work asks this before it goes on with it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tenure {
+    /// A leaf: none before the first lease.
+    end: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Tenure {
+    pub(crate) fn lasts(&self) -> bool {
+        self.end.lock().is_some_and(|end| Instant::now() < end)
+    }
+
+    fn extend_to(&self, end: Instant) {
+        *self.end.lock() = Some(end);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) leases: Api<Lease>,
@@ -34,6 +53,7 @@ pub(crate) struct Candidate {
     /// Of this process, and of no other.
     pub(crate) identity: String,
     pub(crate) terms: Terms,
+    pub(crate) tenure: Tenure,
     pub(crate) seen: Option<Seen>,
 }
 
@@ -56,8 +76,9 @@ impl Candidate {
     /// Waits until this process holds the lease.
     pub(crate) async fn acquire(&mut self) {
         loop {
+            let asked = Instant::now();
             match self.attempt().await {
-                Ok(true) => return,
+                Ok(true) => return self.tenure.extend_to(asked + self.terms.give_up_after),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(lease = self.name, %error, "lease not acquired"),
             }
@@ -65,14 +86,19 @@ impl Candidate {
         }
     }
 
-    /// Renews the lease until that fails for too long, or somebody else has it.
+    /// Renews the lease until that fails for too long, or somebody else has it. A renewal counts from when it was asked for: others
+    /// may have heard of it before this process does.
     pub(crate) async fn hold(&mut self) {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(self.terms.renew_every).await;
-            let left = self.terms.give_up_after.saturating_sub(renewed.elapsed());
+            let asked = Instant::now();
+            let left = self.terms.give_up_after.saturating_sub(asked - renewed);
             match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => {
+                    renewed = asked;
+                    self.tenure.extend_to(asked + self.terms.give_up_after);
+                }
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "lease not renewed"),
                 Err(_) => return,
@@ -191,5 +217,16 @@ mod tests {
             let terms = Terms::of(Duration::from_secs(seconds));
             assert!(terms.give_up_after < terms.duration && terms.renew_every * 2 < terms.give_up_after);
         }
+    }
+
+    #[test]
+    fn who_stood_still_for_too_long_may_not_act() {
+        let (tenure, second) = (Tenure::default(), Duration::from_secs(1));
+        assert!(!tenure.lasts(), "nobody acts before the first lease");
+        let now = Instant::now();
+        tenure.extend_to(now + 3600 * second);
+        assert!(tenure.lasts());
+        tenure.extend_to(now.checked_sub(second).unwrap_or(now));
+        assert!(!tenure.lasts());
     }
 }

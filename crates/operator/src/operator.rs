@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::api::{Grid, GridFunction, GridMap};
 use crate::context::Context;
 use crate::error::{Error, StartError};
-use crate::lease::{Candidate, Terms};
+use crate::lease::{Candidate, Tenure, Terms};
 use crate::manifests::Images;
 use crate::metrics::Metrics;
 use crate::probes::Probes;
@@ -90,7 +90,7 @@ impl Operator {
             candidate.acquire().await;
             tracing::info!(identity = self.settings.identity, "this operator acts");
             metrics.set_leads(true);
-            let controllers = self.controllers(&metrics);
+            let controllers = self.controllers(&metrics, candidate.tenure.clone());
             tokio::select! {
                 () = controllers => {}
                 () = candidate.hold() => {}
@@ -116,6 +116,7 @@ impl Operator {
             name: LEASE.to_owned(),
             identity: self.settings.identity.clone(),
             terms: Terms::of(self.settings.lease_duration),
+            tenure: Tenure::default(),
             seen: None,
         }
     }
@@ -151,13 +152,13 @@ impl Operator {
         Ok(())
     }
 
-    async fn controllers(&self, metrics: &Arc<Metrics>) {
+    async fn controllers(&self, metrics: &Arc<Metrics>, tenure: Tenure) {
         let reporter =
             Reporter { controller: LEASE.to_owned(), instance: Some(self.settings.identity.clone()) };
         let recorder = Recorder::new(self.client.clone(), reporter);
         let Settings { images, ports, .. } = &self.settings;
-        let context =
-            Arc::new(Context::new(self.client.clone(), recorder, metrics.clone(), images.clone(), *ports));
+        let context = Context::new(self.client.clone(), recorder, metrics.clone(), images.clone(), *ports);
+        let context = Arc::new(context.during(tenure));
         let in_each = self.namespaces().into_iter().map(|namespace| {
             let context = context.clone();
             async move {

@@ -74,6 +74,8 @@ async fn keep(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Actio
             Step::Rest => backoff::while_idle(),
             _ => backoff::while_busy(),
         })),
+        // Nor does it say anything.
+        Err(Error::LeaseOver) => Err(Error::LeaseOver),
         Err(error) => {
             status::tell_failure(grids, grid, context, &error).await?;
             Err(error)
