@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use tokio::time::interval;
 use wattle_api_server::Outage;
 use wattle_operator::api::Phase;
 
@@ -108,8 +109,8 @@ async fn an_upgrade_waits_for_pods_that_crash_and_for_machines_that_fail() {
     begin_upgrade(&grid, "0.1.0").await;
     let (pod, machine) = lonely_pod(&grid).await;
     grid.cluster.pods.fail_node(&machine).await.unwrap();
-    let waiting = format!("waiting: {pod} is not ready");
-    let status = grid.until(|status| status.message.starts_with(&waiting)).await;
+    let remedy = format!("if it is gone for good, delete Node {machine}");
+    let status = grid.until(|now| now.message.contains(&pod) && now.message.contains(&remedy)).await;
     assert_eq!(status.phase, Some(Phase::Upgrading));
     let taken = grid.observer.taken();
     let machines = grid.cluster.api("v1", "Node");
@@ -139,12 +140,14 @@ async fn an_upgrade_goes_on_when_the_api_server_is_back() {
     let until = Instant::now() + Duration::from_secs(30);
     let map = client.raw_map("other");
     let mut turns = 0_u64;
+    let mut pace = interval(Duration::from_millis(50));
     while Instant::now() < until {
         map.put("turn", turns.to_string()).await.unwrap();
         for host in &hosts {
             assert!(probe(host, "/readyz").await && probe(host, "/livez").await, "who serves stays ready");
         }
         turns += 1;
+        pace.tick().await;
     }
     grid.cluster.server.faults().end_outage();
     grid.rested(3).await;

@@ -171,7 +171,7 @@ fn message(grid: &Grid, seen: &Seen, step: &Step) -> String {
 }
 
 fn trouble(seen: &Seen, waiting: &Waiting) -> Option<String> {
-    let Waiting::PodNotReady { pod } = waiting else { return None };
+    let (Waiting::PodNotReady { pod } | Waiting::PodLeaving { pod }) = waiting else { return None };
     seen.troubles.get(pod).cloned()
 }
 

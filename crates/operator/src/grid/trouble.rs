@@ -13,7 +13,19 @@ pub(super) fn trouble(pod: &Pod) -> Option<String> {
     if let Some(condition) = unscheduled {
         return Some(said(condition.reason.as_deref(), condition.message.as_deref()));
     }
-    status.container_statuses.iter().flatten().find_map(trouble_of)
+    machine_gone(pod).or_else(|| status.container_statuses.iter().flatten().find_map(trouble_of))
+}
+
+/// A machine that does not answer: its pods are told to be not ready, and what it said last of their containers stays.
+fn machine_gone(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let is =
+        |kind: &str, status: &str| conditions.iter().any(|one| one.type_ == kind && one.status == status);
+    let spec = pod.spec.as_ref()?;
+    let has_gates = spec.readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    let machine = spec.node_name.as_ref()?;
+    (is("Ready", "False") && is("ContainersReady", "True") && !has_gates)
+        .then(|| format!("its machine does not answer: if it is gone for good, delete Node {machine}"))
 }
 
 fn trouble_of(container: &ContainerStatus) -> Option<String> {
@@ -47,6 +59,19 @@ mod tests {
 
     fn told(status: &Value) -> Option<String> {
         trouble(&serde_json::from_value(json!({"metadata": {"name": "g-0"}, "status": status})).unwrap())
+    }
+
+    #[test]
+    fn a_machine_that_does_not_answer_is_told() {
+        let of = |ready: &str, containers: &str| {
+            let conditions = json!([{"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": containers}]);
+            let pod = json!({"metadata": {"name": "g-0"}, "spec": {"nodeName": "n", "containers": []},
+                "status": {"conditions": conditions}});
+            trouble(&serde_json::from_value(pod).unwrap())
+        };
+        let gone = "its machine does not answer: if it is gone for good, delete Node n";
+        assert_eq!(of("False", "True").as_deref(), Some(gone));
+        assert_eq!((of("False", "False"), of("True", "True")), (None, None));
     }
 
     #[test]
