@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 use wattle_client::{Client, Options};
 
 const MAP: &str = "written";
 /// Keys that are read at once.
 const BATCH: usize = 500;
+/// Between two writes: what happens to the grid needs the machine, too.
+const PACE: Duration = Duration::from_millis(2);
 
 /// A client of pods at these addresses, and of all that they know.
 pub(crate) async fn connect(hosts: &[String]) -> Client {
@@ -35,9 +39,12 @@ impl Writer {
         let told = Arc::clone(&stops);
         let written = tokio::spawn(async move {
             let mut number = 0;
+            let mut pace = interval(PACE);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while !told.load(Ordering::Relaxed) {
                 map.put(number.to_string(), number.to_string()).await.expect("it is acknowledged in the end");
                 number += 1;
+                pace.tick().await;
             }
             number
         });

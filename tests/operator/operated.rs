@@ -19,7 +19,7 @@ const NAMESPACE: &str = "grids";
 pub(super) const OPERATORS: &str = "wattle-system";
 /// Members that a grid has, whether they hold data or only vote.
 const PODS: &str = "wattle.dev/member=true";
-/// Of the operator's log, when something goes wrong.
+/// Of each log, when something goes wrong.
 const LINES: usize = 60;
 
 pub(super) struct Operated {
@@ -132,16 +132,18 @@ pub(super) fn condition<'a>(status: &'a GridStatus, kind: &str) -> &'a str {
     found.map_or("", |condition| condition.status.as_str())
 }
 
-/// When a test fails, what the operator has said is part of the answer.
+/// When a test fails, what the operator and the nodes have said is part of the answer.
 impl Drop for Operated {
     fn drop(&mut self) {
         if !thread::panicking() {
             return;
         }
         eprintln!("seen: {:#?}", self.observer.seen());
-        let logs = self.cluster.directory().join("logs").join(OPERATORS);
-        for pod in std::fs::read_dir(&logs).into_iter().flatten().flatten() {
-            print_end_of(&pod.path().join("operator.log"));
+        let logs = self.cluster.directory().join("logs");
+        for (namespace, container) in [(OPERATORS, "operator"), (NAMESPACE, "wattle")] {
+            for pod in std::fs::read_dir(logs.join(namespace)).into_iter().flatten().flatten() {
+                print_end_of(&pod.path().join(format!("{container}.log")));
+            }
         }
     }
 }
