@@ -11,7 +11,10 @@ use wattle::observability::start_logs;
 use wattle_operator::{Images, Operator, Ports, Settings, definitions_as_yaml};
 
 use super::output;
-use super::quantity::duration;
+use super::quantity::{QuantityError, duration};
+
+/// Others wait in whole seconds.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
 /// What is installed where no image is named.
 const IMAGE: &str = "wattle";
@@ -32,16 +35,16 @@ pub(super) struct Operate {
     /// Where probes and metrics listen
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7120")]
     listen: SocketAddr,
-    /// What nodes run whose Grid names no image: with the tag of its version, or with this one
+    /// Image of nodes whose Grid names none; the version of a Grid replaces its tag
     #[arg(long, value_name = "IMAGE", env = "WATTLE_IMAGE", default_value = IMAGE)]
     image: String,
     /// The namespace of the Lease by which one of several operators acts [default: this pod's]
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     lease_namespace: Option<String>,
     /// How long another operator waits for this one when it is gone
-    #[arg(long, value_parser = duration, value_name = "DURATION", default_value = "15s")]
+    #[arg(long, value_parser = lease_duration, value_name = "DURATION", default_value = "15s")]
     lease_duration: Duration,
-    /// What this operator is called in the Lease and in events [default: the pod]
+    /// What this operator is called in the Lease and in events
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "wattle-operator")]
     name: String,
     /// How log lines look
@@ -62,6 +65,20 @@ enum Action {
 enum Format {
     Text,
     Json,
+}
+
+/// A lease that ends before it can be renewed would pass from one to the other for ever.
+fn lease_duration(text: &str) -> Result<Duration, LeaseDurationError> {
+    let duration = duration(text)?;
+    if duration < SHORTEST_LEASE { Err(LeaseDurationError::TooShort) } else { Ok(duration) }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LeaseDurationError {
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    #[error("a lease lasts 1s at least")]
+    TooShort,
 }
 
 impl Operate {

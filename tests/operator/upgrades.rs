@@ -34,7 +34,7 @@ async fn an_upgrade_of_pods_is_paused_and_goes_on() {
     let paused = grid.until(|status| status.phase == Some(Phase::Paused)).await;
     let outdated = grid.images().await.iter().filter(|image| *image == "wattle:0.1.0").count();
     assert!((1..3).contains(&outdated), "{outdated} pods are as they were");
-    let expected = format!("waiting: the upgrade is paused; {outdated} pods are outdated");
+    let expected = format!("waiting: the upgrade is paused; {} of 3 pods are upgraded", 3 - outdated);
     assert!(paused.message.starts_with(&expected), "{}", paused.message);
     grid.change(json!({"upgrade": {"paused": false}})).await;
     grid.rested(3).await;

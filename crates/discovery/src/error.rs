@@ -48,7 +48,7 @@ pub enum LookupError {
         source: Box<NetError>,
     },
     /// The API server of the cluster has given no answer.
-    #[error("the API server does not let this node {asked} in namespace {namespace}{}", hint(source))]
+    #[error("this node cannot {asked} in namespace {namespace}{}", hint(source))]
     NoApiServer {
         /// What was asked for, as verbs and resources.
         asked: &'static str,

@@ -55,7 +55,7 @@ fn is_ours(there: &DynamicObject, object: &Value) -> bool {
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str, Error> {
     let text = object.pointer(pointer).and_then(Value::as_str);
-    text.ok_or(Error::Malformed { what: "a name of an object" })
+    text.ok_or(Error::Malformed { what: "no name, kind or version" })
 }
 
 fn api_of(client: &Client, object: &Value) -> Result<Api<DynamicObject>, Error> {

@@ -181,6 +181,6 @@ fn watch_error(error: watcher::Error) -> Error {
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => error.into(),
         watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
-        watcher::Error::NoResourceVersion => Error::Malformed { what: "the resource version" },
+        watcher::Error::NoResourceVersion => Error::Malformed { what: "no resource version" },
     }
 }

@@ -21,7 +21,7 @@ pub enum Error {
     NotOurs { kind: String, name: String },
     #[error("secret {name} is not there, or has no key `secret` of at least 16 bytes")]
     NoSecret { name: String },
-    #[error("the object is not one that an API server gives: {what} is missing")]
+    #[error("malformed object: {what}")]
     Malformed { what: &'static str },
     #[error("no random numbers can be had")]
     Random,
@@ -52,8 +52,8 @@ impl From<finalizer::Error<Self>> for Error {
         match error {
             finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error,
             finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error) => error.into(),
-            finalizer::Error::UnnamedObject => Self::Malformed { what: "the name" },
-            finalizer::Error::InvalidFinalizer => Self::Malformed { what: "the finalizer" },
+            finalizer::Error::UnnamedObject => Self::Malformed { what: "no name" },
+            finalizer::Error::InvalidFinalizer => Self::Malformed { what: "no finalizer" },
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Answer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GetError {
-    #[error("{url:?} is no URL of http or https")]
+    #[error("{url:?} is not an http or https URL")]
     NotAUrl { url: String },
     #[error("no connection to {authority}: {source}")]
     Connect { authority: String, source: std::io::Error },

@@ -146,7 +146,7 @@ impl Candidate {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             // Whole seconds, and no less than it is.
-            lease_duration_seconds: i32::try_from(self.terms.duration.as_secs().max(1)).ok(),
+            lease_duration_seconds: i32::try_from(self.terms.duration.as_millis().div_ceil(1000)).ok(),
             acquire_time: before
                 .filter(|_| is_mine)
                 .and_then(|spec| spec.acquire_time.clone())

@@ -86,7 +86,7 @@ async fn a_grid_that_cannot_be_meant_is_refused_when_it_is_applied() {
             ("g", json!({"size": 1, "version": "1", "image": "a"}), "give version or image, not both"),
             ("g-nodes", json!({"size": 1}), "may not end with -nodes"),
             ("1g", json!({"size": 1}), "must be one of a service"),
-            (&long, json!({"size": 1}), "may have 45 characters"),
+            (&long, json!({"size": 1}), "may have 44 characters"),
             (
                 "g",
                 json!({"size": 1, "upgrade": {"strategy": "Sometimes"}}),

@@ -68,7 +68,7 @@ async fn a_function_is_uploaded_replaced_and_rolled_back() {
     cluster.make::<GridFunction>(function(from_map("first"), None)).await;
     let (status, message) = told(&cluster, "True", "Loaded").await;
     assert_eq!((status.version, status.digest.as_str()), (Some(1), digest(FIRST).as_str()));
-    assert_eq!((status.loaded.as_str(), message.as_str()), ("2/2", "version 1 runs on 2 members"));
+    assert_eq!((status.loaded.as_str(), message.as_str()), ("2/2", "version 1 runs on all members: 2"));
     assert!(status.members.iter().all(|member| member.digest == digest(FIRST)), "{:?}", status.members);
     cluster
         .change::<GridFunction>("debit", json!({"source": from_map("second"), "sha256": digest(SECOND)}))

@@ -156,7 +156,7 @@ async fn who_may_not_look_says_which_right_is_missing() {
     let token = cluster.server.service_account_token("default", "node", None);
     let nodes = cluster.watched_by(&token).await;
     let said = nodes.addresses().await.unwrap_err().to_string();
-    let expected = "the API server does not let this node list and watch endpointslices.discovery.k8s.io in namespace default: a Role that \
+    let expected = "this node cannot list and watch endpointslices.discovery.k8s.io in namespace default: a Role that \
         allows it must be bound to the pod's service account";
     assert_eq!(said, expected);
     let said = nodes.claim("one").await.unwrap_err().to_string();

@@ -40,7 +40,7 @@ use super::{duration, schemas};
 #[serde(rename_all = "camelCase")]
 pub struct GridFunctionSpec {
     /// The Grid that has the function, in the same namespace.
-    #[schemars(length(min = 1, max = 45))]
+    #[schemars(length(min = 1, max = 44))]
     pub grid: String,
     /// What the function is called in the grid. As this object by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,7 +40,7 @@ use super::schemas;
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 45").message("the name may have 45 characters, for names of pods and services begin with it"),
+    validation = Rule::new("size(self.metadata.name) <= 44").message("the name may have 44 characters: names and labels of the arbiter's pods begin with it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("the name must be one of a service: lower-case letters, digits and dashes, with a letter first"),
     validation = Rule::new("!self.metadata.name.endsWith('-nodes') && !self.metadata.name.endsWith('-arbiter')").message("the name may not end with -nodes or -arbiter, as names of another grid's objects do")
 )]

@@ -39,7 +39,7 @@ pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "description": "Taints of nodes that the pods bear, as in a pod.",
+        "description": "Taints that the pods tolerate, as in a pod.",
         "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
     })
 }

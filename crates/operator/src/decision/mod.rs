@@ -49,9 +49,9 @@ pub(crate) enum Waiting {
     GridUnknown { why: String },
     #[error("the grid is not safe: {why}")]
     NotSafe { why: String },
-    #[error("{voting} nodes vote, and {wanted} should")]
+    #[error("the number of voters is {voting}, and should be {wanted}")]
     Voters { voting: usize, wanted: usize },
-    #[error("member {node} is gone, and {partitions} partitions cannot be reached without it")]
+    #[error("member {node} is gone, and what only it held cannot be reached: {partitions} of the partitions")]
     MemberMissed { node: u64, partitions: u32 },
     #[error("the upgrade is paused")]
     Paused,

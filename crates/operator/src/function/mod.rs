@@ -80,12 +80,19 @@ async fn reconcile(
     if let Some(pause) = context.pause_before(&*function) {
         return Ok(Action::requeue(pause));
     }
-    let namespace = function.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = function.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let functions: Api<GridFunction> = Api::namespaced(context.client.clone(), &namespace);
     let done = finalizer(&functions, FINALIZER, function.clone(), |event| async {
         match event {
             Event::Apply(function) => keep(&functions, &function, &context, &known).await,
-            Event::Cleanup(function) => delete(&namespace, &function, &context, &known).await,
+            Event::Cleanup(function) => {
+                let done = delete(&namespace, &function, &context, &known).await;
+                if let Err(error) = &done {
+                    let told = Told::Blocked { reason: error.reason(), message: error.to_string() };
+                    tell(&functions, &function, &context, &told).await?;
+                }
+                done
+            }
         }
     });
     context.finished("GridFunction", &*function, done.await.map_err(Error::from))
@@ -169,9 +176,12 @@ async fn without_upload(
     known: &Known,
 ) -> Result<Option<Told>, Error> {
     let InGrid { client, name, there, uid } = in_grid;
-    let planned = plan(wanted, there.as_ref());
-    if planned != FunctionPlan::Upload {
-        return point(client, name, &planned, there.clone()).await.map(Some);
+    match (plan(wanted, there.as_ref()), there) {
+        (FunctionPlan::Nothing, Some(there)) => return told(client, there.clone()).await.map(Some),
+        (FunctionPlan::Promote(version), _) => {
+            return told(client, client.functions().promote(name, version).await?).await.map(Some);
+        }
+        (FunctionPlan::Nothing, None) | (FunctionPlan::Upload, _) => {}
     }
     let Some(refusal) = known.refusals.of(uid, wanted) else { return Ok(None) };
     let versions = versions(&client.status().await?.members);
@@ -196,22 +206,6 @@ async fn refused(
     let told = refusal.told();
     known.refusals.remember(in_grid.uid.clone(), refusal);
     Ok(told)
-}
-
-/// Points the name to the version, which the grid has.
-async fn point(
-    client: &Client,
-    name: &str,
-    planned: &FunctionPlan,
-    there: Option<wire::Function>,
-) -> Result<Told, Error> {
-    match (planned, there) {
-        (FunctionPlan::Promote(version), _) => {
-            told(client, client.functions().promote(name, *version).await?).await
-        }
-        (_, Some(there)) => told(client, there).await,
-        (_, None) => Err(Error::Malformed { what: "the function" }),
-    }
 }
 
 async fn told(client: &Client, function: wire::Function) -> Result<Told, Error> {

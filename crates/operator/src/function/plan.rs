@@ -73,11 +73,11 @@ impl WantedVersion {
 
 pub(super) fn plan(wanted: &WantedVersion, there: Option<&wire::Function>) -> FunctionPlan {
     let Some(there) = there else { return FunctionPlan::Upload };
-    let mut found = there.versions.iter().filter(|version| wanted.is(version)).map(|version| version.number);
+    let found = there.versions.iter().filter(|version| wanted.is(version)).map(|version| version.number);
     if found.clone().any(|number| number == there.active) {
         return FunctionPlan::Nothing;
     }
-    found.by_ref().max().map_or(FunctionPlan::Upload, FunctionPlan::Promote)
+    found.max().map_or(FunctionPlan::Upload, FunctionPlan::Promote)
 }
 
 /// The version that calls run.

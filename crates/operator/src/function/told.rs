@@ -78,7 +78,7 @@ fn judge(function: &wire::Function, members: &[wire::Member]) -> Verdict {
         .map(|member| format!("node {} ({}): {}", member.node, member.address, member.problem))
         .collect();
     if problems.is_empty() {
-        let message = format!("version {} runs on {} members", function.active, shown.len());
+        let message = format!("version {} runs on all members: {}", function.active, shown.len());
         return Verdict { ready: true, reason: "Loaded", message };
     }
     Verdict { ready: false, reason: "NotLoaded", message: problems.join("; ") }
@@ -191,13 +191,13 @@ mod tests {
             let verdict = judge(&active, &members);
             assert_eq!((verdict.ready, verdict.reason, verdict.message.as_str()), expected);
         };
-        check(vec![member(1, None), member(2, None)], (true, "Loaded", "version 2 runs on 2 members"));
+        check(vec![member(1, None), member(2, None)], (true, "Loaded", "version 2 runs on all members: 2"));
         check(
             vec![member(1, None), member(2, Some("too large"))],
             (false, "NotLoaded", "node 2 (10.0.0.2:7117): too large"),
         );
         let arbiter = wire::Member { role: wire::NodeRole::Arbiter.into(), report: None, ..member(3, None) };
-        check(vec![member(1, None), arbiter], (true, "Loaded", "version 2 runs on 1 members"));
+        check(vec![member(1, None), arbiter], (true, "Loaded", "version 2 runs on all members: 1"));
         let silent = wire::Member { report: None, ..member(2, None) };
         check(vec![silent], (false, "NotLoaded", "node 2 (10.0.0.2:7117): it does not answer"));
         let suspended = wire::Function {

@@ -44,7 +44,7 @@ pub(super) async fn refresh(
 async fn set_of(context: &Context, object: &Value) -> Result<StatefulSet, Error> {
     let applied = apply(&context.client, object).await?;
     let set = serde_json::to_value(applied).and_then(serde_json::from_value);
-    set.map_err(|_| Error::Malformed { what: "the StatefulSet's form" })
+    set.map_err(|_| Error::Malformed { what: "not a StatefulSet" })
 }
 
 /// Does what was decided. What fails is decided again.
@@ -64,7 +64,7 @@ pub(super) async fn carry_out(
         Step::SetReplicas(replicas) => {
             let founders = seen.founders.as_ref().unwrap_or(&new_founders);
             apply(&context.client, &node_set(blueprint, *replicas, founders)).await?;
-            ("Scaled", "SetReplicas", format!("from now on this many pods hold data: {replicas}"))
+            ("Scaled", "SetReplicas", format!("scaled to {replicas} pods that hold data"))
         }
         Step::AddArbiter => {
             apply(&context.client, &arbiter_set(blueprint, &new_founders)).await?;
@@ -82,11 +82,11 @@ pub(super) async fn carry_out(
         }
         Step::Replace(pods) => {
             replace(context, blueprint, seen, pods).await?;
-            ("Replacing", "Replace", format!("{} made anew as the Grid is now", pods.join(", ")))
+            ("Replacing", "Replace", format!("replacing {} to match the spec", pods.join(", ")))
         }
         Step::Forget(node) => {
             forget(context, seen, *node).await?;
-            ("MemberForgotten", "Forget", format!("member {node} is none of the pods any more"))
+            ("MemberForgotten", "Forget", format!("forgot member {node}, which has no pod"))
         }
     };
     let (reason, step, note) = done;

@@ -1,17 +1,17 @@
 //! The end of a grid: its objects go with it, unless it holds something and nobody has said that this may be lost.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 
+use super::observe::{Founding, founding};
 use super::status::conditions_of;
 use crate::api::{Grid, GridDeletion, GridStatus, Phase};
 use crate::apply::apply_status;
 use crate::backoff;
 use crate::context::Context;
 use crate::error::Error;
-use crate::manifests::fence;
 use crate::reach::{client_of, ready_addresses};
 
 /// What is in a grid that is to be deleted.
@@ -26,7 +26,9 @@ enum Content {
 pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Action, Error> {
     let why = match grid.spec.deletion_policy {
         GridDeletion::Delete => None,
-        GridDeletion::Refuse => refusal(&content(grid, context).await?),
+        GridDeletion::Refuse => refusal(
+            &content(grid, context).await.unwrap_or_else(|error| Content::Unknown { why: error.to_string() }),
+        ),
     };
     let Some(why) = why else {
         context.tell(grid, EventType::Normal, "Deleting", "the grid's objects go with it").await;
@@ -60,11 +62,9 @@ fn refusal(content: &Content) -> Option<String> {
 }
 
 async fn content(grid: &Grid, context: &Context) -> Result<Content, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let name = grid.name_any();
-    let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
-    let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
-    if !is_known && fences.get_opt(&fence(&name)).await?.is_none() {
+    if founding(context, grid).await? == Founding::Ahead {
         return Ok(Content::Nothing);
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);

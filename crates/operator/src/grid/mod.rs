@@ -56,7 +56,7 @@ async fn reconcile(grid: Arc<Grid>, context: Arc<Context>) -> Result<Action, Err
     if let Some(pause) = context.pause_before(&*grid) {
         return Ok(Action::requeue(pause));
     }
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let grids: Api<Grid> = Api::namespaced(context.client.clone(), &namespace);
     let done = finalizer(&grids, FINALIZER, grid.clone(), |event| async {
         match event {
@@ -85,7 +85,7 @@ async fn keep(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Actio
 
 async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Step, Error> {
     let blueprint = Blueprint::new(grid, &context.images, context.client.default_namespace());
-    let blueprint = blueprint.ok_or(Error::Malformed { what: "the name or the uid" })?;
+    let blueprint = blueprint.ok_or(Error::Malformed { what: "no name or no uid" })?;
     secret::ensure(context, &blueprint).await?;
     for object in blueprint.surroundings() {
         apply(&context.client, &object).await?;

@@ -52,7 +52,7 @@ pub(super) struct Seen {
 
 /// Told without asking the grid: a node has claimed it, or it was known before.
 pub(super) async fn founding(context: &Context, grid: &Grid) -> Result<Founding, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
     let is_fenced = fences.get_opt(&fence(&grid.name_any())).await?.is_some();
     let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
@@ -65,7 +65,7 @@ pub(super) async fn observe(
     sets: Sets,
     founding: Founding,
 ) -> Result<Seen, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let name = grid.name_any();
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
     let pods = pods.list(&ListParams::default().labels(&grid_selector(&name))).await?.items;

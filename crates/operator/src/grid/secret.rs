@@ -27,7 +27,7 @@ pub(super) async fn ensure(context: &Context, blueprint: &Blueprint<'_>) -> Resu
     let mut random = [0_u8; 32];
     getrandom::fill(&mut random).map_err(|_| Error::Random)?;
     let made = serde_json::from_value(new_secret(blueprint, &hex(&random)));
-    let made: Secret = made.map_err(|_| Error::Malformed { what: "the secret's form" })?;
+    let made: Secret = made.map_err(|_| Error::Malformed { what: "not a Secret" })?;
     match secrets.create(&PostParams::default(), &made).await.map_err(Error::from) {
         // Somebody else was faster: that one counts.
         Ok(_) | Err(Error::Refused { code: 409, .. }) => Ok(()),

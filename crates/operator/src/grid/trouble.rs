@@ -37,9 +37,8 @@ fn trouble_of(container: &ContainerStatus) -> Option<String> {
         let message = end.message.as_deref().and_then(|message| message.trim_end().lines().last());
         let why = said(end.reason.as_deref(), message);
         format!(
-            "its container has ended {} times, with exit code {} ({why})",
-            container.restart_count.max(1),
-            end.exit_code
+            "its container has ended, with exit code {} ({why}); restarts: {}",
+            end.exit_code, container.restart_count
         )
     });
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
@@ -83,7 +82,8 @@ mod tests {
             }]})
         };
         let end = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "begins\nis wrong\n"}});
-        let ended = Some("its container has ended 4 times, with exit code 2 (Error: is wrong)".to_owned());
+        let ended =
+            Some("its container has ended, with exit code 2 (Error: is wrong); restarts: 4".to_owned());
         let back_off = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}});
         let pull = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
         for (status, expected) in [

@@ -36,7 +36,10 @@ fn clients(blueprint: &Blueprint<'_>) -> Value {
         "metadata": metadata,
         "spec": {
             "selector": blueprint.selector(Component::Node),
-            "ports": [{"name": "api", "port": API_PORT, "targetPort": "api", "protocol": "TCP"}],
+            "ports": [{
+                "name": "api", "port": API_PORT, "targetPort": "api", "protocol": "TCP",
+                "appProtocol": "kubernetes.io/h2c",
+            }],
         },
     })
 }
@@ -45,7 +48,8 @@ fn clients(blueprint: &Blueprint<'_>) -> Value {
 fn policy(blueprint: &Blueprint<'_>) -> Value {
     let members = json!({"podSelector": {"matchLabels": blueprint.members()}});
     let port = |port: u16| json!([{"port": port, "protocol": "TCP"}]);
-    let mut api = json!({"ports": port(API_PORT)});
+    // Pods of all namespaces, and nobody from outside the cluster.
+    let mut api = json!({"from": [{"namespaceSelector": {}}], "ports": port(API_PORT)});
     if let Some(clients) = &blueprint.spec.clients {
         let operator = json!({
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": blueprint.operator_namespace}},

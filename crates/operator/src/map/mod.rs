@@ -67,12 +67,18 @@ async fn reconcile(map: Arc<GridMap>, context: Arc<Context>, all: Store<GridMap>
     if let Some(pause) = context.pause_before(&*map) {
         return Ok(Action::requeue(pause));
     }
-    let namespace = map.namespace().ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = map.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let maps: Api<GridMap> = Api::namespaced(context.client.clone(), &namespace);
     let done = finalizer(&maps, FINALIZER, map.clone(), |event| async {
         match event {
             Event::Apply(map) => keep(&maps, &map, &context, &all).await,
-            Event::Cleanup(map) => delete(&namespace, &map, &context, &all).await,
+            Event::Cleanup(map) => {
+                let done = delete(&namespace, &map, &context, &all).await;
+                if let Err(error) = &done {
+                    tell(&maps, &map, &context, &Told::not_ready(error.reason(), error.to_string())).await?;
+                }
+                done
+            }
         }
     });
     context.finished("GridMap", &*map, done.await.map_err(Error::from))
@@ -158,7 +164,7 @@ pub(crate) async fn grid_client(
     name: &str,
     context: &Context,
 ) -> Result<Result<(Grid, Client), (&'static str, String)>, Error> {
-    let namespace = namespace.ok_or(Error::Malformed { what: "the namespace" })?;
+    let namespace = namespace.ok_or(Error::Malformed { what: "no namespace" })?;
     let grids: Api<Grid> = Api::namespaced(context.client.clone(), namespace);
     let Some(grid) = grids.get_opt(name).await? else {
         return Ok(Err(("GridNotFound", format!("there is no Grid {name} in namespace {namespace}"))));
