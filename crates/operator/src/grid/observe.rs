@@ -77,6 +77,8 @@ pub(super) async fn observe(
     let safety = ask_safety(context, &pods).await;
     let names = pods.iter().filter_map(|pod| Some((member_address(context, pod)?, pod.name_any()))).collect();
     let status = asked.as_ref().ok();
+    // It was asked after the members were, and who left meanwhile is still among those that are told of.
+    let safety = status.and_then(leaving).unwrap_or(safety);
     let set = |set: &StatefulSet| pod_set(set, &pods, status, context);
     let observed = Observed {
         wanted: Wanted {
@@ -87,7 +89,7 @@ pub(super) async fn observe(
         },
         founded: founding == Founding::Done || asked.is_ok(),
         nodes: sets.nodes.as_ref().map(set),
-        arbiter: sets.arbiter.as_ref().map(set),
+        arbiter: sets.arbiter.as_ref().map(set).or_else(|| left_over(&pods, status, context)),
         grid: match &asked {
             Ok(status) => view(status, &names, &safety, ready_suffice),
             Err(why) => GridView::Unknown { why: why.to_string() },
@@ -173,6 +175,13 @@ async fn ask_safety(context: &Context, pods: &[Pod]) -> Safety {
     Safety::Unsafe { why }
 }
 
+/// Nobody is taken away, and nothing is at rest, while a member hands over what it holds.
+fn leaving(status: &wire::StatusResponse) -> Option<Safety> {
+    let leaves = |member: &&wire::Member| member.state() == wire::NodeState::Draining;
+    let member = status.members.iter().find(leaves)?;
+    Some(Safety::Unsafe { why: format!("member {} leaves", member.node) })
+}
+
 /// Where a pod serves clients, which is how members are told apart by the grid.
 fn member_address(context: &Context, pod: &Pod) -> Option<SocketAddr> {
     Some(SocketAddr::new(address(pod)?, context.ports.api))
@@ -193,30 +202,42 @@ fn pod_set(
     let seen = set.status.as_ref().and_then(|status| status.observed_generation);
     let of_set =
         |pod: &&Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == set.uid().as_ref());
-    let mut views: Vec<PodView> = pods
-        .iter()
-        .filter(of_set)
-        .map(|pod| {
-            let revision = pod.labels().get("controller-revision-hash").map(String::as_str);
-            let address = member_address(context, pod);
-            PodView {
-                ordinal: ordinal(&pod.name_any()),
-                name: pod.name_any(),
-                outdated: newest.is_some() && revision != newest,
-                ready: is_ready(pod),
-                running: is_running(pod),
-                leaving: pod.metadata.deletion_timestamp.is_some(),
-                listed: status.is_some_and(|status| is_listed(status, address)),
-                member: status.and_then(|status| member(status, address?)),
-            }
-        })
-        .collect();
+    let is_outdated = |pod: &Pod| {
+        let revision = pod.labels().get("controller-revision-hash").map(String::as_str);
+        newest.is_some() && revision != newest
+    };
+    let view = |pod: &Pod| PodView { outdated: is_outdated(pod), ..pod_view(pod, status, context) };
+    let mut views: Vec<PodView> = pods.iter().filter(of_set).map(view).collect();
     views.sort_by_key(|pod| pod.ordinal);
     let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
     PodSet {
         replicas: replicas.unwrap_or_default(),
         is_seen: seen.is_some() && seen >= set.metadata.generation,
         pods: views,
+    }
+}
+
+/// The arbiter's pod, after its set: it is a member until it has left. One that nobody owns is left to the next set.
+fn left_over(pods: &[Pod], status: Option<&wire::StatusResponse>, context: &Context) -> Option<PodSet> {
+    let is_left = |pod: &&Pod| {
+        let component = pod.labels().get("app.kubernetes.io/component");
+        component.is_some_and(|component| component == "arbiter") && !pod.owner_references().is_empty()
+    };
+    let pods: Vec<PodView> = pods.iter().filter(is_left).map(|pod| pod_view(pod, status, context)).collect();
+    (!pods.is_empty()).then_some(PodSet { replicas: 0, is_seen: true, pods })
+}
+
+fn pod_view(pod: &Pod, status: Option<&wire::StatusResponse>, context: &Context) -> PodView {
+    let address = member_address(context, pod);
+    PodView {
+        ordinal: ordinal(&pod.name_any()),
+        name: pod.name_any(),
+        outdated: false,
+        ready: is_ready(pod),
+        running: is_running(pod),
+        leaving: pod.metadata.deletion_timestamp.is_some(),
+        listed: status.is_some_and(|status| is_listed(status, address)),
+        member: status.and_then(|status| member(status, address?)),
     }
 }
 
@@ -337,6 +358,15 @@ mod tests {
         assert!(!suffice(&[], &status, &good));
         let old = wire::ListPartitionsResponse { outdated: true, ..good };
         assert!(!suffice(&ready, &status, &old), "it may be otherwise by now");
+    }
+
+    #[test]
+    fn a_grid_is_not_safe_while_a_member_leaves() {
+        let members = vec![member(1, "10.0.0.1:7117", true), member(2, "10.0.0.2:7117", true)];
+        let mut status = wire::StatusResponse { members, ..Default::default() };
+        assert_eq!(leaving(&status), None);
+        status.members[1].state = wire::NodeState::Draining.into();
+        assert_eq!(leaving(&status), Some(Safety::Unsafe { why: "member 2 leaves".to_owned() }));
     }
 
     #[test]
