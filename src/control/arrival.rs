@@ -28,6 +28,8 @@ use crate::peering::{ControlWay, Creation, Inside, Links};
 pub(crate) const FORMAT: u32 = 1;
 /// How long to wait before others are asked again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// And where somebody else has claimed the grid: that may last until people do something about it.
+const PAUSE_AFTER_CLAIM: Duration = Duration::from_secs(3);
 
 /// What a node comes with.
 #[derive(Debug, Clone)]
@@ -286,7 +288,7 @@ impl Arriving<'_> {
             }
             // Whoever is told so looks at once.
             tokio::select! {
-                () = sleep(PAUSE) => {}
+                () = sleep(if said == Some(Waiting::Claimed) { PAUSE_AFTER_CLAIM } else { PAUSE }) => {}
                 Some(asked) = creations.recv(), if creation.is_none() => {
                     self.inside.tell(Some(asked.told));
                     creation = Some(asked);

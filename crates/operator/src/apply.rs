@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::manifests::GRID_UID;
 
 /// Who owns the fields that the operator applies.
 pub(crate) const MANAGER: &str = "wattle-operator";
@@ -23,21 +24,36 @@ pub(crate) async fn apply(client: &Client, object: &Value) -> Result<DynamicObje
     Ok(api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?)
 }
 
+/// Changes an object if it is there. One of its name that has another owner, or none, stays as it is.
+pub(crate) async fn change(client: &Client, object: &Value) -> Result<(), Error> {
+    let (api, name) = (api_of(client, object)?, text(object, "/metadata/name")?);
+    match find(&api, name).await? {
+        Some(there) if is_ours(&there, object) => {
+            api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?;
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Deletes an object if it is there. One of its name that has another owner, or none, stays.
 pub(crate) async fn remove(client: &Client, object: &Value) -> Result<(), Error> {
     let (api, name) = (api_of(client, object)?, text(object, "/metadata/name")?);
-    let there = match api.get_opt(name).await.map_err(Error::from) {
-        // Of a kind that the cluster does not have there is none.
-        Ok(None) | Err(Error::Refused { code: 404, .. }) => return Ok(()),
-        Ok(Some(there)) => there,
-        Err(error) => return Err(error),
-    };
+    let Some(there) = find(&api, name).await? else { return Ok(()) };
     if !is_ours(&there, object) || there.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     let preconditions = Preconditions { uid: there.metadata.uid, resource_version: None };
     let deleted = api.delete(name, &DeleteParams::default().preconditions(preconditions)).await;
     ignore_absence(deleted.map(drop))
+}
+
+/// Of a kind that the cluster does not have there is none.
+async fn find(api: &Api<DynamicObject>, name: &str) -> Result<Option<DynamicObject>, Error> {
+    match api.get_opt(name).await.map_err(Error::from) {
+        Err(Error::Refused { code: 404, .. }) => Ok(None),
+        found => found,
+    }
 }
 
 /// What is gone, or another one by now, needs no deleting.
@@ -48,9 +64,11 @@ pub(crate) fn ignore_absence(deleted: kube::Result<()>) -> Result<(), Error> {
     }
 }
 
+/// Whether it was made for the same Grid.
 fn is_ours(there: &DynamicObject, object: &Value) -> bool {
-    let owner = object.pointer("/metadata/ownerReferences/0/uid").and_then(Value::as_str);
-    there.metadata.owner_references.iter().flatten().any(|other| Some(other.uid.as_str()) == owner)
+    let own = object.pointer("/metadata/annotations").and_then(|annotations| annotations.get(GRID_UID));
+    let other = there.metadata.annotations.as_ref().and_then(|annotations| annotations.get(GRID_UID));
+    other.is_some() && own.and_then(Value::as_str) == other.map(String::as_str)
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str, Error> {

@@ -73,6 +73,11 @@ impl Context {
         Self { tenure, ..self }
     }
 
+    /// What was seen may be long ago if this process stood still, and another one may have done something since.
+    pub(crate) fn check_tenure(&self) -> Result<(), Error> {
+        if self.tenure.lasts() { Ok(()) } else { Err(Error::LeaseOver) }
+    }
+
     /// Tells whoever looks at the object's events. Losing one does no harm.
     pub(crate) async fn tell<K>(&self, object: &K, type_: EventType, reason: &str, note: &str)
     where

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::runtime::finalizer;
 
 use crate::forbidden::Forbidden;
+use crate::reach::Unreachable;
 
 /// Why an object could not be reconciled. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,9 @@ pub enum Error {
         "{kind} {name} is there and does not belong to this Grid: delete it, or give the Grid another name"
     )]
     NotOurs { kind: String, name: String },
-    #[error("secret {name} is not there, or has no key `secret` of at least 16 bytes")]
+    #[error(
+        "secret {name} is not there, or has no key `secret` of at least 16 bytes: put it back as it was, for the nodes go by it"
+    )]
     NoSecret { name: String },
     #[error("malformed object: {what}")]
     Malformed { what: &'static str },
@@ -28,8 +31,12 @@ pub enum Error {
     /// Not a fault: it is asked again after a while.
     #[error("{why}")]
     DeletionRefused { why: String, retry: Duration },
+    #[error("the API server does not answer in time")]
+    TooLate,
     #[error("the lease is over: another operator may act")]
     LeaseOver,
+    #[error("the grid cannot be asked: {0}")]
+    Unreachable(#[from] Unreachable),
     #[error("{0}")]
     Grid(#[from] wattle_client::Error),
 }
@@ -70,7 +77,9 @@ impl Error {
             Self::Malformed { .. } => "Malformed",
             Self::DeletionRefused { .. } => "DeletionRefused",
             Self::Random => "NoRandomNumbers",
+            Self::TooLate => "ApiServerUnreachable",
             Self::LeaseOver => "LeaseOver",
+            Self::Unreachable(_) => "GridNotReady",
             Self::Grid(_) => "GridRefuses",
         }
     }

@@ -77,7 +77,8 @@ impl Candidate {
     pub(crate) async fn acquire(&mut self) {
         loop {
             let asked = Instant::now();
-            match self.attempt().await {
+            let attempt = tokio::time::timeout(self.terms.duration, self.attempt()).await;
+            match attempt.unwrap_or(Err(Error::TooLate)) {
                 Ok(true) => return self.tenure.extend_to(asked + self.terms.give_up_after),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(lease = self.name, %error, "lease not acquired"),

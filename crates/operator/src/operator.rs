@@ -27,6 +27,8 @@ use crate::{function, grid, map};
 
 const LEASE: &str = "wattle-operator";
 /// How often the API server is asked again that does not answer, or does not know the kinds.
+/// A connection on which nothing comes for so long is taken for dead. Watches end sooner by themselves, and begin anew.
+const LONGEST_SILENCE: Duration = Duration::from_secs(295);
 const START_RETRY: Duration = Duration::from_secs(2);
 
 /// What an operator looks after, and what it says it is.
@@ -67,7 +69,8 @@ impl Operator {
     /// # Errors
     /// [`StartError::NoCluster`] if there is neither.
     pub async fn infer(settings: Settings) -> Result<Self, StartError> {
-        let config = Config::infer().await.map_err(|error| StartError::NoCluster(error.into()))?;
+        let mut config = Config::infer().await.map_err(|error| StartError::NoCluster(error.into()))?;
+        config.read_timeout = Some(LONGEST_SILENCE);
         let client = Client::try_from(config).map_err(|error| StartError::NoCluster(error.into()))?;
         Ok(Self::new(client, settings))
     }

@@ -37,7 +37,7 @@ impl Default for Ports {
 
 /// Why a grid cannot be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreachable {
+pub enum Unreachable {
     #[error("none of its pods is ready")]
     NobodyReady,
     #[error("none of its pods runs")]

@@ -69,7 +69,7 @@ async fn a_grid_is_founded_with_all_its_objects() {
     assert_eq!(config.data.unwrap()["config.toml"], "bootstrap_expect = 3\n");
     let secret = cluster.api::<Secret>().get("g-secret").await.unwrap();
     assert_eq!(secret.data.as_ref().unwrap()["secret"].0.len(), 64);
-    assert_eq!(secret.owner_references()[0].name, "g");
+    assert_eq!(secret.annotations()["wattle.dev/grid-uid"], grid.metadata.uid.clone().unwrap());
     assert!(reasons(&cluster).await.contains(&"Founded".to_owned()));
 }
 
@@ -243,7 +243,8 @@ async fn a_grid_with_entries_is_not_deleted_unless_its_owner_says_so() {
         );
         script.entries.insert("flights".to_owned(), 842);
     }
-    cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
+    // Whose dependents would be deleted while it waits.
+    cluster.api::<Grid>().delete("g", &DeleteParams::foreground()).await.unwrap();
     let refused = cluster.until::<Grid>("g", |grid| status(grid).phase == Some(Phase::Deleting)).await;
     assert!(
         status(&refused).message.contains("map flights holds 842 entries"),
@@ -251,6 +252,10 @@ async fn a_grid_with_entries_is_not_deleted_unless_its_owner_says_so() {
         status(&refused).message
     );
     assert!(reasons(&cluster).await.contains(&"DeletionRefused".to_owned()));
+    let set = cluster.api::<StatefulSet>().get("g").await.unwrap();
+    assert_eq!((set.metadata.deletion_timestamp, set.metadata.owner_references), (None, None));
+    assert!(cluster.api::<Pod>().get("g-0").await.unwrap().metadata.deletion_timestamp.is_none());
+    assert!(cluster.api::<Secret>().get("g-secret").await.is_ok());
     cluster.change::<Grid>("g", json!({"deletionPolicy": "Delete"})).await;
     cluster.until_gone::<Grid>("g").await;
     cluster.until_gone::<StatefulSet>("g").await;

@@ -1,9 +1,8 @@
 //! `Grid`: nodes that are one grid, and what they run on.
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
-use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::classes::ReplicationClass;
 use super::grid_settings::{
@@ -70,7 +69,7 @@ pub struct GridSpec {
     pub image_pull_secrets: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schemas::resources")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<Value>,
     /// A volume for each node, on which modules, functions and map definitions survive it. Entries live in memory only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
@@ -98,9 +97,14 @@ pub struct GridSpec {
     /// Who may reach the API, as in `from` of a NetworkPolicy. Any pod of the cluster by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schemas::network_peers")]
-    pub clients: Option<Vec<NetworkPolicyPeer>>,
+    pub clients: Option<Vec<Value>>,
     #[serde(default)]
     pub monitoring: Monitoring,
+    /// For how long a node that is told to stop hands over what it holds, in seconds. 120 by default. Data without backups that is still there
+    /// is lost then: 64 MiB go in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub stop_seconds: Option<i32>,
     #[serde(default)]
     pub pods: PodOptions,
 }

@@ -1,4 +1,5 @@
-//! Schemas of fields whose types are Kubernetes' own.
+//! Schemas of fields that are Kubernetes' own. They are passed on as they are: a Grid with nonsense in one of them must not keep the operator from
+//! reading the others; the API server refuses its objects, which its status says.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 

@@ -123,13 +123,20 @@ fn harmless(observed: &Observed, nodes: &PodSet) -> Option<Step> {
         !pod.ready && (!pod.running || is_needless_member)
     };
     let wanted = &observed.wanted;
-    if nodes.replicas > target(wanted, nodes) {
+    // Somebody else has scaled the set: nobody would answer for ever.
+    if nodes.replicas == 0 {
+        return Some(Step::SetReplicas(wanted.size));
+    }
+    // With a pod may go its volume: only where the others are known to do without it.
+    let is_known = matches!(observed.grid, GridView::Known { .. });
+    if is_known && nodes.replicas > target(wanted, nodes) {
         let last = nodes.pods.iter().find(|pod| pod.ordinal + 1 == nodes.replicas);
         if last.is_none_or(is_needless) {
             return Some(Step::SetReplicas(nodes.replicas - 1));
         }
     }
     if let Some(arbiter) = &observed.arbiter
+        && is_known
         && !wanted.arbiter
         && arbiter.pods.iter().all(is_needless)
     {
@@ -163,11 +170,11 @@ fn unsound(observed: &Observed) -> Option<Obstacle> {
         let (found, wanted) = (set.found(), set.replicas);
         return Some(Obstacle::Wait(Waiting::PodsMissing { found, wanted }));
     }
-    let (safety, voters, gone, unreachable) = match &observed.grid {
+    let (safety, voters, gone, missed) = match &observed.grid {
         GridView::Unknown { why } => {
             return Some(Obstacle::Wait(Waiting::GridUnknown { why: why.clone() }));
         }
-        GridView::Known { safety, voters, gone, unreachable, .. } => (safety, voters, gone, *unreachable),
+        GridView::Known { safety, voters, gone, missed, .. } => (safety, voters, gone, *missed),
     };
     if let Some(pod) = observed.pods().find(|pod| pod.member.is_none()) {
         return Some(Obstacle::Wait(Waiting::NotAMember { pod: pod.name.clone() }));
@@ -175,10 +182,10 @@ fn unsound(observed: &Observed) -> Option<Obstacle> {
     // Every pod is a member that answers: who does not is none of them, and its process is dead. It must go before anything is counted
     // on the number of nodes, as votes are.
     if let Some(node) = gone.first() {
-        return Some(if unreachable == 0 {
+        return Some(if missed == 0 {
             Obstacle::Forget(*node)
         } else {
-            Obstacle::Wait(Waiting::MemberMissed { node: *node, partitions: unreachable })
+            Obstacle::Wait(Waiting::MemberMissed { node: *node, partitions: missed })
         });
     }
     if let Safety::Unsafe { why } = safety {

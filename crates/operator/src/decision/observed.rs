@@ -67,8 +67,8 @@ pub(crate) enum GridView {
         voters: Voters,
         /// Members that do not answer and are none of the pods.
         gone: Vec<u64>,
-        /// Partitions that nobody who answers holds.
-        unreachable: u32,
+        /// Partitions that nobody who answers holds completely, lost ones too: who is gone may have something of them.
+        missed: u32,
         /// Ready pods hold every partition completely, and are more than half of the voters: nothing is lost if all others die.
         ready_suffice: bool,
     },

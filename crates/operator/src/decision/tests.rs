@@ -29,7 +29,7 @@ fn sound(voters: usize) -> GridView {
         safety: Safety::Safe,
         voters: Voters { voting: voters, wanted: voters },
         gone: Vec::new(),
-        unreachable: 0,
+        missed: 0,
         ready_suffice: false,
     }
 }
@@ -241,6 +241,24 @@ fn a_pod_that_never_came_up_can_be_scaled_away() {
 }
 
 #[test]
+fn no_pod_is_taken_away_while_nobody_says_how_the_grid_is() {
+    let crashing = changed(3, |grid| {
+        grid.wanted.size = 1;
+        nodes(grid).pods.iter_mut().for_each(down);
+        grid.arbiter = Some(arbiter());
+        down(&mut grid.arbiter.as_mut().unwrap().pods[0]);
+        grid.grid = GridView::Unknown { why: "silence".into() };
+    });
+    check(&crashing, Step::Wait(Waiting::PodNotReady { pod: "g-0".into() }));
+    let emptied = changed(3, |grid| {
+        nodes(grid).replicas = 0;
+        nodes(grid).pods.clear();
+        grid.grid = GridView::Unknown { why: "silence".into() };
+    });
+    check(&emptied, Step::SetReplicas(3));
+}
+
+#[test]
 fn a_lone_node_hands_over_to_a_second_one_while_it_is_replaced() {
     let lone = changed(1, |grid| nodes(grid).pods[0].outdated = true);
     check(&lone, Step::SetReplicas(2));
@@ -282,12 +300,12 @@ fn the_arbiter_comes_before_the_third_node_goes_and_goes_after_it_has_come() {
 
 #[test]
 fn a_member_whose_pod_is_gone_is_forgotten_unless_it_is_missed() {
-    let haunted = |unreachable| {
+    let haunted = |missed| {
         changed(3, |grid| {
             grid.wanted.size = 2;
             let safety = Safety::Unsafe { why: "a member is gone".into() };
             let voters = Voters { voting: 3, wanted: 3 };
-            grid.grid = GridView::Known { safety, voters, gone: vec![7], unreachable, ready_suffice: false };
+            grid.grid = GridView::Known { safety, voters, gone: vec![7], missed, ready_suffice: false };
         })
     };
     check(&haunted(0), Step::Forget(7));

@@ -159,7 +159,7 @@ impl World {
                 GridView::Unknown { why: "nobody answers".into() }
             } else {
                 let (gone, ready_suffice) = (self.gone.clone(), self.ready_suffice());
-                GridView::Known { safety, voters, gone, unreachable: 0, ready_suffice }
+                GridView::Known { safety, voters, gone, missed: 0, ready_suffice }
             },
         }
     }

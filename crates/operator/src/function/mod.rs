@@ -6,12 +6,14 @@ mod source;
 mod told;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
+use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 use wattle_client::{Client, Error as GridError, api as wire};
@@ -27,7 +29,7 @@ use crate::duplicates::{Claims, owner_before};
 use crate::error::Error;
 use crate::map::grid_client;
 use crate::operator::api_in;
-use crate::reach::versions;
+use crate::reach::{client_within, ready_addresses, versions};
 
 const FINALIZER: &str = "wattle.dev/function";
 
@@ -36,6 +38,13 @@ impl Claims for GridFunction {
         (&self.spec.grid, self.function_name())
     }
 }
+
+/// What a node's compiler may take by default, in CPU time.
+const COMPILE_SECONDS: u64 = 60;
+/// What else an upload takes, where the compiler does not have a processor of its own.
+const UPLOAD_TIME: Duration = Duration::from_secs(60);
+/// Functions that are looked at at once: each may hold a module, twice while it is uploaded.
+const FETCHES: u16 = 4;
 
 /// What the reconcilers of functions share beside the context.
 #[derive(Clone)]
@@ -59,6 +68,7 @@ pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
         }
     };
     controller
+        .with_config(controller::Config::default().concurrency(FETCHES))
         .watches(api_in::<Grid>(client, namespace), watcher::Config::default(), of_grid)
         .run(
             move |function, context| reconcile(function, context, known.clone()),
@@ -117,7 +127,12 @@ async fn keep(
     };
     tell(functions, function, context, told).await?;
     let told = done?;
-    Ok(Action::requeue(if told.is_ready() { backoff::while_idle() } else { backoff::while_busy() * 4 }))
+    Ok(Action::requeue(match &told {
+        told if told.is_ready() => backoff::while_idle(),
+        // Whoever serves it need not be asked all the time for something else.
+        Told::NotFetched { .. } if function.spec.source.url.is_some() => backoff::while_idle(),
+        _ => backoff::while_busy() * 4,
+    }))
 }
 
 /// Has the grid run the module that was asked for, if it is not the one that runs already.
@@ -128,8 +143,8 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
         Err(error) => return blocked("BadDuration", error.to_string()),
     };
     let namespace = function.namespace();
-    let client = match grid_client(namespace.as_deref(), &function.spec.grid, context).await? {
-        Ok((_, client)) => client,
+    let (grid, client) = match grid_client(namespace.as_deref(), &function.spec.grid, context).await? {
+        Ok((grid, client)) => (grid, client),
         Err((reason, message)) => return blocked(reason, message),
     };
     let name = function.function_name();
@@ -154,10 +169,21 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
     if let Some(told) = without_upload(&in_grid, &wanted, known).await? {
         return Ok(told);
     }
-    match in_grid.client.functions().upload(name, module.bytes, &wanted.settings.upload()).await {
+    let uploader = uploader(&grid, context).await?;
+    match uploader.functions().upload(name, module.bytes, &wanted.settings.upload()).await {
         Ok(uploaded) => told(&in_grid.client, uploaded.function).await,
         Err(error) => refused(&in_grid, wanted, error, known).await,
     }
+}
+
+/// A client that waits until the grid has compiled a module.
+async fn uploader(grid: &Grid, context: &Context) -> Result<Client, Error> {
+    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let addresses = ready_addresses(&pods, &grid.name_any()).await?;
+    let seconds = grid.spec.settings.compile_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let time = Duration::from_secs(seconds.unwrap_or(COMPILE_SECONDS)) + UPLOAD_TIME;
+    client_within(&addresses, context.ports, time).map_err(Error::from)
 }
 
 /// A function as its grid knows it.

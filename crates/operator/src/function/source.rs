@@ -31,6 +31,8 @@ pub(super) enum SourceError {
     NoObject { kind: &'static str, name: String },
     #[error("{kind} {name} has no key {key:?}; it has {known}")]
     NoKey { kind: &'static str, name: String, key: String, known: String },
+    #[error("Secret {name} has no key {key:?}")]
+    NoSecretKey { name: String, key: String },
     #[error("no source is given")]
     NoSource,
     #[error("{url}: {error}")]
@@ -39,14 +41,18 @@ pub(super) enum SourceError {
     Answered { url: String, status: StatusCode },
     #[error("expected sha256 {expected}, found {found} in {bytes} bytes{hint}")]
     DigestMismatch { expected: String, found: String, bytes: usize, hint: &'static str },
+    #[error("expected sha256 {expected}, and the secret has another")]
+    SecretMismatch { expected: String },
 }
 
 impl SourceError {
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::NoObject { .. } | Self::NoKey { .. } | Self::NoSource => "SourceMissing",
+            Self::NoObject { .. } | Self::NoKey { .. } | Self::NoSecretKey { .. } | Self::NoSource => {
+                "SourceMissing"
+            }
             Self::NotFetched { .. } | Self::Answered { .. } => "FetchFailed",
-            Self::DigestMismatch { .. } => "DigestMismatch",
+            Self::DigestMismatch { .. } | Self::SecretMismatch { .. } => "DigestMismatch",
         }
     }
 }
@@ -67,7 +73,14 @@ pub(super) async fn fetch(
     } else {
         Err(SourceError::NoSource)
     };
-    Ok(bytes.and_then(|bytes| checked(bytes, spec.sha256.as_deref())))
+    let checked = bytes.and_then(|bytes| checked(bytes, spec.sha256.as_deref()));
+    // Who may write a GridFunction need not be one who may read a Secret.
+    Ok(match checked {
+        Err(SourceError::DigestMismatch { expected, .. }) if source.secret.is_some() => {
+            Err(SourceError::SecretMismatch { expected })
+        }
+        checked => checked,
+    })
 }
 
 fn checked(bytes: Bytes, expected: Option<&str>) -> Result<Module, SourceError> {
@@ -120,7 +133,10 @@ async fn secret(context: &Context, namespace: &str, key: &ContentKey) -> Result<
     };
     let data = secret.data.unwrap_or_default();
     let found = data.get(&key.key).map(|bytes| bytes.0.clone());
-    Ok(found.map(Bytes::from).ok_or_else(|| no_key(kind, key, data.keys())))
+    // Nor what else is in it.
+    Ok(found
+        .map(Bytes::from)
+        .ok_or_else(|| SourceError::NoSecretKey { name: key.name.clone(), key: key.key.clone() }))
 }
 
 fn no_key<'a>(kind: &'static str, key: &ContentKey, known: impl Iterator<Item = &'a String>) -> SourceError {

@@ -54,10 +54,7 @@ pub(super) async fn carry_out(
     blueprint: &Blueprint<'_>,
     (seen, step): (&Seen, &Step),
 ) -> Result<(), Error> {
-    // What was seen may be long ago if this process stood still, and another one may have done something since.
-    if !context.tenure.lasts() {
-        return Err(Error::LeaseOver);
-    }
+    context.check_tenure()?;
     let new_founders = Founders::wanted(blueprint.spec);
     let done = match step {
         Step::Wait(_) | Step::Rest => return Ok(()),

@@ -1,17 +1,20 @@
 //! The end of a grid: its objects go with it, unless it holds something and nobody has said that this may be lost.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 
+use super::blueprint;
 use super::observe::{Founding, founding};
 use super::status::conditions_of;
 use crate::api::{Grid, GridDeletion, GridStatus, Phase};
-use crate::apply::apply_status;
+use crate::apply::{apply_status, change, remove};
 use crate::backoff;
 use crate::context::Context;
 use crate::error::Error;
+use crate::manifests::{Founders, arbiter_set, new_secret, node_set, service_monitor};
 use crate::reach::{client_of, ready_addresses};
 
 /// What is in a grid that is to be deleted.
@@ -31,6 +34,7 @@ pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) ->
         ),
     };
     let Some(why) = why else {
+        bind(grid, context).await?;
         context.tell(grid, EventType::Normal, "Deleting", "the grid's objects go with it").await;
         return Ok(Action::await_change());
     };
@@ -46,6 +50,29 @@ pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) ->
     let status = GridStatus { observed_generation, phase, message: why.clone(), conditions, ..before };
     apply_status(grids, &grid.name_any(), &status).await?;
     Err(Error::DeletionRefused { why, retry: backoff::while_idle() })
+}
+
+/// Has all objects go with the Grid, as soon as that is gone.
+async fn bind(grid: &Grid, context: &Context) -> Result<(), Error> {
+    context.check_tenure()?;
+    let blueprint = blueprint(grid, context)?.owned_by(grid);
+    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), blueprint.namespace);
+    let mut objects = blueprint.surroundings();
+    if blueprint.spec.monitoring.service_monitor.enabled {
+        objects.push(service_monitor(&blueprint));
+    }
+    if let Some(set) = sets.get_opt(blueprint.name).await? {
+        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
+        objects.push(node_set(&blueprint, replicas.unwrap_or(1), &Founders::of(&set)));
+    }
+    objects.push(arbiter_set(&blueprint, &Founders::wanted(blueprint.spec)));
+    for object in objects {
+        change(&context.client, &object).await?;
+    }
+    if blueprint.spec.secret.is_none() {
+        remove(&context.client, &new_secret(&blueprint, "")).await?;
+    }
+    Ok(())
 }
 
 fn refusal(content: &Content) -> Option<String> {
@@ -64,11 +91,12 @@ fn refusal(content: &Content) -> Option<String> {
 async fn content(grid: &Grid, context: &Context) -> Result<Content, Error> {
     let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
     let name = grid.name_any();
-    if founding(context, grid).await? == Founding::Ahead {
-        return Ok(Content::Nothing);
-    }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
     let addresses = ready_addresses(&pods, &name).await?;
+    // A grid that came back with its volumes has been founded elsewhere.
+    if founding(context, grid).await? == Founding::Ahead && addresses.is_empty() {
+        return Ok(Content::Nothing);
+    }
     let client = match client_of(&addresses, context.ports) {
         Ok(client) => client,
         Err(unreachable) => return Ok(Content::Unknown { why: unreachable.to_string() }),

@@ -18,7 +18,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 
 use self::status::News;
 use crate::api::Grid;
@@ -35,21 +35,23 @@ const FINALIZER: &str = "wattle.dev/grid";
 /// Reconciles until it is dropped.
 pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
     let client = &context.client;
-    let grid_of = |pod: Pod| {
-        let grid = pod.labels().get("app.kubernetes.io/instance")?;
-        Some(ObjectRef::<Grid>::new(grid).within(pod.namespace()?.as_str()))
-    };
     let pods = watcher::Config::default().labels("wattle.dev/member=true");
     let sets = watcher::Config::default().labels("app.kubernetes.io/managed-by=wattle-operator");
     Controller::new(api_in::<Grid>(client, namespace), watcher::Config::default())
-        .owns(api_in::<StatefulSet>(client, namespace), sets)
-        .watches(api_in::<Pod>(client, namespace), pods, grid_of)
+        .watches(api_in::<StatefulSet>(client, namespace), sets, |set| grid_of(&set))
+        .watches(api_in::<Pod>(client, namespace), pods, |pod| grid_of(&pod))
         .run(reconcile, |grid, error, context| context.after_failure(&*grid, error), context.clone())
         .for_each(|done| {
             crate::context::log_queue(done);
             std::future::ready(())
         })
         .await;
+}
+
+/// The Grid that a set or a pod is of, by its labels.
+fn grid_of<K: Resource>(object: &K) -> Option<ObjectRef<Grid>> {
+    let grid = object.labels().get("app.kubernetes.io/instance")?;
+    Some(ObjectRef::new(grid).within(object.namespace()?.as_str()))
 }
 
 async fn reconcile(grid: Arc<Grid>, context: Arc<Context>) -> Result<Action, Error> {
@@ -83,15 +85,20 @@ async fn keep(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Actio
     }
 }
 
-async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Step, Error> {
+fn blueprint<'a>(grid: &'a Grid, context: &'a Context) -> Result<Blueprint<'a>, Error> {
     let blueprint = Blueprint::new(grid, &context.images, context.client.default_namespace());
-    let blueprint = blueprint.ok_or(Error::Malformed { what: "no name or no uid" })?;
-    secret::ensure(context, &blueprint).await?;
+    blueprint.ok_or(Error::Malformed { what: "no name or no uid" })
+}
+
+async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Step, Error> {
+    context.check_tenure()?;
+    let blueprint = blueprint(grid, context)?;
+    let founding = observe::founding(context, grid).await?;
+    secret::ensure(context, &blueprint, founding).await?;
     for object in blueprint.surroundings() {
         apply(&context.client, &object).await?;
     }
     let monitoring = monitoring::ensure(context, grid, &blueprint).await;
-    let founding = observe::founding(context, grid).await?;
     let sets = carry_out::refresh(context, &blueprint, founding).await?;
     let seen = observe::observe(context, grid, sets, founding).await?;
     let step = decide(&seen.observed);

@@ -87,7 +87,8 @@ pub(super) async fn observe(
             strategy: grid.spec.upgrade.strategy,
             paused: grid.spec.upgrade.paused,
         },
-        founded: founding == Founding::Done || asked.is_ok(),
+        // One that came back with its volumes is nobody's claim.
+        founded: founding == Founding::Done || asked.is_ok() || pods.iter().any(is_ready),
         nodes: sets.nodes.as_ref().map(set),
         arbiter: sets.arbiter.as_ref().map(set).or_else(|| left_over(&pods, status, context)),
         grid: match &asked {
@@ -108,8 +109,8 @@ async fn ask(
     founding: Founding,
 ) -> Result<wire::StatusResponse, Unreachable> {
     let time = match founding {
-        Founding::Done => CALL_TIME,
-        Founding::Ahead => CALL_TIME_BEFORE,
+        Founding::Ahead if !pods.iter().any(is_ready) => CALL_TIME_BEFORE,
+        Founding::Ahead | Founding::Done => CALL_TIME,
     };
     let (ready, others): (Vec<&Pod>, Vec<&Pod>) =
         pods.iter().filter(|pod| is_running(pod)).partition(|pod| is_ready(pod));
@@ -281,7 +282,7 @@ fn view(
             wanted: Voters::wanted(joined().filter(answers).count(), joined().count()),
         },
         gone: status.members.iter().filter(is_gone).map(|member| member.node).collect(),
-        unreachable: status.partitions.as_ref().map_or(0, |partitions| partitions.unreachable),
+        missed: status.partitions.as_ref().map_or(0, |partitions| partitions.unreachable + partitions.lost),
         ready_suffice,
     }
 }

@@ -28,17 +28,23 @@ pub const HTTP_PORT: u16 = 7119;
 /// Tells the grid's services apart.
 const SERVICE_LABEL: &str = "wattle.dev/service";
 
-/// How long a node may take to hand over what it holds, and how long its pod has for it.
-const STOP_SECONDS: u32 = 120;
-const GRACE_SECONDS: u32 = 150;
+/// Says of an object which Grid it was made for.
+pub(crate) const GRID_UID: &str = "wattle.dev/grid-uid";
+
+/// How long a node may take to hand over what it holds, and how much longer its pod has for it.
+const STOP_SECONDS: i32 = 120;
+const GRACE_SECONDS: i32 = 30;
 
 /// What a grid's objects are made from.
 #[derive(Debug, Clone)]
 pub(crate) struct Blueprint<'a> {
     pub(crate) name: &'a str,
     pub(crate) namespace: &'a str,
-    /// The reference to the Grid in objects that go with it.
-    pub(crate) owner: Value,
+    /// Of the Grid: it says of an object whose it is.
+    uid: &'a str,
+    /// The reference to the Grid in objects, once they are to go with it. Before that they have none: who deletes a Grid in the foreground
+    /// (`--cascade=foreground`) would have them deleted while the Grid still waits for leave.
+    owner: Option<Value>,
     pub(crate) spec: &'a GridSpec,
     /// What the nodes run.
     pub(crate) image: String,
@@ -49,15 +55,20 @@ pub(crate) struct Blueprint<'a> {
 impl<'a> Blueprint<'a> {
     /// Nothing for a Grid that no API server has seen: it has no identity that objects could refer to.
     pub(crate) fn new(grid: &'a Grid, images: &Images, operator_namespace: &'a str) -> Option<Self> {
-        let owner = grid.controller_owner_ref(&())?;
         Some(Self {
             name: grid.metadata.name.as_deref()?,
             namespace: grid.metadata.namespace.as_deref()?,
-            owner: json!(owner),
+            uid: grid.metadata.uid.as_deref()?,
+            owner: None,
             spec: &grid.spec,
             image: images.of(&grid.spec),
             operator_namespace,
         })
+    }
+
+    /// Of objects that go with the Grid.
+    pub(crate) fn owned_by(self, grid: &Grid) -> Self {
+        Self { owner: grid.controller_owner_ref(&()).map(|owner| json!(owner)), ..self }
     }
 
     /// All objects but the sets of pods and the secret, in the order in which they are needed.
@@ -68,17 +79,25 @@ impl<'a> Blueprint<'a> {
         objects
     }
 
+    pub(crate) fn uid(&self) -> &str {
+        self.uid
+    }
+
     pub(crate) fn secret_name(&self) -> String {
         self.spec.secret.clone().unwrap_or_else(|| format!("{}-secret", self.name))
     }
 
     fn metadata(&self, name: &str, component: Option<Component>) -> Value {
-        json!({
+        let mut metadata = json!({
             "name": name,
             "namespace": self.namespace,
             "labels": self.labels(component),
-            "ownerReferences": [self.owner],
-        })
+            "annotations": {GRID_UID: self.uid},
+        });
+        if let Some(owner) = &self.owner {
+            metadata["ownerReferences"] = json!([owner]);
+        }
+        metadata
     }
 
     fn labels(&self, component: Option<Component>) -> Value {

@@ -79,7 +79,7 @@ fn template(blueprint: &Blueprint<'_>, component: Component, founders: &Founders
     let mut spec = json!({
         "serviceAccountName": blueprint.name,
         "automountServiceAccountToken": true,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": stop_seconds(blueprint) + GRACE_SECONDS,
         "enableServiceLinks": false,
         "securityContext": {
             "runAsNonRoot": true,
@@ -180,7 +180,7 @@ fn arguments(blueprint: &Blueprint<'_>, component: Component) -> Vec<String> {
         ("--grid", blueprint.name.to_owned()),
         ("--grid-secret-file", "/etc/wattle/secret/secret".to_owned()),
         ("--config", "/etc/wattle/config/config.toml".to_owned()),
-        ("--stop-seconds", STOP_SECONDS.to_string()),
+        ("--stop-seconds", stop_seconds(blueprint).to_string()),
         ("--log-format", "json".to_owned()),
     ];
     let mut arguments = vec!["serve".to_owned(), "--insecure".to_owned()];
@@ -194,6 +194,10 @@ fn arguments(blueprint: &Blueprint<'_>, component: Component) -> Vec<String> {
         arguments.push("--arbiter".to_owned());
     }
     arguments
+}
+
+fn stop_seconds(blueprint: &Blueprint<'_>) -> i32 {
+    blueprint.spec.stop_seconds.unwrap_or(STOP_SECONDS)
 }
 
 fn environment(name: &str, field: &str) -> Value {

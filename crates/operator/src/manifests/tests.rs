@@ -84,6 +84,11 @@ fn every_object_goes_with_its_grid() {
     for object in made(&grid).into_iter().chain([monitor]) {
         check(&object, "/metadata/namespace", &json!("air"));
         check(&object, "/metadata/labels/app.kubernetes.io~1instance", &json!("flights"));
+        check(&object, "/metadata/annotations/wattle.dev~1grid-uid", &json!("u-1"));
+        assert_eq!(object.pointer("/metadata/ownerReferences"), None, "it stays until the Grid may go");
+    }
+    let blueprint = Blueprint::new(&grid, &images(), "wattle-system").unwrap().owned_by(&grid);
+    for object in blueprint.surroundings().into_iter().chain([service_monitor(&blueprint)]) {
         check(&object, "/metadata/ownerReferences/0/uid", &json!("u-1"));
         check(&object, "/metadata/ownerReferences/0/controller", &json!(true));
     }
@@ -148,6 +153,7 @@ fn services_find_nodes_before_they_are_ready_and_clients_after_that() {
 fn peers_are_members_and_clients_are_anybody_or_those_who_are_named() {
     let policy = |change: fn(&mut GridSpec)| find(&made(&grid(change)), "NetworkPolicy", "flights");
     let open = policy(|_| {});
+    check(&open, "/spec/ingress/1/from", &json!([{"namespaceSelector": {}}]));
     let members = json!({"matchLabels": {
         "app.kubernetes.io/name": "wattle", "app.kubernetes.io/instance": "flights", "wattle.dev/member": "true",
     }});
@@ -157,7 +163,6 @@ fn peers_are_members_and_clients_are_anybody_or_those_who_are_named() {
         "/spec/ingress/0",
         &json!({"from": [{"podSelector": members}], "ports": [{"port": 7118, "protocol": "TCP"}]}),
     );
-    check(&open, "/spec/ingress/1", &json!({"ports": [{"port": 7117, "protocol": "TCP"}]}));
     let closed = policy(|spec| {
         let shop = json!({"podSelector": {"matchLabels": {"app": "shop"}}});
         spec.clients = Some(vec![serde_json::from_value(shop).unwrap()]);
