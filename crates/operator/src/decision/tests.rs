@@ -331,6 +331,11 @@ fn a_zone_goes_together_if_the_others_can_decide() {
     check(&zoned(&["a", "b", "a", "b"], &[0, 1, 3]), Step::Replace(vec!["g-3".into()]));
     check(&zoned(&["a", "a", "a"], &[0, 1, 2]), Step::Replace(vec!["g-2".into()]));
     check(&zoned(&["", "", ""], &[0, 1, 2]), Step::Replace(vec!["g-2".into()]));
+    // Who is elsewhere can decide, but holds nothing.
+    let mut elsewhere = arbiter();
+    elsewhere.pods[0].member = Some(MemberView { zone: "b".into(), votes: true, ..member(99) });
+    let together = Observed { arbiter: Some(elsewhere), ..zoned(&["a", "a", "a"], &[]) };
+    check(&together, Step::Replace(vec!["g-2".into()]));
 }
 
 #[test]

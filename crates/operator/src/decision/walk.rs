@@ -1,7 +1,7 @@
-//! Walks of a grid through random work and random faults: what the operator does never makes a second pod go down, and in the end
-//! everything is as it should be.
+//! Walks of a grid through random work and random faults: what the operator does never makes a second pod go down, or a second zone, and in
+//! the end everything is as it should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -15,6 +15,10 @@ enum Happening {
     Resize(u32),
     NewTemplate(Template),
     Pause(bool),
+    /// Pods that are made from now on run in these zones, by their place.
+    Move(Zones),
+    /// Others vote from now on, and another one of them leads.
+    Elect(usize),
     Crash(usize),
     /// Some partition is held by none of those who are ready, for so many turns.
     Doubt(usize),
@@ -36,11 +40,20 @@ fn template() -> impl Strategy<Value = Template> {
     prop_oneof![8 => Just(Template::Good), 1 => Just(Template::Dead), 1 => Just(Template::Behind)]
 }
 
+/// The arbiter's is the last one. A name without letters is no zone.
+type Zones = [&'static str; 7];
+
+fn zones() -> impl Strategy<Value = Zones> {
+    prop::array::uniform7(prop::sample::select(vec!["", "a", "a", "b", "b", "c"]))
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => (1_u32..6).prop_map(Happening::Resize),
         3 => template().prop_map(Happening::NewTemplate),
         1 => any::<bool>().prop_map(Happening::Pause),
+        1 => zones().prop_map(Happening::Move),
+        1 => (0_usize..6).prop_map(Happening::Elect),
         2 => (0_usize..6).prop_map(Happening::Crash),
         1 => (1_usize..6).prop_map(Happening::Doubt),
         6 => (1_usize..12).prop_map(Happening::Turns),
@@ -66,9 +79,14 @@ struct Pod {
     template: usize,
     life: Life,
     node: u64,
+    zone: &'static str,
 }
 
 impl Pod {
+    fn starting(template: usize, zone: &'static str) -> Self {
+        Self { template, life: Life::Starting, node: 0, zone }
+    }
+
     fn is_member(&self) -> bool {
         matches!(self.life, Life::Behind | Life::Member)
     }
@@ -88,14 +106,19 @@ struct World {
     copying: usize,
     /// Turns until those who are ready hold everything.
     doubt: usize,
-    voters: usize,
+    /// The first one leads.
+    voters: Vec<u64>,
+    /// Changes who votes.
+    election: usize,
+    /// Of pods that are made.
+    zones: Zones,
     gone: Vec<u64>,
     nodes: u64,
 }
 
 impl World {
-    fn new(size: u32) -> Self {
-        let wanted = Wanted { size, arbiter: size == 2, strategy: UpgradeStrategy::ByPod, paused: false };
+    fn new(size: u32, strategy: UpgradeStrategy, zones: Zones) -> Self {
+        let wanted = Wanted { size, arbiter: size == 2, strategy, paused: false };
         Self {
             wanted,
             templates: vec![Template::Good],
@@ -106,7 +129,9 @@ impl World {
             founded: false,
             copying: 0,
             doubt: 0,
-            voters: 0,
+            voters: Vec::new(),
+            election: 0,
+            zones,
             gone: Vec::new(),
             nodes: 0,
         }
@@ -140,16 +165,16 @@ impl World {
             listed: pod.is_member() || self.gone.contains(&pod.node),
             member: pod.is_member().then(|| MemberView {
                 node: pod.node,
-                zone: String::new(),
-                votes: false,
-                leads: false,
+                zone: pod.zone.to_owned(),
+                votes: self.voters.contains(&pod.node),
+                leads: self.voters.first() == Some(&pod.node),
             }),
         };
         let pods = self.pods.iter().map(|(at, pod)| view(format!("g-{at}"), *at, pod)).collect();
         let arbiter = self.arbiter.iter().map(|pod| view("arbiter".to_owned(), 0, pod)).collect();
         let members = self.members();
         let safety = if self.copying > 0 { Safety::Unsafe { why: "copying".into() } } else { Safety::Safe };
-        let voters = Voters { voting: self.voters, wanted: self.voters_wanted() };
+        let voters = Voters { voting: self.voters.len(), wanted: self.voters_wanted() };
         Observed {
             wanted: self.wanted.clone(),
             founded: self.founded,
@@ -168,6 +193,14 @@ impl World {
         Voters::wanted(self.members(), self.members() + self.gone.len())
     }
 
+    /// Who lives votes first, and of those anybody.
+    fn elect(&self) -> Vec<u64> {
+        let mut living: Vec<u64> = self.all().filter(|pod| pod.is_member()).map(|pod| pod.node).collect();
+        let turned = self.election % living.len().max(1);
+        living.rotate_left(turned);
+        living.into_iter().chain(self.gone.iter().copied()).take(self.voters_wanted()).collect()
+    }
+
     fn happen(&mut self, happening: &Happening) {
         match happening {
             Happening::Resize(size) => {
@@ -175,6 +208,8 @@ impl World {
                 self.wanted.arbiter = *size == 2;
             }
             Happening::NewTemplate(template) => self.templates.push(*template),
+            Happening::Move(zones) => self.zones = *zones,
+            Happening::Elect(election) => self.election = *election,
             Happening::Pause(paused) => self.wanted.paused = *paused,
             Happening::Crash(at) => self.crash(*at),
             Happening::Doubt(turns) => self.doubt = *turns,
@@ -223,17 +258,35 @@ impl World {
         let members = taken.iter().filter(|pod| pod.member.is_some());
         let (ready, behind): (Vec<&PodView>, Vec<&PodView>) = members.partition(|pod| pod.ready);
         assert!(behind.is_empty() || self.ready_suffice(), "{step:?} takes what others lack");
-        let serving = ready.len();
-        assert!(serving <= 1, "{step:?} takes {serving} members away");
-        if serving == 1 {
+        if !ready.is_empty() {
             assert_eq!(self.copying, 0, "{step:?} while copies are made");
             assert!(observed.pods().all(|pod| pod.ready && !pod.leaving), "{step:?} while a pod is down");
-            assert_eq!(self.voters, self.voters_wanted(), "{step:?} while votes move");
-            assert!(self.ready() > 1, "{step:?} takes the last member that is ready");
+            assert_eq!(self.voters.len(), self.voters_wanted(), "{step:?} while votes move");
+            let stays = |pod: &&PodView| !ready.contains(pod);
+            let data = observed.nodes.iter().flat_map(|set| &set.pods).filter(stays).count();
+            assert!(data > 0, "{step:?} takes the last member that holds data");
+        }
+        if ready.len() > 1 {
+            self.judge_zone(observed, &ready);
         }
         if let (Step::SetReplicas(replicas), Some(now)) = (step, self.replicas) {
             assert_eq!(replicas.abs_diff(now), 1, "more than one pod at a time");
         }
+    }
+
+    /// Several members go only together with their zone, and the others can do without it.
+    fn judge_zone(&self, observed: &Observed, taken: &[&PodView]) {
+        let members = |pod: &PodView| pod.member.clone();
+        assert_eq!(self.wanted.strategy, UpgradeStrategy::ByZone, "{taken:?} go together");
+        let zones: BTreeSet<String> = taken.iter().filter_map(|pod| Some(members(pod)?.zone)).collect();
+        assert!(zones.len() == 1 && !zones.contains(""), "{taken:?} are in {zones:?}");
+        let is_lost = |pod: &PodView| members(pod).is_some_and(|member| zones.contains(&member.zone));
+        let holds_data = observed.nodes.iter().flat_map(|set| &set.pods).any(|pod| !is_lost(pod));
+        assert!(holds_data, "all data is in {zones:?}");
+        let votes: Vec<&PodView> =
+            observed.pods().filter(|pod| members(pod).is_some_and(|member| member.votes)).collect();
+        let left = votes.iter().filter(|pod| !is_lost(pod)).count();
+        assert!(left * 2 > votes.len(), "{left} of {} voters are left without {zones:?}", votes.len());
     }
 
     fn carry_out(&mut self, step: &Step) {
@@ -284,10 +337,11 @@ impl World {
             };
         }
         for ordinal in 0..self.replicas.unwrap_or_default() {
-            self.pods.entry(ordinal).or_insert(Pod { template, life: Life::Starting, node: 0 });
+            let zone = self.zones[ordinal as usize];
+            self.pods.entry(ordinal).or_insert_with(|| Pod::starting(template, zone));
         }
         if self.has_arbiter && self.arbiter.is_none() {
-            self.arbiter = Some(Pod { template, life: Life::Starting, node: 0 });
+            self.arbiter = Some(Pod::starting(template, self.zones[6]));
         }
         if self.all().any(|pod| pod.life == Life::Behind) {
             self.copying = self.copying.max(1);
@@ -295,7 +349,7 @@ impl World {
         if self.members() != before {
             self.copying = 3;
         } else if self.copying == 0 {
-            self.voters = self.voters_wanted();
+            self.voters = self.elect();
         }
         self.founded |= self.members() > 0;
     }
@@ -307,9 +361,11 @@ proptest! {
     #[test]
     fn a_grid_is_never_in_danger_and_comes_to_rest(
         size in 1_u32..6,
+        strategy in prop::sample::select(vec![UpgradeStrategy::ByPod, UpgradeStrategy::ByZone]),
+        zones in zones(),
         happenings in prop::collection::vec(happening(), 0..24),
     ) {
-        let mut world = World::new(size);
+        let mut world = World::new(size, strategy, zones);
         happenings.iter().for_each(|happening| world.happen(happening));
         // Whatever was asked for, a good template is asked for in the end.
         world.happen(&Happening::NewTemplate(Template::Good));
