@@ -6,9 +6,12 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt as _};
@@ -18,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
-use wattle_api_server::{ApiServer, Settings as ServerSettings};
+use wattle_api_server::{AnsweredRequest, ApiServer, Settings as ServerSettings};
 use wattle_operator::{Images, Operator, Ports, Settings, StartError};
 
 use crate::node::Node;
@@ -148,14 +151,51 @@ impl Cluster {
         }
     }
 
+    /// How many of the requests that were answered are so.
+    pub(crate) fn asked(&self, is_so: impl Fn(&AnsweredRequest) -> bool) -> usize {
+        self.server.requests().iter().filter(|request| is_so(request)).count()
+    }
+
+    /// Waits until so many more such requests were answered than so far.
+    pub(crate) async fn until_asked_again(&self, times: usize, is_so: impl Fn(&AnsweredRequest) -> bool) {
+        let (started, before) = (Instant::now(), self.asked(&is_so));
+        let mut ticks = interval(TICK);
+        while self.asked(&is_so) < before + times {
+            ticks.tick().await;
+            assert!(started.elapsed() < DEADLINE, "{} of {times}", self.asked(&is_so) - before);
+        }
+    }
+
+    /// What somebody asked for who may not.
+    pub(crate) fn denied(&self) -> Vec<String> {
+        let asked = self.server.requests();
+        let denied = asked.iter().filter(|request| request.code == 403);
+        denied.map(|request| format!("{} {}", request.method, request.path)).collect()
+    }
+
+    /// Lets a service account do this where the grids are.
+    pub(crate) async fn grant(&self, (namespace, account): (&str, &str), role: &str, rules: Value) {
+        let metadata = json!({"name": role});
+        self.make::<Role>(json!({"metadata": metadata, "rules": rules})).await;
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role});
+        let account = json!({"kind": "ServiceAccount", "name": account, "namespace": namespace});
+        self.make::<RoleBinding>(json!({"metadata": metadata, "roleRef": role, "subjects": [account]})).await;
+    }
+
     pub(crate) async fn pods(&self) -> Vec<Pod> {
         self.api::<Pod>().list(&ListParams::default()).await.unwrap().items
     }
 }
 
 pub(crate) async fn client(server: &ApiServer, token: &str) -> Client {
+    client_named(server, token, "test").await
+}
+
+/// With a name by which its requests are known.
+pub(crate) async fn client_named(server: &ApiServer, token: &str, name: &'static str) -> Client {
     let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig(token)).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.headers.push((USER_AGENT, HeaderValue::from_static(name)));
     Client::try_from(config).unwrap()
 }
 

@@ -1,5 +1,7 @@
 //! Maps of a grid.
 
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use wattle_operator::api::{Grid, GridMap};
@@ -140,15 +142,25 @@ async fn of_two_objects_for_one_map_the_older_one_has_it() {
     let cluster = with_grid().await;
     cluster.make::<GridMap>(map("first", json!({"name": "m", "ttl": "1m"}))).await;
     told(&cluster, "first", "True", "AsSpecified").await;
-    // The times of objects are whole seconds: of the same one it is the uid that says who has it.
+    // The times of objects are whole seconds.
+    let is_older = |first: &GridMap| first.creation_timestamp().is_some_and(|made| made.0 < this_second());
+    cluster.until::<GridMap>("first", is_older).await;
     cluster.make::<GridMap>(map("second", json!({"name": "m", "ttl": "2m"}))).await;
-    let duplicate = cluster
+    let second = cluster
         .until::<GridMap>("second", |map| {
             map.status.as_ref().is_some_and(|status| !condition(&status.conditions, "Ready").0.is_empty())
         })
         .await;
-    let other = cluster.api::<GridMap>().get("first").await.unwrap();
-    let reason = |map: &GridMap| condition(&map.status.as_ref().unwrap().conditions, "Ready").1.to_owned();
-    let reasons = [reason(&other), reason(&duplicate)];
-    assert!(reasons.contains(&"Duplicate".to_owned()), "{reasons:?}");
+    let conditions = second.status.unwrap().conditions;
+    let (_, reason, message) = condition(&conditions, "Ready");
+    assert_eq!((reason, message), ("Duplicate", "GridMap first has this map of the grid already"));
+    let ttl = || in_grid(&cluster, "m").unwrap().ttl.unwrap().seconds;
+    assert_eq!(ttl(), 60);
+    cluster.change::<GridMap>("first", json!({"ttl": "3m"})).await;
+    told(&cluster, "first", "True", "AsSpecified").await;
+    assert_eq!(ttl(), 180);
+}
+
+fn this_second() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap()
 }

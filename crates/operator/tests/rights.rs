@@ -32,38 +32,17 @@ async fn install(client: &Client) {
     }
 }
 
-/// The tests' operator has its Lease in the namespace of its grids.
-async fn allow_lease(client: &Client) {
-    let role = json!({"kind": "Role", "metadata": {"name": "lease"}, "rules": [
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}]});
-    let binding = json!({"kind": "RoleBinding", "metadata": {"name": "lease"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lease"},
-        "subjects": [{"kind": "ServiceAccount", "name": "wattle-operator", "namespace": "wattle-system"}]});
-    for mut object in [role, binding] {
-        object["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
-        let kind = object["kind"].as_str().unwrap();
-        let gvk = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind);
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), "default", &ApiResource::from_gvk(&gvk));
-        let made = serde_json::from_value(object).unwrap();
-        api.create(&PostParams::default(), &made).await.unwrap();
-    }
-}
-
 async fn with_its_rights() -> Cluster {
     let mut cluster = Cluster::without_operator().await;
     install(&cluster.client).await;
-    allow_lease(&cluster.client).await;
+    // The tests' operator has its Lease in the namespace of its grids.
+    let rules = json!([
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}]);
+    cluster.grant(("wattle-system", "wattle-operator"), "lease", rules).await;
     let token = cluster.server.service_account_token("wattle-system", "wattle-operator", None);
     let operator = client(&cluster.server, &token).await;
     cluster.operate(operator, "operator", Duration::from_secs(15));
     cluster
-}
-
-fn denied(cluster: &Cluster) -> Vec<String> {
-    let asked = cluster.server.requests();
-    let denied = asked.iter().filter(|request| request.code == 403);
-    denied.map(|request| format!("{} {}", request.method, request.path)).collect()
 }
 
 #[tokio::test]
@@ -101,7 +80,7 @@ async fn the_rights_of_the_manifest_are_enough() {
     cluster.until_gone::<GridMap>("m").await;
     cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<Grid>("g").await;
-    assert_eq!(denied(&cluster), Vec::<String>::new());
+    assert_eq!(cluster.denied(), Vec::<String>::new());
     let events = cluster.api::<CoreEvent>().list(&ListParams::default()).await.unwrap();
     assert!(events.iter().any(|event| event.reason.as_deref() == Some("Founded")));
 }
