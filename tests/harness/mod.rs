@@ -19,8 +19,6 @@ pub(crate) mod writer;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use wattle::config::{Config, RawConfig};
 use wattle::node::{Node, NodeError};
 use wattle_client::Client;
@@ -75,15 +73,9 @@ impl TestNode {
 
     /// What one of its metrics is now, if there is one of that name.
     pub(crate) async fn has_metric(&self, name: &str) -> Option<u64> {
-        let mut stream = TcpStream::connect(self.http_address()).await.unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            .await
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = wire::get(&self.http_address(), "/metrics").await;
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-        answer.lines().find_map(value)
+        String::from_utf8(answer).unwrap().lines().find_map(value)
     }
 
     /// Runs this program against it.

@@ -24,12 +24,6 @@ async fn begin_upgrade(grid: &Operated, version: &str) {
     eventually(async || (grid.observer.taken() > 0).then_some(())).await;
 }
 
-/// Each pod that was told to stop was the only one that was away.
-fn were_taken_one_by_one(grid: &Operated, size: usize) {
-    let taken = grid.observer.seen().taken;
-    assert!(taken.iter().all(|taken| taken.serving.len() == size - 1), "{taken:?}");
-}
-
 async fn lease(grid: &Operated) -> LeaseSpec {
     let leases: Api<Lease> = Api::namespaced(grid.cluster.client.clone(), OPERATORS);
     leases.get("wattle-operator").await.unwrap().spec.unwrap()
@@ -53,8 +47,7 @@ async fn another_operator_goes_on_with_an_upgrade() {
     grid.cluster.pods.kill_pod(OPERATORS, &leader).await.unwrap();
     grid.rested(3).await;
     assert_eq!(grid.images().await, ["wattle:0.2.0"; 3]);
-    assert_eq!(grid.observer.taken(), 3);
-    were_taken_one_by_one(&grid, 3);
+    assert_eq!(grid.taken_one_by_one(3), 3);
     let now = lease(&grid).await;
     let second = now.holder_identity.unwrap();
     assert_ne!(second, first);
@@ -72,8 +65,7 @@ async fn another_operator_goes_on_with_an_upgrade() {
     eventually(async || (processes().await != process).then_some(())).await;
     assert_ne!(lease(&grid).await.holder_identity.unwrap(), second);
     grid.rested(3).await;
-    assert_eq!(grid.observer.taken(), 3);
-    were_taken_one_by_one(&grid, 3);
+    assert_eq!(grid.taken_one_by_one(3), 3);
     assert_eq!(members(&client).await, (id, 3), "one grid");
     writer.check(&client).await;
 }
@@ -104,7 +96,7 @@ async fn an_upgrade_waits_for_pods_that_crash_and_for_machines_that_fail() {
     grid.cluster.kill(&pod).await;
     grid.rested(4).await;
     assert_eq!(grid.images().await, ["wattle:0.2.0"; 4]);
-    were_taken_one_by_one(&grid, 4);
+    grid.taken_one_by_one(4);
 
     begin_upgrade(&grid, "0.1.0").await;
     let (pod, machine) = lonely_pod(&grid).await;
@@ -117,8 +109,7 @@ async fn an_upgrade_waits_for_pods_that_crash_and_for_machines_that_fail() {
     machines.delete(&machine, &DeleteParams::default()).await.unwrap();
     grid.rested(4).await;
     assert_eq!(grid.images().await, ["wattle:0.1.0"; 4]);
-    were_taken_one_by_one(&grid, 4);
-    assert!(taken < grid.observer.taken(), "it goes on only then");
+    assert!(taken < grid.taken_one_by_one(4), "it goes on only then");
     assert_eq!(members(&client).await, (id, 4), "one grid");
     writer.check(&client).await;
 }
@@ -151,8 +142,7 @@ async fn an_upgrade_goes_on_when_the_api_server_is_back() {
     }
     grid.cluster.server.faults().end_outage();
     grid.rested(3).await;
-    assert_eq!((before, grid.observer.taken()), (1, 3));
-    were_taken_one_by_one(&grid, 3);
+    assert_eq!((before, grid.taken_one_by_one(3)), (1, 3));
     assert_eq!(grid.images().await, ["wattle:0.2.0"; 3]);
     assert_eq!(members(&client).await, (id, 3), "one grid");
     writer.check(&client).await;

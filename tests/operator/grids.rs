@@ -1,19 +1,16 @@
 //! Grids as people ask for them: founded, scaled, with maps and functions, deleted.
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use wattle_operator::api::Phase;
 
 use super::observer::Taken;
-use super::operated::{Operated, condition};
+use super::operated::{GRID, Operated, condition};
 use crate::harness::examples::example;
 use crate::harness::wire::eventually;
 use crate::harness::writer::{Writer, members};
 
-const GRID: &str = "wattle.dev/v1alpha1";
 /// All that the operator makes for a grid, and what follows from it.
 const OBJECTS: [(&str, &str); 12] = [
     ("apps/v1", "StatefulSet"),
@@ -32,29 +29,10 @@ const OBJECTS: [(&str, &str); 12] = [
 
 /// A map `counts` and a function `add`, whose module is in a ConfigMap.
 async fn make_map_and_function(grid: &Operated) {
-    let modules = [("counter".to_owned(), ByteString(example("counter").to_vec()))];
-    let metadata = ObjectMeta { name: Some("modules".to_owned()), ..ObjectMeta::default() };
-    let modules = ConfigMap { metadata, binary_data: Some(modules.into()), ..ConfigMap::default() };
-    let maps: Api<ConfigMap> = Api::namespaced(grid.cluster.client.clone(), grid.cluster.namespace);
-    maps.create(&PostParams::default(), &modules).await.unwrap();
+    grid.make_modules(&[("counter", &example("counter"))]).await;
+    grid.apply("GridMap", "counts", &json!({"grid": "g"})).await;
     let source = json!({"configMap": {"name": "modules", "key": "counter"}});
-    let map =
-        json!({"apiVersion": GRID, "kind": "GridMap", "metadata": {"name": "counts"}, "spec": {"grid": "g"}});
-    let function = json!({"apiVersion": GRID, "kind": "GridFunction", "metadata": {"name": "add"},
-        "spec": {"grid": "g", "source": source, "export": "add"}});
-    grid.cluster.apply(&map).await;
-    grid.cluster.apply(&function).await;
-}
-
-/// The status of an object that is ready.
-async fn ready(grid: &Operated, kind: &str, name: &str) -> Value {
-    eventually(async || {
-        let object = grid.cluster.api(GRID, kind).get(name).await.unwrap();
-        let status = object.data["status"].clone();
-        let is_ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";
-        status["conditions"].as_array()?.iter().any(is_ready).then_some(status)
-    })
-    .await
+    grid.apply("GridFunction", "add", &json!({"grid": "g", "source": source, "export": "add"})).await;
 }
 
 /// Waits until an object is gone with its finalizers.
@@ -70,8 +48,8 @@ async fn a_grid_of_pods_is_founded_scaled_and_deleted() {
     let client = grid.client().await;
     let (id, _) = members(&client).await;
     let writer = Writer::start(&client);
-    ready(&grid, "GridMap", "counts").await;
-    let status = ready(&grid, "GridFunction", "add").await;
+    grid.told("GridMap", "counts", "AsSpecified").await;
+    let (status, _) = grid.told("GridFunction", "add", "Loaded").await;
     assert_eq!(status["loaded"], "3/3");
     let map = client.raw_map("counts");
     assert_eq!(map.invoke("add", "visits", "2").await.unwrap().response, "2");
@@ -80,7 +58,8 @@ async fn a_grid_of_pods_is_founded_scaled_and_deleted() {
     grid.grids().patch_scale("g", &PatchParams::default(), &five).await.unwrap();
     let status = grid.rested(5).await;
     assert_eq!(status.members.iter().filter(|member| member.votes).count(), 5);
-    eventually(async || (ready(&grid, "GridFunction", "add").await["loaded"] == "5/5").then_some(())).await;
+    let loaded = async || grid.told("GridFunction", "add", "Loaded").await.0["loaded"].clone();
+    eventually(async || (loaded().await == "5/5").then_some(())).await;
     grid.change(json!({"size": 3})).await;
     grid.rested(3).await;
     let seen = grid.observer.seen();

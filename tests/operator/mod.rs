@@ -1,8 +1,8 @@
-//! The operator, behind the double of the Kubernetes API server: on a node of the test, and on grids of pods.
+//! The operator, behind the double of the Kubernetes API server, and grids of pods that it looks after.
 
 mod failures;
 mod grids;
+mod maps_and_functions;
 mod observer;
-mod one_node;
 mod operated;
 mod upgrades;

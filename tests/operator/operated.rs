@@ -1,10 +1,12 @@
 //! A cluster with the operator of `deploy/operator`, a Grid `g` in it, and what was seen of its pods.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use wattle_client::Client;
@@ -15,6 +17,8 @@ use crate::harness::kubernetes::{TestCluster, manifest};
 use crate::harness::wire::eventually;
 use crate::harness::writer::connect;
 
+/// The version of the kinds that the operator looks after.
+pub(super) const GRID: &str = "wattle.dev/v1alpha1";
 const NAMESPACE: &str = "grids";
 pub(super) const OPERATORS: &str = "wattle-system";
 /// Members that a grid has, whether they hold data or only vote.
@@ -49,10 +53,36 @@ impl Operated {
         spec["size"] = json!(size);
         // As few as are enough for all pods to hold something.
         spec["settings"] = json!({"partitions": 31});
-        let kind = "Grid";
-        let grid = json!({"apiVersion": "wattle.dev/v1alpha1", "kind": kind, "metadata": {"name": "g"}, "spec": spec});
-        self.cluster.apply(&grid).await;
+        self.apply("Grid", "g", &spec).await;
         self.rested(size).await;
+    }
+
+    /// Makes or changes an object that the operator looks after.
+    pub(super) async fn apply(&self, kind: &str, name: &str, spec: &Value) {
+        let object = json!({"apiVersion": GRID, "kind": kind, "metadata": {"name": name}, "spec": spec});
+        self.cluster.apply(&object).await;
+    }
+
+    /// A ConfigMap `modules`, of modules by their keys.
+    pub(super) async fn make_modules(&self, modules: &[(&str, &[u8])]) {
+        let modules = modules.iter().map(|(key, module)| ((*key).to_owned(), ByteString(module.to_vec())));
+        let metadata = ObjectMeta { name: Some("modules".to_owned()), ..ObjectMeta::default() };
+        let modules = ConfigMap { metadata, binary_data: Some(modules.collect()), ..ConfigMap::default() };
+        let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client.clone(), NAMESPACE);
+        maps.create(&PostParams::default(), &modules).await.unwrap();
+    }
+
+    /// The status of an object as it is now, and the message of its condition Ready, when that has this reason.
+    pub(super) async fn told(&self, kind: &str, name: &str, reason: &str) -> (Value, String) {
+        eventually(async || {
+            let object = self.cluster.api(GRID, kind).get(name).await.unwrap();
+            let status = object.data["status"].clone();
+            let ready = status["conditions"].as_array()?.iter().find(|one| one["type"] == "Ready")?.clone();
+            let is_new = status["observedGeneration"] == json!(object.metadata.generation);
+            let message = ready["message"].as_str()?.to_owned();
+            (is_new && ready["reason"] == reason).then_some((status, message))
+        })
+        .await
     }
 
     pub(super) fn grids(&self) -> Api<Grid> {
@@ -99,6 +129,15 @@ impl Operated {
         assert_eq!(status.message, "all is as it should be");
         assert!(status.members.iter().all(|member| member.answers && !member.pod.is_empty()), "{status:?}");
         status
+    }
+
+    /// How many pods were told to stop since the observer was asked to begin anew: no pod twice, and each when all others served.
+    pub(super) fn taken_one_by_one(&self, size: usize) -> usize {
+        let taken = self.observer.seen().taken;
+        let pods: BTreeSet<&str> = taken.iter().map(|taken| taken.pod.as_str()).collect();
+        assert_eq!(pods.len(), taken.len(), "{taken:?}");
+        assert!(taken.iter().all(|taken| taken.serving.len() == size - 1), "{taken:?}");
+        taken.len()
     }
 
     pub(super) async fn pods(&self) -> Vec<Pod> {

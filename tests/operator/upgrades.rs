@@ -11,16 +11,6 @@ use super::operated::Operated;
 use crate::harness::wire::eventually;
 use crate::harness::writer::{Writer, members};
 
-/// The pods were taken once each, when all others served.
-fn are_taken_one_by_one(grid: &Operated, size: usize) {
-    let seen = grid.observer.take();
-    let pods: BTreeSet<&str> = seen.taken.iter().map(|taken| taken.pod.as_str()).collect();
-    assert_eq!((pods.len(), seen.taken.len()), (size, size), "{:?}", seen.taken);
-    assert!(seen.taken.iter().all(|taken| taken.serving.len() == size - 1), "{:?}", seen.taken);
-    let phases = seen.phases;
-    assert!(!phases.contains(&Phase::Waiting) && !phases.contains(&Phase::Failing), "{phases:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_of_pods_is_paused_and_goes_on() {
     let grid = Operated::found(3, json!({})).await;
@@ -39,7 +29,9 @@ async fn an_upgrade_of_pods_is_paused_and_goes_on() {
     grid.change(json!({"upgrade": {"paused": false}})).await;
     grid.rested(3).await;
     assert_eq!(grid.images().await, ["wattle:0.2.0"; 3]);
-    are_taken_one_by_one(&grid, 3);
+    assert_eq!(grid.taken_one_by_one(3), 3);
+    let phases = grid.observer.take().phases;
+    assert!(!phases.contains(&Phase::Waiting) && !phases.contains(&Phase::Failing), "{phases:?}");
     assert_eq!(members(&client).await, (id, 3), "one grid");
     writer.check(&client).await;
 }
