@@ -1,17 +1,17 @@
 //! Where other nodes may be: addresses that were given, and those that DNS or Kubernetes has for a service. They are hints
 //! whom to ask, and say nothing of who is a member. It knows no grid.
 
+mod claim;
 mod dns;
 mod error;
-mod fence;
 mod kubernetes;
 mod slices;
 
 use std::net::SocketAddr;
 
+pub use claim::Claim;
 pub use dns::{DnsService, ServiceName};
 pub use error::{LookupError, ServiceError};
-pub use fence::Claim;
 pub use kubernetes::KubernetesService;
 
 /// Who knows the addresses of a service.
