@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -148,6 +149,42 @@ async fn watches_that_break_are_resumed() {
         cluster.set("a", &[("10.0.9.9", "west")]).await;
         is_at(&nodes, &["10.0.9.9"]).await;
     }
+}
+
+/// Tokens of pods are replaced in their file before they are over; a client reads it again within a minute.
+#[tokio::test]
+async fn a_token_that_was_replaced_is_read_again() {
+    let cluster = Cluster::start().await;
+    let role = json!({"metadata": {"name": "node"}, "rules": [
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]});
+    let binding = json!({"metadata": {"name": "node"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "node"},
+        "subjects": [{"kind": "ServiceAccount", "name": "node", "namespace": "default"}]});
+    let roles: Api<Role> = Api::default_namespaced(cluster.client.clone());
+    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    let bindings: Api<RoleBinding> = Api::default_namespaced(cluster.client.clone());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+
+    let [before, after] = [(); 2].map(|()| cluster.server.service_account_token("default", "node", None));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, &before).unwrap();
+    let mut kubeconfig = Kubeconfig::from_yaml(&cluster.server.kubeconfig(&before)).unwrap();
+    let login = kubeconfig.auth_infos[0].auth_info.as_mut().unwrap();
+    (login.token, login.token_file) = (None, Some(file.to_str().unwrap().to_owned()));
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    let service = "nodes".parse().unwrap();
+    let nodes = KubernetesService::watch_with(client, &service, 1, "default".to_owned()).unwrap();
+    cluster.set("a", &[("10.0.0.1", "west")]).await;
+    is_at(&nodes, &["10.0.0.1"]).await;
+
+    std::fs::write(&file, &after).unwrap();
+    cluster.server.revoke(&before);
+    cluster.server.faults().break_watches(Break::Close);
+    cluster.set("a", &[("10.0.0.2", "west")]).await;
+    let heard = timeout(DEADLINE * 2, nodes.knows(&["10.0.0.2:7118".to_owned()])).await;
+    heard.expect("it asks with the token that is in the file by now");
 }
 
 #[tokio::test]
