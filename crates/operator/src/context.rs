@@ -83,7 +83,7 @@ impl Context {
     where
         K: Resource<DynamicType = ()>,
     {
-        tracing::info!(object = Self::name_of(object), reason, note, "told");
+        tracing::info!(reason, note, "told");
         let shortened = |most| note[..note.floor_char_boundary(most)].to_owned();
         let event = Event {
             type_,
