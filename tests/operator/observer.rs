@@ -23,7 +23,7 @@ pub(super) struct Taken {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) taken: Vec<Taken>,
-    /// Of the Grid, each when it was another one than before.
+    /// Of the Grid, each when it was another one than before; but for waiting until the grid answers, or is safe.
     pub(super) phases: Vec<Phase>,
     pub(super) messages: Vec<String>,
     /// Whether a pod serves, by its name.
@@ -43,9 +43,11 @@ impl Seen {
 
     fn hear_of_grid(&mut self, grid: Grid) {
         let Some(status) = grid.status else { return };
-        if let Some(phase) = status.phase.filter(|phase| self.phases.last() != Some(phase)) {
-            self.phases.push(phase);
-        }
+        // On a busy machine a grid may have to be asked again whether it is safe.
+        let is_unsure =
+            status.phase == Some(Phase::Waiting) && status.message.starts_with("waiting: the grid ");
+        let phase = status.phase.filter(|phase| !is_unsure && self.phases.last() != Some(phase));
+        self.phases.extend(phase);
         if self.messages.last() != Some(&status.message) {
             self.messages.push(status.message);
         }
