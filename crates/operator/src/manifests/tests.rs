@@ -133,6 +133,15 @@ fn the_nodes_are_a_parallel_set_that_only_the_operator_rolls() {
 }
 
 #[test]
+fn a_node_has_as_long_to_hand_over_as_the_grid_says() {
+    let set = find(&made(&grid(|spec| spec.stop_seconds = Some(600))), "StatefulSet", "flights");
+    check(&set, "/spec/template/spec/terminationGracePeriodSeconds", &json!(630));
+    let arguments = set.pointer("/spec/template/spec/containers/0/args").unwrap().as_array().unwrap();
+    let flag = arguments.iter().position(|argument| argument == "--stop-seconds").unwrap();
+    assert_eq!(arguments[flag + 1], "600");
+}
+
+#[test]
 fn services_find_nodes_before_they_are_ready_and_clients_after_that() {
     let objects = made(&grid(|_| {}));
     let nodes = find(&objects, "Service", "flights-nodes");
