@@ -35,7 +35,7 @@ async fn make_map_and_function(grid: &Operated) {
     grid.apply("GridFunction", "add", &json!({"grid": "g", "source": source, "export": "add"})).await;
 }
 
-/// Waits until an object is gone with its finalizers.
+/// Waits until an object is gone with its finalizers, and a namespace with all that is in it.
 async fn delete(api: &Api<DynamicObject>, name: &str) {
     api.delete(name, &DeleteParams::default()).await.unwrap();
     eventually(async || api.get_opt(name).await.unwrap().is_none().then_some(())).await;
@@ -88,6 +88,18 @@ async fn a_grid_of_pods_is_founded_scaled_and_deleted() {
     for (version, kind) in OBJECTS {
         nothing_is_left(&grid, version, kind).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grid_goes_with_its_namespace_whatever_it_holds() {
+    let grid = Operated::found(1, json!({})).await;
+    make_map_and_function(&grid).await;
+    grid.told("GridMap", "counts", "AsSpecified").await;
+    grid.client().await.raw_map("counts").put("visits", "1").await.unwrap();
+    grid.grids().delete("g", &DeleteParams::default()).await.unwrap();
+    let refused = grid.until(|status| status.phase == Some(Phase::Deleting)).await;
+    assert!(refused.message.starts_with("deletion refused: map "), "{}", refused.message);
+    delete(&grid.cluster.api("v1", "Namespace"), grid.cluster.namespace).await;
 }
 
 async fn nothing_is_left(grid: &Operated, version: &str, kind: &str) {

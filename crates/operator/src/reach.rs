@@ -9,6 +9,9 @@ use kube::Api;
 use kube::api::ListParams;
 use wattle_client::{Client, Options, api as wire};
 
+use crate::api::Grid;
+use crate::backoff;
+use crate::context::Context;
 use crate::error::Error;
 use crate::http_get::{Get, GetError, get};
 use crate::manifests::{API_PORT, HTTP_PORT, grid_selector};
@@ -64,6 +67,58 @@ pub(crate) fn client_within(
     let options = urls.fold(Options::new(first), Options::endpoint);
     let patient = options.connections(1).timeout(time).connect_timeout(CONNECT_TIME);
     Ok(Client::prepare(patient.endpoints_only())?)
+}
+
+/// Why an object cannot ask the grid that it names.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoGrid {
+    #[error("there is no Grid {name} in namespace {namespace}")]
+    NotFound { name: String, namespace: String },
+    #[error("Grid {name} cannot be asked: {why}")]
+    NotReady { name: String, why: Unreachable },
+}
+
+impl NoGrid {
+    /// For conditions and events.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "GridNotFound",
+            Self::NotReady { .. } => "GridNotReady",
+        }
+    }
+}
+
+/// A Grid and a client of it, if it is there and can be asked.
+pub(crate) async fn grid_client(
+    namespace: Option<&str>,
+    name: &str,
+    context: &Context,
+) -> Result<Result<(Grid, Client), NoGrid>, Error> {
+    let namespace = namespace.ok_or(Error::Malformed { what: "no namespace" })?;
+    let name = name.to_owned();
+    let grids: Api<Grid> = Api::namespaced(context.client.clone(), namespace);
+    let Some(grid) = grids.get_opt(&name).await? else {
+        return Ok(Err(NoGrid::NotFound { name, namespace: namespace.to_owned() }));
+    };
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let addresses = ready_addresses(&pods, &name).await?;
+    let client = client_of(&addresses, context.ports);
+    Ok(client.map(|client| (grid, client)).map_err(|why| NoGrid::NotReady { name, why }))
+}
+
+/// A client for whoever has to take something out of a grid; none if there is nothing left of that. Fails softly while it cannot be asked.
+pub(crate) async fn client_while_there(
+    namespace: &str,
+    grid: &str,
+    context: &Context,
+) -> Result<Option<Client>, Error> {
+    match grid_client(Some(namespace), grid, context).await? {
+        Ok((_, client)) => Ok(Some(client)),
+        Err(NoGrid::NotFound { .. }) => Ok(None),
+        Err(why @ NoGrid::NotReady { .. }) => {
+            Err(Error::DeletionRefused { why: why.to_string(), retry: backoff::while_busy() })
+        }
+    }
 }
 
 /// What the members run: several versions while an upgrade is under way.

@@ -42,14 +42,14 @@ fn in_grid(cluster: &Cluster, name: &str) -> Option<v1::MapOptions> {
 #[tokio::test]
 async fn a_map_is_made_and_changed_while_it_is_used() {
     let cluster = with_grid().await;
-    let spec = json!({"contentType": "Json", "ttl": "1h30m", "backups": 2, "name": "Flights_2013"});
+    let spec = json!({"contentType": "Json", "ttl": "1h30m", "backups": 1, "name": "Flights_2013"});
     cluster.make::<GridMap>(map("flights", spec)).await;
     let made = told(&cluster, "flights", "True", "AsSpecified").await;
     let status = made.status.unwrap();
     assert_eq!((status.name.as_str(), status.id, status.revision), ("Flights_2013", Some(1), Some(1)));
     let options = in_grid(&cluster, "Flights_2013").unwrap();
     assert_eq!(options.ttl.unwrap().seconds, 5400);
-    assert_eq!(options.replication.unwrap(), v1::Replication { backups: 2, min_in_sync: 2 });
+    assert_eq!(options.replication.unwrap(), v1::Replication { backups: 1, min_in_sync: 1 });
     cluster.change::<GridMap>("flights", json!({"ttl": null, "maxBytes": 1000, "eviction": "Lru"})).await;
     told(&cluster, "flights", "True", "AsSpecified").await;
     let options = in_grid(&cluster, "Flights_2013").unwrap();
@@ -69,11 +69,11 @@ async fn a_map_is_of_a_class_of_its_grid_for_life() {
     assert_eq!(in_grid(&cluster, "m"), None);
     let gold = |backups| json!({"classes": [{"name": "gold", "backups": backups}]});
     cluster.change::<Grid>("g", gold(2)).await;
-    let made = told(&cluster, "m", "True", "AsSpecified").await;
+    let made = told(&cluster, "m", "False", "TooFewNodes").await;
     let conditions = made.status.unwrap().conditions;
     assert_eq!(
         condition(&conditions, "Ready").2,
-        "the map is as specified; of its 3 copies the grid's size of 1 allows 1, and no entry is read or written while fewer \
+        "of its 3 copies the grid's size of 1 allows 1, and no entry is read or written while fewer \
          than 2 copies are in sync"
     );
     assert_eq!(
@@ -87,6 +87,8 @@ async fn a_map_is_of_a_class_of_its_grid_for_life() {
     let why = condition(&conditions, "Ready").2;
     assert!(why.starts_with("backups cannot change from 2 to 3 (class gold) while the map exists"), "{why}");
     cluster.change::<GridMap>("m", json!({"class": "durable"})).await;
+    told(&cluster, "m", "False", "TooFewNodes").await;
+    cluster.change::<Grid>("g", json!({"size": 2, "arbiter": {"policy": "Never"}})).await;
     told(&cluster, "m", "True", "AsSpecified").await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Event as CoreEvent;
+use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::api::{DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client};
@@ -85,20 +85,27 @@ async fn the_rights_of_the_manifest_are_enough() {
     assert!(events.iter().any(|event| event.reason.as_deref() == Some("Founded")));
 }
 
-#[tokio::test]
-async fn a_right_that_is_missing_is_named_in_the_status() {
-    let cluster = with_its_rights().await;
-    let rules: Vec<Value> = objects()
-        .iter()
-        .filter(|object| object["kind"] == "ClusterRole")
-        .flat_map(|role| role["rules"].as_array().unwrap().clone())
-        .filter(|rule| !rule["resources"].as_array().unwrap().contains(&json!("poddisruptionbudgets")))
-        .collect();
+/// From now on it may do what the manifest says, changed so.
+async fn change_rights(cluster: &Cluster, change: impl FnOnce(&mut Vec<Value>)) {
+    let objects = objects();
+    let role = objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+    let mut rules = role["rules"].as_array().unwrap().clone();
+    change(&mut rules);
     let resource =
         ApiResource::from_gvk(&GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", "ClusterRole"));
     let roles: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
     let patch = Patch::Merge(json!({"rules": rules}));
     roles.patch("wattle-operator", &PatchParams::default(), &patch).await.unwrap();
+}
+
+fn is_about(rule: &Value, resource: &str) -> bool {
+    rule["resources"].as_array().unwrap().contains(&json!(resource))
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_in_the_status() {
+    let cluster = with_its_rights().await;
+    change_rights(&cluster, |rules| rules.retain(|rule| !is_about(rule, "poddisruptionbudgets"))).await;
     cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 1}})).await;
     let grid = cluster
         .until::<Grid>("g", |grid| {
@@ -111,4 +118,34 @@ async fn a_right_that_is_missing_is_named_in_the_status() {
         "system:serviceaccount:wattle-system:wattle-operator may not get poddisruptionbudgets: a Role in namespace default (or \
          a ClusterRole) needs the rule {apiGroups: [\"policy\"], resources: [\"poddisruptionbudgets\"], verbs: [\"get\"]}"
     );
+}
+
+/// Some of its objects may be gone already, which only a deletion in the foreground shows.
+#[tokio::test]
+async fn a_grid_that_was_let_go_goes_whatever_is_written_then() {
+    let cluster = with_its_rights().await;
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 1}})).await;
+    let is_ready =
+        |grid: &Grid| condition(&grid.status.clone().unwrap_or_default().conditions, "Ready").0 == "True";
+    cluster.until::<Grid>("g", is_ready).await;
+    // The secret is the last of its objects.
+    change_rights(&cluster, |rules| {
+        let rule = rules.iter_mut().find(|rule| is_about(rule, "secrets")).unwrap();
+        rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != "delete");
+    })
+    .await;
+    cluster.api::<Grid>().delete("g", &DeleteParams::foreground()).await.unwrap();
+    let is_stuck =
+        |grid: &Grid| grid.status.clone().unwrap_or_default().message.contains("may not delete secrets");
+    let stuck = cluster.until::<Grid>("g", is_stuck).await;
+    assert!(stuck.status.unwrap().deletion_allowed);
+    let flights = wattle_proto::v1::Map { name: "flights".into(), ..Default::default() };
+    {
+        let mut script = cluster.script.lock();
+        script.maps.insert("flights".to_owned(), flights);
+        script.entries.insert("flights".to_owned(), 842);
+    }
+    change_rights(&cluster, |_| {}).await;
+    cluster.until_gone::<Grid>("g").await;
+    cluster.until_gone::<Secret>("g-secret").await;
 }

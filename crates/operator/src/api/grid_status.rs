@@ -36,6 +36,9 @@ pub struct GridStatus {
     pub grid_id: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<GridMember>,
+    /// The Grid is being deleted, and may go: what its maps hold from now on goes with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_allowed: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schemas::conditions")]
     pub conditions: Vec<Condition>,

@@ -27,9 +27,8 @@ use crate::backoff;
 use crate::context::{Context, log_queue};
 use crate::duplicates::{Claims, owner_before};
 use crate::error::Error;
-use crate::map::grid_client;
 use crate::operator::api_in;
-use crate::reach::{client_within, ready_addresses, versions};
+use crate::reach::{client_while_there, client_within, grid_client, ready_addresses, versions};
 
 const FINALIZER: &str = "wattle.dev/function";
 
@@ -144,8 +143,8 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
     };
     let namespace = function.namespace();
     let (grid, client) = match grid_client(namespace.as_deref(), &function.spec.grid, context).await? {
-        Ok((grid, client)) => (grid, client),
-        Err((reason, message)) => return blocked(reason, message),
+        Ok(both) => both,
+        Err(why) => return blocked(why.reason(), why.to_string()),
     };
     let name = function.function_name();
     let there = match client.functions().describe(name).await {
@@ -251,13 +250,12 @@ async fn delete(
     if stays || owner_before(&known.all, function).is_some() {
         return Ok(Action::await_change());
     }
-    match grid_client(Some(namespace), &function.spec.grid, context).await? {
-        // With the grid the function has gone.
-        Err(("GridNotFound", _)) => Ok(Action::await_change()),
-        Err((_, why)) => Err(Error::DeletionRefused { why, retry: backoff::while_busy() }),
-        Ok((_, client)) => match client.functions().delete(function.function_name()).await {
-            Ok(()) | Err(GridError::FunctionNotFound(_)) => Ok(Action::await_change()),
-            Err(error) => Err(error.into()),
-        },
+    // With its grid the function has gone.
+    let Some(client) = client_while_there(namespace, &function.spec.grid, context).await? else {
+        return Ok(Action::await_change());
+    };
+    match client.functions().delete(function.function_name()).await {
+        Ok(()) | Err(GridError::FunctionNotFound(_)) => Ok(Action::await_change()),
+        Err(error) => Err(error.into()),
     }
 }

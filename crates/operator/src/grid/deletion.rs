@@ -1,14 +1,14 @@
 //! The end of a grid: its objects go with it, unless it holds something and nobody has said that this may be lost.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 
 use super::blueprint;
 use super::observe::{Founding, founding};
-use super::status::conditions_of;
+use super::status::{conditions_of, tell_failure};
 use crate::api::{Grid, GridDeletion, GridStatus, Phase};
 use crate::apply::{apply_status, change, remove};
 use crate::backoff;
@@ -27,17 +27,42 @@ enum Content {
 
 /// Succeeds when the grid may go: the objects that it owns follow it. Until then it fails softly, and is asked again.
 pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Action, Error> {
-    let why = match grid.spec.deletion_policy {
-        GridDeletion::Delete => None,
-        GridDeletion::Refuse => refusal(
-            &content(grid, context).await.unwrap_or_else(|error| Content::Unknown { why: error.to_string() }),
-        ),
-    };
-    let Some(why) = why else {
-        bind(grid, context).await?;
-        context.tell(grid, EventType::Normal, "Deleting", "the grid's objects go with it").await;
-        return Ok(Action::await_change());
-    };
+    // What the last look decided may not have come by way of the watch yet.
+    let mut latest = grids.get(&grid.name_any()).await?;
+    if latest.uid() != grid.uid() {
+        let why = "another Grid of this name is there by now".to_owned();
+        return Err(Error::DeletionRefused { why, retry: backoff::while_busy() });
+    }
+    let done = let_go(grids, &mut latest, context).await;
+    match &done {
+        Ok(()) | Err(Error::DeletionRefused { .. } | Error::LeaseOver) => {}
+        Err(error) => tell_failure(grids, &latest, context, error).await?,
+    }
+    done.map(|()| Action::await_change())
+}
+
+/// Decides once: what is written after that cannot keep a grid some of whose objects are bound to go.
+async fn let_go(grids: &Api<Grid>, grid: &mut Grid, context: &Context) -> Result<(), Error> {
+    if !grid.status.as_ref().is_some_and(|status| status.deletion_allowed) {
+        if let Some(why) = objection(grid, context).await? {
+            return Err(refuse(grids, grid, context, why).await?);
+        }
+        context.check_tenure()?;
+        let message = "its objects go with it".to_owned();
+        context.tell(grid, EventType::Normal, "Deleting", &message).await;
+        let before = grid.status.take().unwrap_or_default();
+        let mut conditions = conditions_of(grid, &before.conditions);
+        conditions.tell("Degraded", false, "Deleting", "");
+        let conditions = conditions.finish();
+        let status = GridStatus { deletion_allowed: true, message, conditions, ..deleting(grid, before) };
+        apply_status(grids, &grid.name_any(), &status).await?;
+        grid.status = Some(status);
+    }
+    bind(grid, context).await
+}
+
+/// Says why the grid stays.
+async fn refuse(grids: &Api<Grid>, grid: &Grid, context: &Context, why: String) -> Result<Error, Error> {
     let before = grid.status.clone().unwrap_or_default();
     if before.message != why {
         context.tell(grid, EventType::Warning, "DeletionRefused", &why).await;
@@ -45,11 +70,31 @@ pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) ->
     let mut conditions = conditions_of(grid, &before.conditions);
     conditions.tell("Degraded", true, "DeletionRefused", why.clone());
     let conditions = conditions.finish();
-    let phase = Some(Phase::Deleting);
-    let observed_generation = grid.metadata.generation;
-    let status = GridStatus { observed_generation, phase, message: why.clone(), conditions, ..before };
+    let status = GridStatus { message: why.clone(), conditions, ..deleting(grid, before) };
     apply_status(grids, &grid.name_any(), &status).await?;
-    Err(Error::DeletionRefused { why, retry: backoff::while_idle() })
+    Ok(Error::DeletionRefused { why, retry: backoff::while_idle() })
+}
+
+fn deleting(grid: &Grid, before: GridStatus) -> GridStatus {
+    let observed_generation = grid.metadata.generation;
+    GridStatus { observed_generation, phase: Some(Phase::Deleting), ..before }
+}
+
+/// Why it may not go, if so.
+async fn objection(grid: &Grid, context: &Context) -> Result<Option<String>, Error> {
+    if grid.spec.deletion_policy == GridDeletion::Delete {
+        return Ok(None);
+    }
+    let content = content(grid, context).await;
+    let why = refusal(&content.unwrap_or_else(|error| Content::Unknown { why: error.to_string() }));
+    // With its namespace the pods go, whatever becomes of the Grid.
+    Ok(if why.is_some() && has_namespace_gone(grid, context).await? { None } else { why })
+}
+
+async fn has_namespace_gone(grid: &Grid, context: &Context) -> Result<bool, Error> {
+    let name = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
+    let namespace = Api::<Namespace>::all(context.client.clone()).get_opt(&name).await?;
+    Ok(namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()))
 }
 
 /// Has all objects go with the Grid, as soon as that is gone.

@@ -5,7 +5,6 @@ mod plan;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
@@ -13,9 +12,9 @@ use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, ResourceExt as _};
-use wattle_client::{Client, Error as GridError, api as wire};
+use wattle_client::{Error as GridError, api as wire};
 
-use self::plan::{MapPlan, plan, replication, shortage};
+use self::plan::{MapPlan, Shortage, plan, replication, shortage};
 use crate::api::{Grid, GridMap, GridMapStatus, MapDeletion};
 use crate::apply::apply_status;
 use crate::backoff;
@@ -24,7 +23,7 @@ use crate::context::{Context, log_queue};
 use crate::duplicates::{Claims, owner_before};
 use crate::error::Error;
 use crate::operator::api_in;
-use crate::reach::{client_of, ready_addresses};
+use crate::reach::{client_while_there, grid_client};
 
 const FINALIZER: &str = "wattle.dev/map";
 
@@ -96,6 +95,17 @@ impl Told {
     fn not_ready(reason: &'static str, message: impl Into<String>) -> Self {
         Self { ready: false, reason, message: message.into(), map: None }
     }
+
+    fn as_specified(map: wire::Map, shortage: Option<Shortage>) -> Self {
+        let (ready, reason, message) = match shortage {
+            None => (true, "AsSpecified", "the map is as specified".to_owned()),
+            Some(Shortage { is_served: true, what }) => {
+                (true, "AsSpecified", format!("the map is as specified; {what}"))
+            }
+            Some(Shortage { is_served: false, what }) => (false, "TooFewNodes", what),
+        };
+        Self { ready, reason, message, map: Some(map) }
+    }
 }
 
 async fn keep(
@@ -122,28 +132,23 @@ async fn keep(
 async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
     let (grid, client) = match grid_client(map.namespace().as_deref(), &map.spec.grid, context).await? {
         Ok(both) => both,
-        Err((reason, message)) => return Ok(Told::not_ready(reason, message)),
+        Err(why) => return Ok(Told::not_ready(why.reason(), why.to_string())),
     };
     let name = map.map_name();
     let replication = match replication(&map.spec, &grid.spec) {
         Ok(replication) => replication,
         Err(error) => return Ok(Told::not_ready("ClassNotFound", error.to_string())),
     };
-    let shortage = shortage(replication, grid.spec.nodes()).unwrap_or_default();
+    let shortage = shortage(replication, grid.spec.nodes());
     // Describing it would ask for its entries, which are refused while too few copies are in sync.
     let there = client.maps().list().await?.into_iter().find(|map| map.name == name);
-    let as_specified = |map| Told {
-        ready: true,
-        reason: "AsSpecified",
-        message: format!("the map is as specified{shortage}"),
-        map: Some(map),
-    };
+    let as_specified = |map| Told::as_specified(map, shortage);
     let planned = match plan(&map.spec, replication, there.as_ref()) {
         Ok(planned) => planned,
         Err(error) => return Ok(Told::not_ready("BadDuration", error.to_string())),
     };
     match planned {
-        MapPlan::Nothing => Ok(Told { map: there, ..as_specified(wire::Map::default()) }),
+        MapPlan::Nothing => Ok(as_specified(there.unwrap_or_default())),
         MapPlan::Create(options) => {
             let made = client.maps().create(name, &options).await?;
             context.tell(map, EventType::Normal, "Created", &format!("map {name} is made in the grid")).await;
@@ -156,25 +161,6 @@ async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
         }
         MapPlan::Refuse { why } => Ok(Told { map: there, ..Told::not_ready("CannotChangeLive", why) }),
     }
-}
-
-/// A Grid and a client of it, if it is there and can be asked; else what to say.
-pub(crate) async fn grid_client(
-    namespace: Option<&str>,
-    name: &str,
-    context: &Context,
-) -> Result<Result<(Grid, Client), (&'static str, String)>, Error> {
-    let namespace = namespace.ok_or(Error::Malformed { what: "no namespace" })?;
-    let grids: Api<Grid> = Api::namespaced(context.client.clone(), namespace);
-    let Some(grid) = grids.get_opt(name).await? else {
-        return Ok(Err(("GridNotFound", format!("there is no Grid {name} in namespace {namespace}"))));
-    };
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let addresses = ready_addresses(&pods, name).await?;
-    Ok(match client_of(&addresses, context.ports) {
-        Ok(client) => Ok((grid, client)),
-        Err(unreachable) => Err(("GridNotReady", format!("Grid {name} cannot be asked: {unreachable}"))),
-    })
 }
 
 async fn tell(maps: &Api<GridMap>, map: &GridMap, context: &Context, told: &Told) -> Result<(), Error> {
@@ -211,13 +197,12 @@ async fn delete(
     if map.spec.deletion_policy == MapDeletion::Retain || owner_before(all, map).is_some() {
         return Ok(Action::await_change());
     }
-    match grid_client(Some(namespace), &map.spec.grid, context).await? {
-        // With the grid the map has gone.
-        Err(("GridNotFound", _)) => Ok(Action::await_change()),
-        Err((_, why)) => Err(Error::DeletionRefused { why, retry: backoff::while_busy() }),
-        Ok((_, client)) => match client.maps().delete(map.map_name()).await {
-            Ok(()) | Err(GridError::MapNotFound(_)) => Ok(Action::await_change()),
-            Err(error) => Err(error.into()),
-        },
+    // With its grid the map has gone.
+    let Some(client) = client_while_there(namespace, &map.spec.grid, context).await? else {
+        return Ok(Action::await_change());
+    };
+    match client.maps().delete(map.map_name()).await {
+        Ok(()) | Err(GridError::MapNotFound(_)) => Ok(Action::await_change()),
+        Err(error) => Err(error.into()),
     }
 }

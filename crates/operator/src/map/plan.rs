@@ -76,19 +76,26 @@ pub(super) fn replication(spec: &GridMapSpec, grid: &GridSpec) -> Result<Replica
     })
 }
 
-/// What who counts on the copies should know of a grid that has too few nodes for them. It serves without them.
-pub(super) fn shortage(replication: Replication, nodes: u32) -> Option<String> {
+/// A grid has too few nodes for the copies of a map.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shortage {
+    /// With fewer copies than it asks for.
+    pub(super) is_served: bool,
+    pub(super) what: String,
+}
+
+pub(super) fn shortage(replication: Replication, nodes: u32) -> Option<Shortage> {
     let copies = replication.copies();
     if copies <= nodes {
         return None;
     }
     let demanded = replication.min_in_sync;
-    let stopped = if demanded > nodes {
-        format!(", and no entry is read or written while fewer than {demanded} copies are in sync")
-    } else {
-        String::new()
-    };
-    Some(format!("; of its {copies} copies the grid's size of {nodes} allows {nodes}{stopped}"))
+    let is_served = demanded <= nodes;
+    let mut what = format!("of its {copies} copies the grid's size of {nodes} allows {nodes}");
+    if !is_served {
+        what += &format!(", and no entry is read or written while fewer than {demanded} copies are in sync");
+    }
+    Some(Shortage { is_served, what })
 }
 
 impl Options {
@@ -268,15 +275,15 @@ mod tests {
 
     #[test]
     fn too_few_nodes_are_said() {
-        let check = |backups, min_in_sync, nodes, expected: Option<&str>| {
+        let check = |backups, min_in_sync, nodes, expected: Option<(bool, &str)>| {
             let told = shortage(Replication::new(backups, min_in_sync), nodes);
-            assert_eq!(told.as_deref(), expected);
+            assert_eq!(told, expected.map(|(is_served, what)| Shortage { is_served, what: what.to_owned() }));
         };
         check(2, 2, 3, None);
-        check(2, 2, 2, Some("; of its 3 copies the grid's size of 2 allows 2"));
-        let stopped = "; of its 3 copies the grid's size of 1 allows 1, and no entry is read or written while fewer than 2 \
+        check(2, 2, 2, Some((true, "of its 3 copies the grid's size of 2 allows 2")));
+        let stopped = "of its 3 copies the grid's size of 1 allows 1, and no entry is read or written while fewer than 2 \
                        copies are in sync";
-        check(2, 2, 1, Some(stopped));
+        check(2, 2, 1, Some((false, stopped)));
     }
 
     #[test]
