@@ -20,7 +20,7 @@ use wattle_proto::v1::grid_service_server::GridService;
 
 use super::convert::wire_duration;
 use super::recover::recover_lost;
-use super::reports::reports_of;
+use super::reports::{reports_about, reports_of};
 use super::survivors;
 use super::table::{Tables, tables};
 use super::{copies, health};
@@ -40,7 +40,7 @@ pub(crate) struct GridInfo {
 #[tonic::async_trait]
 impl GridService for GridInfo {
     async fn status(&self, call: Call<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        let local = call.into_inner().local;
+        let v1::StatusRequest { local, function } = call.into_inner();
         let outdated = !local && self.is_behind().await;
         let decided = self.grid.control.decided();
         let grid = decided.grid().ok_or(Failure::NoMember)?;
@@ -49,9 +49,10 @@ impl GridService for GridInfo {
         let own = self.report(grid, me).await?;
         let others = grid.nodes().filter(|node| !local && node.member != me);
         let (mut reports, mut answering) =
-            join(reports_of(grid.id(), others), self.answering(grid, local)).await;
+            join(reports_about(&function, grid.id(), others), self.answering(grid, local)).await;
         answering.extend(reports.keys().copied());
-        let own = v1::Member { report: Some(own), not_loaded: self.not_loaded(), ..v1::Member::default() };
+        let (not_loaded, runs) = (self.not_loaded(), self.runs(&function));
+        let own = v1::Member { report: Some(own), not_loaded, runs, ..v1::Member::default() };
         reports.insert(me, own);
         let shares = shares(grid);
         let shown = grid.nodes().filter(|node| !local || node.member == me);
@@ -65,6 +66,7 @@ impl GridService for GridInfo {
                 backup_partitions: backup,
                 report: told.report,
                 not_loaded: told.not_loaded,
+                runs: told.runs,
                 ..described(node)
             }
         });
@@ -242,6 +244,12 @@ impl GridInfo {
         let wire =
             |(name, problem): (Name, String)| v1::FunctionProblem { function: name.to_string(), problem };
         self.grid.follower.problems().into_iter().map(wire).collect()
+    }
+
+    /// What calls of a function run here.
+    fn runs(&self, function: &str) -> Option<v1::RunningVersion> {
+        let active = self.grid.catalog.resolve(function).ok()?;
+        Some(v1::RunningVersion { number: active.version(), module: active.export().module.to_string() })
     }
 
     /// What only this node knows.

@@ -31,7 +31,16 @@ pub(super) async fn reports_of(
     grid: GridId,
     members: impl Iterator<Item = &Node>,
 ) -> BTreeMap<MemberId, v1::Member> {
-    told_by(members.map(|node| (node, async move { Ok(reached(grid, node).await?.1) }))).await
+    reports_about("", grid, members).await
+}
+
+/// The same, and what they run of a function.
+pub(super) async fn reports_about(
+    function: &str,
+    grid: GridId,
+    members: impl Iterator<Item = &Node>,
+) -> BTreeMap<MemberId, v1::Member> {
+    told_by(members.map(|node| (node, async move { Ok(asked(grid, node, function).await?.1) }))).await
 }
 
 /// What members of a grid have of partitions, all of which are asked at once.
@@ -83,10 +92,19 @@ pub(super) async fn reached(
     grid: GridId,
     node: &Node,
 ) -> Result<(GridServiceClient<Channel>, v1::Member), NoReport> {
+    asked(grid, node, "").await
+}
+
+async fn asked(
+    grid: GridId,
+    node: &Node,
+    function: &str,
+) -> Result<(GridServiceClient<Channel>, v1::Member), NoReport> {
     let url = format!("http://{}", node.description.client_address);
     let endpoint = Endpoint::from_shared(url)?.tcp_nodelay(true);
     let mut client = GridServiceClient::new(endpoint.connect().await?);
-    let told = client.status(v1::StatusRequest { local: true }).await?.into_inner();
+    let told =
+        client.status(v1::StatusRequest { local: true, function: function.to_owned() }).await?.into_inner();
     let meant =
         |member: &v1::Member| (member.node, member.incarnation) == (node.id().0, node.member.incarnation);
     let member = told.members.into_iter().find(meant).filter(|_| told.grid_id == grid.0[..]);

@@ -175,7 +175,8 @@ async fn each_node_tells_of_all_and_of_each_entry_once() {
     }
     // Who is asked about itself alone asks nobody.
     let mut service = GridServiceClient::connect(nodes[1].endpoint()).await.unwrap();
-    let local = service.status(v1::StatusRequest { local: true }).await.unwrap().into_inner();
+    let local =
+        service.status(v1::StatusRequest { local: true, ..Default::default() }).await.unwrap().into_inner();
     let told = local.members.iter().map(|member| (member.node, member.report.is_some())).collect::<Vec<_>>();
     assert_eq!(told, [(2, true)]);
     assert_eq!(nodes[2].metric("wattle_grid_members").await, 3);

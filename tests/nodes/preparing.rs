@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use wattle::config::RawConfig;
-use wattle_client::api::Partition;
+use wattle_client::api::{Partition, RunningVersion};
 use wattle_client::{Client, MapOptions, Options, Outcome, RawMap, UploadOptions};
 
 use crate::harness::TestNode;
@@ -182,6 +183,10 @@ async fn who_cannot_load_a_function_is_shown_with_the_reason() {
     let [problem] = &members[1].not_loaded[..] else { panic!("{members:?}") };
     let (function, problem) = (&problem.function, problem.problem.trim());
     assert_eq!(function, "add");
+    let running: Vec<_> =
+        client.status_about("add").await.unwrap().members.into_iter().map(|member| member.runs).collect();
+    let module = Sha256::digest(example("counter")).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(running, [Some(RunningVersion { number: 1, module }), None]);
     for (arguments, shown) in [
         (&["function", "describe", "add"][..], format!("on node 2: {problem}")),
         (&["grid", "status"], format!("cannot run function add: {problem}")),

@@ -1,6 +1,6 @@
 //! Maps and functions of a grid of one pod, as they change.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use wattle_client::ContentType;
 
@@ -15,14 +15,14 @@ fn digest(module: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn maps_are_made_and_functions_replaced_in_a_grid_of_pods() {
     let grid = Operated::found(1, json!({})).await;
-    let spec = json!({"grid": "g", "contentType": "Json", "ttl": "1h", "backups": 2});
+    let spec = json!({"grid": "g", "contentType": "Json", "ttl": "1h", "backups": 1});
     grid.apply("GridMap", "counts", &spec).await;
     grid.told("GridMap", "counts", "AsSpecified").await;
     let client = grid.client().await;
     let map = async || client.maps().list().await.unwrap().into_iter().find(|map| map.name == "counts");
     let options = map().await.unwrap().options.unwrap();
     assert_eq!((options.content_type(), options.ttl.unwrap().seconds), (ContentType::Json, 3600));
-    grid.apply("GridMap", "counts", &json!({"grid": "g", "contentType": "Json", "backups": 2})).await;
+    grid.apply("GridMap", "counts", &json!({"grid": "g", "contentType": "Json", "backups": 1})).await;
     eventually(async || map().await.filter(|map| map.revision > 1)).await;
     grid.told("GridMap", "counts", "AsSpecified").await;
 
@@ -49,4 +49,38 @@ async fn maps_are_made_and_functions_replaced_in_a_grid_of_pods() {
     grid.apply("GridFunction", "delay", &function("first", Some(digest(&first)))).await;
     let (status, _) = grid.told("GridFunction", "delay", "Loaded").await;
     assert_eq!((&status["version"], &status["digest"]), (&json!(1), &json!(digest(&first))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_has_the_limits_and_capabilities_that_it_was_given() {
+    let grid = Operated::found(2, json!({})).await;
+    let module = example("counter");
+    grid.make_modules(&[("counter", &module)]).await;
+    let client = grid.client().await;
+    let function = |export: &str, capabilities: Value| {
+        let source = json!({"configMap": {"name": "modules", "key": "counter"}});
+        let limits = json!({"cpuBudget": "20ms", "memoryBytes": 4_194_304, "freshInstances": true});
+        json!({"grid": "g", "source": source, "export": export, "limits": limits, "capabilities": capabilities})
+    };
+    grid.apply("GridFunction", "count", &function("add", json!([]))).await;
+    let (_, message) = grid.told("GridFunction", "count", "CapabilityMissing").await;
+    assert!(message.starts_with("version 1 needs the capability Write"), "{message}");
+    let map = client.raw_map("counts");
+    let refused = map.invoke("count", "visits", "1").await.unwrap_err();
+    assert!(refused.to_string().contains("has no active version"), "{refused}");
+    grid.apply("GridFunction", "count", &function("read", json!([]))).await;
+    let (status, _) = grid.told("GridFunction", "count", "Loaded").await;
+    assert_eq!((&status["export"], &status["capabilities"]), (&json!("read"), &Value::Null));
+    assert_eq!(status["loaded"], "2/2");
+    let digests: Vec<&Value> =
+        status["members"].as_array().unwrap().iter().map(|member| &member["digest"]).collect();
+    assert_eq!(digests, [&json!(digest(&module)); 2]);
+    let (there, _) = client.functions().describe("count").await.unwrap();
+    let options = there.versions[1].options.unwrap();
+    assert_eq!(options.cpu_budget.unwrap().nanos, 20_000_000);
+    assert_eq!((options.memory_bytes, options.fresh_instances), (4 << 20, true));
+    grid.apply("GridFunction", "count", &function("add", json!(["Write"]))).await;
+    let (status, _) = grid.told("GridFunction", "count", "Loaded").await;
+    assert_eq!((&status["version"], &status["capabilities"]), (&json!(1), &json!(["Write"])));
+    assert_eq!(map.invoke("count", "visits", "2").await.unwrap().response, "2");
 }

@@ -92,8 +92,17 @@ impl Client {
     /// # Errors
     /// [`Error::Unavailable`] when no node answers in time.
     pub async fn status(&self) -> Result<v1::StatusResponse, Error> {
-        let status = |attempt: Attempt| async move {
-            attempt.grid().status(attempt.request(v1::StatusRequest::default())).await
+        self.status_about("").await
+    }
+
+    /// The same, and what each member [runs](v1::Member::runs) of a function.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers in time.
+    pub async fn status_about(&self, function: &str) -> Result<v1::StatusResponse, Error> {
+        let status = |attempt: Attempt| {
+            let message = v1::StatusRequest { local: false, function: function.to_owned() };
+            async move { attempt.grid().status(attempt.request(message)).await }
         };
         self.caller.read(status).await
     }

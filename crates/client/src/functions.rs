@@ -94,6 +94,49 @@ pub struct Uploaded {
     pub version: u32,
 }
 
+/// Why a member does not run what a function stands for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRunning {
+    /// It does not say anything.
+    #[error("it does not answer")]
+    Silent,
+    /// Calls that come to it are refused.
+    #[error("{problem}")]
+    NotLoaded {
+        /// In its own words.
+        problem: String,
+    },
+    /// What was decided last has not come to it yet.
+    #[error("it runs version {version} still")]
+    Behind {
+        /// That calls run there.
+        version: u32,
+    },
+    /// It has just heard of the function, or has yet to.
+    #[error("it has yet to load version {version}")]
+    Loading {
+        /// That calls are to run.
+        version: u32,
+    },
+}
+
+/// What keeps a member from running the active version, as it said when it was asked [about the function](crate::Client::status_about).
+/// None if it runs it, or if there is none to run.
+pub fn not_running(function: &v1::Function, member: &v1::Member) -> Option<NotRunning> {
+    if function.state() != v1::FunctionState::Active {
+        return None;
+    }
+    if let Some(refused) = member.not_loaded.iter().find(|problem| problem.function == function.name) {
+        return Some(NotRunning::NotLoaded { problem: refused.problem.clone() });
+    }
+    match (&member.report, &member.runs) {
+        (None, _) => Some(NotRunning::Silent),
+        (Some(_), Some(runs)) if runs.number == function.active => None,
+        (Some(_), Some(runs)) => Some(NotRunning::Behind { version: runs.number }),
+        (Some(_), None) => Some(NotRunning::Loading { version: function.active }),
+    }
+}
+
 impl Functions {
     pub(crate) fn new(caller: Arc<Caller>) -> Self {
         Self { caller }

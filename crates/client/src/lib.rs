@@ -44,7 +44,7 @@ pub use client::Client;
 pub use codec::{Codec, CodecError, FromKey, Json, Key, MessagePack, Postcard, Raw, Text};
 pub use error::Error;
 pub use failure::{Failure, Outcome};
-pub use functions::{Functions, UploadOptions, Uploaded};
+pub use functions::{Functions, NotRunning, UploadOptions, Uploaded, not_running};
 pub use invoke::{EntryAnswer, InvokePart, InvokeStream, InvokeSummary, Invoked, Responses};
 pub use map::{Map, RawMap, TypedScan};
 pub use maps::{ContentType, EvictionPolicy, MapChanges, MapOptions, Maps};

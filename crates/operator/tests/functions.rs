@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use wattle_api_server::{AnsweredRequest, ApiServer, Settings};
-use wattle_operator::api::{Grid, GridFunction, GridFunctionStatus};
+use wattle_operator::api::{FunctionCapability, Grid, GridFunction, GridFunctionStatus};
 use wattle_proto::v1;
 
 use crate::cluster::{Cluster, condition};
@@ -91,6 +91,44 @@ async fn a_function_is_uploaded_replaced_and_rolled_back() {
     let (status, _) = told(&cluster, "True", "Loaded").await;
     assert_eq!((status.version, status.digest.as_str()), (Some(1), digest(FIRST).as_str()));
     assert_eq!(cluster.script.lock().uploads, 2);
+}
+
+#[tokio::test]
+async fn a_member_that_runs_another_version_is_said_to() {
+    let cluster = with_grid().await;
+    cluster.script.lock().behind = Some((2, v1::RunningVersion { number: 7, module: digest(SECOND) }));
+    cluster.make::<GridFunction>(function(from_map("first"), None)).await;
+    let (status, message) = told(&cluster, "False", "Loading").await;
+    assert!(message.starts_with("node 2 (") && message.ends_with("): it runs version 7 still"), "{message}");
+    let digests: Vec<&str> = status.members.iter().map(|member| member.digest.as_str()).collect();
+    assert_eq!((digests, status.loaded.as_str()), (vec![&*digest(FIRST), &digest(SECOND)], "1/2"));
+    cluster.script.lock().behind = None;
+    told(&cluster, "True", "Loaded").await;
+}
+
+#[tokio::test]
+async fn what_can_do_more_than_it_may_never_runs() {
+    let cluster = with_grid().await;
+    let mut reader = function(from_map("first"), None);
+    reader["spec"]["capabilities"] = json!([]);
+    cluster.make::<GridFunction>(reader).await;
+    let (status, message) = told(&cluster, "False", "CapabilityMissing").await;
+    assert_eq!(
+        message,
+        "version 1 needs the capability Write, which spec.capabilities does not have, and does not run"
+    );
+    assert_eq!((status.version, cluster.script.lock().functions["debit"].active), (None, 0));
+    cluster.change::<GridFunction>("debit", json!({"capabilities": ["Write"]})).await;
+    let (status, _) = told(&cluster, "True", "Loaded").await;
+    assert_eq!((status.version, status.capabilities), (Some(1), vec![FunctionCapability::Write]));
+    cluster.change::<GridFunction>("debit", json!({"capabilities": []})).await;
+    let (_, message) = told(&cluster, "False", "CapabilityMissing").await;
+    assert!(message.ends_with("and runs already: set the source back"), "{message}");
+    cluster.script.lock().read_only = true;
+    cluster.change::<GridFunction>("debit", json!({"source": from_map("second")})).await;
+    let (status, _) = told(&cluster, "True", "Loaded").await;
+    assert_eq!((status.version, status.capabilities), (Some(2), Vec::new()));
+    assert_eq!(cluster.script.lock().uploads, 2, "no version is uploaded twice");
 }
 
 #[tokio::test]

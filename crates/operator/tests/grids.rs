@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use serde_json::json;
 use wattle_operator::api::{Grid, Phase};
 
@@ -81,7 +81,8 @@ async fn a_size_that_there_is_no_room_for_can_be_changed_before_the_grid_is_foun
     cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": spec})).await;
     let is_stuck = |grid: &Grid| {
         let told = grid.status.clone().unwrap_or_default();
-        (told.size, told.message.as_str()) == (3, "waiting: the pods have yet to found the grid")
+        let is_told = told.message.starts_with("waiting: the pods have yet to found the grid; g-");
+        told.size == 3 && is_told && told.message.ends_with(": ImagePullBackOff")
     };
     cluster.until::<Grid>("g", is_stuck).await;
     cluster.change::<Grid>("g", json!({"size": 2})).await;
@@ -252,6 +253,13 @@ async fn a_grid_with_entries_is_not_deleted_unless_its_owner_says_so() {
         status(&refused).message
     );
     assert!(reasons(&cluster).await.contains(&"DeletionRefused".to_owned()));
+    for kind in ["Ready", "Degraded"] {
+        assert_eq!(condition(&status(&refused).conditions, kind).1, "DeletionRefused");
+    }
+    // How it is meanwhile is told, too.
+    cluster.script.lock().unsafe_because = Some("partition 7 has one copy".to_owned());
+    let is_told = |grid: &Grid| condition(&status(grid).conditions, "Safe").2 == "partition 7 has one copy";
+    cluster.until::<Grid>("g", is_told).await;
     let set = cluster.api::<StatefulSet>().get("g").await.unwrap();
     assert_eq!((set.metadata.deletion_timestamp, set.metadata.owner_references), (None, None));
     assert!(cluster.api::<Pod>().get("g-0").await.unwrap().metadata.deletion_timestamp.is_none());
@@ -260,6 +268,19 @@ async fn a_grid_with_entries_is_not_deleted_unless_its_owner_says_so() {
     cluster.until_gone::<Grid>("g").await;
     cluster.until_gone::<StatefulSet>("g").await;
     cluster.until_gone::<Secret>("g-secret").await;
+}
+
+/// What its objects refer to is not decided when the collector looks.
+#[tokio::test]
+async fn who_orphans_what_a_grid_has_has_it_deleted_all_the_same() {
+    let cluster = found(1).await;
+    let orphan =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    cluster.api::<Grid>().delete("g", &orphan).await.unwrap();
+    cluster.until_gone::<Grid>("g").await;
+    cluster.until_gone::<StatefulSet>("g").await;
+    cluster.until_gone::<Secret>("g-secret").await;
+    cluster.until_gone::<ConfigMap>("g-config").await;
 }
 
 #[tokio::test]

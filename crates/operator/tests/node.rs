@@ -97,12 +97,13 @@ impl GridService for Services {
         Err(Status::unimplemented("not in the script"))
     }
 
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let function = request.into_inner().function;
         let grid = self.0.lock();
         if !grid.founded {
             return Err(refused(Code::Unavailable, "NOT_SERVING", "the node is in no grid yet"));
         }
-        Ok(Response::new(grid.status()))
+        Ok(Response::new(grid.status_about(&function)))
     }
 
     async fn forget_node(&self, request: Request<v1::ForgetNodeRequest>) -> Answer<v1::ForgetNodeResponse> {
@@ -229,6 +230,7 @@ impl FunctionService for Services {
         if let Some((reason, why)) = &grid.refuse_modules {
             return Err(refused(Code::InvalidArgument, reason, why));
         }
+        let read_only = grid.read_only;
         let empty = || v1::Function { name: header.name.clone(), ..v1::Function::default() };
         let function = grid.functions.entry(header.name.clone()).or_insert_with(empty);
         let number = function.versions.len() as u32 + 1;
@@ -239,10 +241,13 @@ impl FunctionService for Services {
             size_bytes,
             export,
             options,
+            read_only,
             ..Default::default()
         });
-        (function.previous, function.active) = (function.active, number);
-        function.state = v1::FunctionState::Active.into();
+        if !header.stage {
+            (function.previous, function.active) = (function.active, number);
+            function.state = v1::FunctionState::Active.into();
+        }
         Ok(Response::new(v1::UploadResponse { function: Some(function.clone()), version: number }))
     }
 
@@ -261,6 +266,7 @@ impl FunctionService for Services {
         let mut grid = self.0.lock();
         let function = grid.functions.get_mut(&name).ok_or_else(|| not_found("FUNCTION_NOT_FOUND", &name))?;
         (function.previous, function.active) = (function.active, version);
+        function.state = v1::FunctionState::Active.into();
         Ok(Response::new(v1::PromoteResponse { function: Some(function.clone()) }))
     }
 

@@ -22,10 +22,14 @@ pub(crate) struct Grid {
     pub(crate) entries: BTreeMap<String, u64>,
     pub(crate) functions: BTreeMap<String, v1::Function>,
     pub(crate) uploads: usize,
+    /// What modules say of their functions.
+    pub(crate) read_only: bool,
     /// Why modules do not compile: a reason, and words.
     pub(crate) refuse_modules: Option<(&'static str, String)>,
     /// What a node cannot run, and why.
     pub(crate) not_loaded: Option<(u64, v1::FunctionProblem)>,
+    /// A node that has not heard of the newest version yet, and what it runs.
+    pub(crate) behind: Option<(u64, v1::RunningVersion)>,
     nodes: u64,
     api_port: u16,
 }
@@ -63,6 +67,24 @@ impl Grid {
 
     pub(crate) fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// What each member runs of a function beside.
+    pub(crate) fn status_about(&self, function: &str) -> v1::StatusResponse {
+        let mut status = self.status();
+        let function = self.functions.get(function);
+        let active = function.and_then(|function| {
+            let version = function.versions.iter().find(|version| version.number == function.active)?;
+            Some(v1::RunningVersion { number: version.number, module: version.module.clone() })
+        });
+        for member in &mut status.members {
+            let fails = !member.not_loaded.is_empty();
+            member.runs = match &self.behind {
+                Some((node, former)) if *node == member.node => Some(former.clone()),
+                _ => active.clone().filter(|_| !fails),
+            };
+        }
+        status
     }
 
     pub(crate) fn status(&self) -> v1::StatusResponse {

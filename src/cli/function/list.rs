@@ -2,7 +2,8 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use wattle_client::api::{self, FunctionKind, FunctionState};
+use wattle_client::api::{self, FunctionKind, FunctionState, NodeRole};
+use wattle_client::not_running;
 
 use crate::cli::output;
 use crate::cli::quantity::shown_bytes;
@@ -36,40 +37,44 @@ impl Describe {
     pub(super) async fn run(&self, remote: &Remote) -> anyhow::Result<()> {
         let client = remote.connect().await?;
         let (function, statistics) = client.functions().describe(&self.name).await?;
-        let not_loaded = not_loaded(&client.status().await?.members, &self.name);
+        let members = client.status_about(&self.name).await?.members;
+        let holders: Vec<_> = members.iter().filter(|member| member.role() == NodeRole::Data).collect();
         match remote.output {
             Format::Json => {
                 let mut described = function_as_json(&function);
                 described["statistics"] = statistics_as_json(&statistics);
-                let problem = |(node, problem): &(u64, String)| json!({ "node": node, "problem": problem });
-                described["not_loaded"] = not_loaded.iter().map(problem).collect();
+                described["members"] =
+                    holders.iter().map(|member| member_as_json(&function, member)).collect();
                 output::json(&described)?;
             }
-            Format::Table => print_described(&function, &statistics, &not_loaded)?,
+            Format::Table => print_described(&function, &statistics, &holders)?,
         }
         Ok(())
     }
 }
 
-/// Which nodes cannot run it, and why.
-fn not_loaded(members: &[api::Member], name: &str) -> Vec<(u64, String)> {
-    let problems =
-        members.iter().flat_map(|member| member.not_loaded.iter().map(|problem| (member.node, problem)));
-    let of_this = problems.filter(|(_, problem)| problem.function == name);
-    of_this.map(|(node, problem)| (node, problem.problem.clone())).collect()
+fn member_as_json(function: &api::Function, member: &api::Member) -> Value {
+    json!({
+        "node": member.node,
+        "version": member.runs.as_ref().map(|runs| runs.number),
+        "module": member.runs.as_ref().map(|runs| &runs.module),
+        "problem": not_running(function, member).map(|why| why.to_string()),
+    })
 }
 
 fn print_described(
     function: &api::Function,
     statistics: &api::FunctionStatistics,
-    not_loaded: &[(u64, String)],
+    holders: &[&api::Member],
 ) -> std::io::Result<()> {
     let mut facts = vec![("name", function.name.clone()), ("state", state(function.state()).to_owned())];
     if !function.suspended_because.is_empty() {
         facts.push(("because", function.suspended_because.clone()));
     }
-    for (node, problem) in not_loaded {
-        facts.push(("not loaded", format!("on node {node}: {problem}")));
+    for member in holders {
+        if let Some(why) = not_running(function, member) {
+            facts.push(("not running", format!("on node {}: {why}", member.node)));
+        }
     }
     facts.push(("batches here", statistics.batches.to_string()));
     facts.push(("applied here", statistics.applied.to_string()));

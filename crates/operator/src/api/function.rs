@@ -57,6 +57,11 @@ pub struct GridFunctionSpec {
     pub export: Option<String>,
     #[serde(default)]
     pub limits: FunctionLimits,
+    /// What it may do beyond reading the entry that it is invoked on and answering; all of it if nothing is said. Versions that can do
+    /// more never run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1))]
+    pub capabilities: Option<Vec<FunctionCapability>>,
     /// What becomes of the function in the grid when this object is deleted. `Delete` by default: its module can be uploaded again.
     #[serde(default)]
     pub deletion_policy: FunctionDeletion,
@@ -117,6 +122,12 @@ pub struct FunctionLimits {
     pub fresh_instances: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FunctionCapability {
+    /// To change or remove the entry. What cannot is called read-only by its module, and the grid holds it to that.
+    Write,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FunctionDeletion {
     #[default]
@@ -143,6 +154,9 @@ pub struct GridFunctionStatus {
     pub short_digest: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub export: String,
+    /// What the version that calls run can do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<FunctionCapability>,
     /// On how many members of all it is loaded.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub loaded: String,

@@ -16,8 +16,8 @@ pub(crate) use classes::Replication;
 pub use classes::ReplicationClass;
 pub use duration::{DurationError, duration};
 pub use function::{
-    ContentKey, FunctionDeletion, FunctionLimits, FunctionMember, FunctionSource, GridFunction,
-    GridFunctionSpec, GridFunctionStatus, UrlSource,
+    ContentKey, FunctionCapability, FunctionDeletion, FunctionLimits, FunctionMember, FunctionSource,
+    GridFunction, GridFunctionSpec, GridFunctionStatus, UrlSource,
 };
 pub use grid::{Grid, GridSpec};
 pub use grid_settings::{

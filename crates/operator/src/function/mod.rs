@@ -18,11 +18,11 @@ use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 use wattle_client::{Client, Error as GridError, api as wire};
 
-use self::plan::{FunctionPlan, VersionSettings, WantedVersion, plan};
+use self::plan::{FunctionPlan, VersionSettings, WantedVersion, excess, plan};
 use self::refusals::{Belief, Refusal, Refusals};
 use self::source::fetch;
 use self::told::{Told, tell};
-use crate::api::{FunctionDeletion, Grid, GridFunction};
+use crate::api::{FunctionCapability, FunctionDeletion, Grid, GridFunction};
 use crate::backoff;
 use crate::context::{Context, log_queue};
 use crate::duplicates::{Claims, owner_before};
@@ -152,7 +152,8 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
         Err(GridError::FunctionNotFound(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    let in_grid = InGrid { client, name, there, uid: function.uid().unwrap_or_default() };
+    let allowed = function.spec.capabilities.as_deref();
+    let in_grid = InGrid { client, name, there, allowed, uid: function.uid().unwrap_or_default() };
     // What the grid has, or has refused, need not be fetched: a rollback works while its source is away.
     if let Some(digest) = &function.spec.sha256 {
         let wanted = WantedVersion { digest: digest.clone(), settings: settings.clone() };
@@ -169,9 +170,17 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
         return Ok(told);
     }
     let uploader = uploader(&grid, context).await?;
-    match uploader.functions().upload(name, module.bytes, &wanted.settings.upload()).await {
-        Ok(uploaded) => told(&in_grid.client, uploaded.function).await,
-        Err(error) => refused(&in_grid, wanted, error, known).await,
+    let options = wanted.settings.upload();
+    // What a version can do is known when the grid has it: before that it must not run.
+    let options = if allowed.is_some() { options.stage() } else { options };
+    let uploaded = match uploader.functions().upload(name, module.bytes, &options).await {
+        Ok(uploaded) => uploaded.function,
+        Err(error) => return refused(&in_grid, wanted, error, known).await,
+    };
+    let in_grid = InGrid { there: Some(uploaded.clone()), ..in_grid };
+    match without_upload(&in_grid, &wanted, known).await? {
+        Some(told) => Ok(told),
+        None => told(&in_grid.client, uploaded).await,
     }
 }
 
@@ -190,6 +199,8 @@ struct InGrid<'a> {
     client: Client,
     name: &'a str,
     there: Option<wire::Function>,
+    /// What it may do, if that is limited.
+    allowed: Option<&'a [FunctionCapability]>,
     /// Of the object.
     uid: String,
 }
@@ -200,8 +211,12 @@ async fn without_upload(
     wanted: &WantedVersion,
     known: &Known,
 ) -> Result<Option<Told>, Error> {
-    let InGrid { client, name, there, uid } = in_grid;
-    match (plan(wanted, there.as_ref()), there) {
+    let InGrid { client, name, there, allowed, uid } = in_grid;
+    let plan = plan(wanted, there.as_ref());
+    if let Some(told) = there.as_ref().and_then(|there| too_capable(&plan, there, *allowed)) {
+        return Ok(Some(told));
+    }
+    match (plan, there) {
         (FunctionPlan::Nothing, Some(there)) => return told(client, there.clone()).await.map(Some),
         (FunctionPlan::Promote(version), _) => {
             return told(client, client.functions().promote(name, version).await?).await.map(Some);
@@ -211,6 +226,25 @@ async fn without_upload(
     let Some(refusal) = known.refusals.of(uid, wanted) else { return Ok(None) };
     let versions = versions(&client.status().await?.members);
     Ok(refusal.holds(&versions, Instant::now()).then(|| refusal.told()))
+}
+
+/// What is to be said of a version that could do what it may not.
+fn too_capable(
+    plan: &FunctionPlan,
+    there: &wire::Function,
+    allowed: Option<&[FunctionCapability]>,
+) -> Option<Told> {
+    let (number, state) = match plan {
+        FunctionPlan::Nothing => (there.active, "runs already: set the source back"),
+        FunctionPlan::Promote(number) => (*number, "does not run"),
+        FunctionPlan::Upload => return None,
+    };
+    let version = there.versions.iter().find(|version| version.number == number)?;
+    let capability = excess(allowed, version)?;
+    let message = format!(
+        "version {number} needs the capability {capability:?}, which spec.capabilities does not have, and {state}"
+    );
+    Some(Told::NotUploaded { reason: "CapabilityMissing", message })
 }
 
 async fn refused(
@@ -234,7 +268,7 @@ async fn refused(
 }
 
 async fn told(client: &Client, function: wire::Function) -> Result<Told, Error> {
-    let members = client.status().await?.members;
+    let members = client.status_about(&function.name).await?.members;
     Ok(Told::Uploaded { function, members })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wattle_client::{UploadOptions, api as wire};
 
-use crate::api::{DurationError, GridFunctionSpec, duration};
+use crate::api::{DurationError, FunctionCapability, GridFunctionSpec, duration};
 
 /// As the grid has them where nothing is said.
 const CPU_BUDGET: Duration = Duration::from_millis(10);
@@ -78,6 +78,20 @@ pub(super) fn plan(wanted: &WantedVersion, there: Option<&wire::Function>) -> Fu
         return FunctionPlan::Nothing;
     }
     found.max().map_or(FunctionPlan::Upload, FunctionPlan::Promote)
+}
+
+/// What a version can do.
+pub(super) fn capabilities(version: &wire::FunctionVersion) -> Vec<FunctionCapability> {
+    if version.read_only { Vec::new() } else { vec![FunctionCapability::Write] }
+}
+
+/// What a version can do and may not.
+pub(super) fn excess(
+    allowed: Option<&[FunctionCapability]>,
+    version: &wire::FunctionVersion,
+) -> Option<FunctionCapability> {
+    let allowed = allowed?;
+    capabilities(version).into_iter().find(|capability| !allowed.contains(capability))
 }
 
 /// The version that calls run.

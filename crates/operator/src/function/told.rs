@@ -4,9 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::ResourceExt as _;
 use kube::runtime::events::EventType;
-use wattle_client::api as wire;
+use wattle_client::{NotRunning, api as wire, not_running};
 
-use super::plan::active;
+use super::plan::{active, capabilities};
 use crate::api::{FunctionMember, GridFunction, GridFunctionStatus};
 use crate::apply::apply_status;
 use crate::conditions::{Conditions, Holds};
@@ -71,36 +71,33 @@ fn judge(function: &wire::Function, members: &[wire::Member]) -> Verdict {
         );
         return Verdict { ready: false, reason: "Suspended", message };
     }
-    let shown = members_of(function, members);
-    let problems: Vec<String> = shown
-        .iter()
-        .filter(|member| !member.problem.is_empty())
-        .map(|member| format!("node {} ({}): {}", member.node, member.address, member.problem))
-        .collect();
+    let holders = || members.iter().filter(holds_data);
+    let problems: Vec<(&wire::Member, NotRunning)> =
+        holders().filter_map(|member| Some((member, not_running(function, member)?))).collect();
     if problems.is_empty() {
-        let message = format!("version {} runs on all members: {}", function.active, shown.len());
+        let message = format!("version {} runs on all members: {}", function.active, holders().count());
         return Verdict { ready: true, reason: "Loaded", message };
     }
-    Verdict { ready: false, reason: "NotLoaded", message: problems.join("; ") }
+    let is_transient =
+        |why: &NotRunning| matches!(why, NotRunning::Behind { .. } | NotRunning::Loading { .. });
+    let reason = if problems.iter().all(|(_, why)| is_transient(why)) { "Loading" } else { "NotLoaded" };
+    let problems =
+        problems.iter().map(|(member, why)| format!("node {} ({}): {why}", member.node, member.address));
+    Verdict { ready: false, reason, message: problems.collect::<Vec<_>>().join("; ") }
 }
 
-/// Members that hold data, for calls run where the data is.
+/// An arbiter runs no functions.
+fn holds_data(member: &&wire::Member) -> bool {
+    member.role() != wire::NodeRole::Arbiter
+}
+
+/// What they say themselves.
 fn members_of(function: &wire::Function, members: &[wire::Member]) -> Vec<FunctionMember> {
-    let digest = active(function).map(|version| version.module.clone()).unwrap_or_default();
-    let holds_data = |member: &&wire::Member| member.role() != wire::NodeRole::Arbiter;
-    let shown = |member: &wire::Member| {
-        let refused = member.not_loaded.iter().find(|problem| problem.function == function.name);
-        let problem = match (refused, &member.report) {
-            (Some(problem), _) => problem.problem.clone(),
-            (None, None) => "it does not answer".to_owned(),
-            (None, Some(_)) => String::new(),
-        };
-        FunctionMember {
-            node: i64::try_from(member.node).unwrap_or(i64::MAX),
-            address: member.address.clone(),
-            digest: if problem.is_empty() { digest.clone() } else { String::new() },
-            problem,
-        }
+    let shown = |member: &wire::Member| FunctionMember {
+        node: i64::try_from(member.node).unwrap_or(i64::MAX),
+        address: member.address.clone(),
+        digest: member.runs.as_ref().map(|runs| runs.module.clone()).unwrap_or_default(),
+        problem: not_running(function, member).map(|why| why.to_string()).unwrap_or_default(),
     };
     members.iter().filter(holds_data).map(shown).collect()
 }
@@ -116,7 +113,8 @@ pub(super) async fn tell(
     let was = before.conditions.iter().find(|condition| condition.type_ == "Ready");
     let is_news = was.is_none_or(|was| was.reason != verdict.reason || was.message != verdict.message);
     if is_news {
-        let type_ = if verdict.ready { EventType::Normal } else { EventType::Warning };
+        let is_fine = verdict.ready || verdict.reason == "Loading";
+        let type_ = if is_fine { EventType::Normal } else { EventType::Warning };
         context.tell(function, type_, verdict.reason, &verdict.message).await;
     }
     let status = status(function, before, (told, &verdict), Timestamp::now());
@@ -154,6 +152,7 @@ fn status(
         status.digest = module.map(|version| version.module.clone()).unwrap_or_default();
         status.short_digest = status.digest.chars().take(SHORT_DIGEST).collect();
         status.export = module.map(|version| version.export.clone()).unwrap_or_default();
+        status.capabilities = module.map(capabilities).unwrap_or_default();
         status.members = members_of(function, members);
         let loaded = status.members.iter().filter(|member| member.problem.is_empty()).count();
         status.loaded = format!("{loaded}/{}", status.members.len());
@@ -173,6 +172,7 @@ mod tests {
             address: format!("10.0.0.{node}:7117"),
             role: wire::NodeRole::Data.into(),
             report: Some(wire::MemberReport::default()),
+            runs: problem.is_none().then(|| wire::RunningVersion { number: 2, module: "ab".into() }),
             not_loaded: problem.into_iter().collect(),
             ..wire::Member::default()
         }
@@ -200,6 +200,17 @@ mod tests {
         check(vec![member(1, None), arbiter], (true, "Loaded", "version 2 runs on all members: 1"));
         let silent = wire::Member { report: None, ..member(2, None) };
         check(vec![silent], (false, "NotLoaded", "node 2 (10.0.0.2:7117): it does not answer"));
+        let of_before = Some(wire::RunningVersion { number: 1, module: "aa".into() });
+        let behind = wire::Member { runs: of_before, ..member(2, None) };
+        assert_eq!(members_of(&active, std::slice::from_ref(&behind))[0].digest, "aa");
+        check(
+            vec![member(1, None), behind, wire::Member { runs: None, ..member(3, None) }],
+            (
+                false,
+                "Loading",
+                "node 2 (10.0.0.2:7117): it runs version 1 still; node 3 (10.0.0.3:7117): it has yet to load version 2",
+            ),
+        );
         let suspended = wire::Function {
             suspended_because: "stopped 5 times".into(),
             ..function(wire::FunctionState::Suspended)

@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::events::EventType;
+use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
 use super::observe::{Founding, Seen, Sets};
@@ -15,6 +15,13 @@ use crate::decision::Step;
 use crate::error::Error;
 use crate::manifests::{Blueprint, Founders, arbiter_name, arbiter_set, node_set};
 use crate::reach::client_of;
+
+/// The sets that are there, as they are.
+pub(super) async fn sets(context: &Context, grid: &Grid) -> Result<Sets, Error> {
+    let (name, namespace) = (grid.name_any(), grid.namespace().unwrap_or_default());
+    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &namespace);
+    Ok(Sets { nodes: sets.get_opt(&name).await?, arbiter: sets.get_opt(&arbiter_name(&name)).await? })
+}
 
 /// Gives the sets that are there the newest template. How many pods they have stays.
 pub(super) async fn refresh(

@@ -5,17 +5,23 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
+use wattle_client::Client;
 
 use super::blueprint;
-use super::observe::{Founding, founding};
-use super::status::{conditions_of, tell_failure};
+use super::carry_out::sets;
+use super::observe::{Founding, founding, observe};
+use super::status::{News, Verdict, conditions_of, tell, tell_failure};
 use crate::api::{Grid, GridDeletion, GridStatus, Phase};
 use crate::apply::{apply_status, change, remove};
 use crate::backoff;
 use crate::context::Context;
 use crate::error::Error;
 use crate::manifests::{Founders, arbiter_set, new_secret, node_set, service_monitor};
-use crate::reach::{client_of, ready_addresses};
+use crate::reach::{Unreachable, client_of, ready_addresses};
+
+/// The collector of garbage takes it away when it has cut all objects loose that refer to a deleted one.
+const ORPHANING: &str = "orphan";
+const GOING: &str = "its objects go with it";
 
 /// What is in a grid that is to be deleted.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +36,11 @@ pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) ->
     // What the last look decided may not have come by way of the watch yet.
     let mut latest = grids.get(&grid.name_any()).await?;
     if latest.uid() != grid.uid() {
-        let why = "another Grid of this name is there by now".to_owned();
-        return Err(Error::DeletionRefused { why, retry: backoff::while_busy() });
+        return Err(not_yet("another Grid of this name is there by now"));
+    }
+    // Objects that become its own now are its own for good: who orphans what it had must be through.
+    if latest.finalizers().iter().any(|finalizer| finalizer == ORPHANING) {
+        return Err(not_yet("its dependents are being orphaned"));
     }
     let done = let_go(grids, &mut latest, context).await;
     match &done {
@@ -41,43 +50,61 @@ pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) ->
     done.map(|()| Action::await_change())
 }
 
+fn not_yet(why: &str) -> Error {
+    Error::DeletionRefused { why: why.to_owned(), retry: backoff::while_busy() }
+}
+
 /// Decides once: what is written after that cannot keep a grid some of whose objects are bound to go.
 async fn let_go(grids: &Api<Grid>, grid: &mut Grid, context: &Context) -> Result<(), Error> {
-    if !grid.status.as_ref().is_some_and(|status| status.deletion_allowed) {
+    let is_allowed = |grid: &Grid| grid.status.as_ref().is_some_and(|status| status.deletion_allowed);
+    if !is_allowed(grid) {
         if let Some(why) = objection(grid, context).await? {
             return Err(refuse(grids, grid, context, why).await?);
         }
         context.check_tenure()?;
-        let message = "its objects go with it".to_owned();
-        context.tell(grid, EventType::Normal, "Deleting", &message).await;
-        let before = grid.status.take().unwrap_or_default();
-        let mut conditions = conditions_of(grid, &before.conditions);
-        conditions.tell("Degraded", false, "Deleting", "");
-        let conditions = conditions.finish();
-        let status = GridStatus { deletion_allowed: true, message, conditions, ..deleting(grid, before) };
-        apply_status(grids, &grid.name_any(), &status).await?;
-        grid.status = Some(status);
+        context.tell(grid, EventType::Normal, "Deleting", GOING).await;
+        tell_going(grids, grid).await?;
     }
-    bind(grid, context).await
+    bind(grid, context).await?;
+    // Others may have finalizers, too. What kept it from going is past.
+    if grid.status.as_ref().is_some_and(|status| status.message != GOING) {
+        tell_going(grids, grid).await?;
+    }
+    Ok(())
 }
 
-/// Says why the grid stays.
-async fn refuse(grids: &Api<Grid>, grid: &Grid, context: &Context, why: String) -> Result<Error, Error> {
+async fn tell_going(grids: &Api<Grid>, grid: &mut Grid) -> Result<(), Error> {
     let before = grid.status.clone().unwrap_or_default();
-    if before.message != why {
+    let mut conditions = conditions_of(grid, &before.conditions);
+    for kind in ["Ready", "Degraded"] {
+        conditions.tell(kind, false, "Deleting", GOING);
+    }
+    conditions.tell("Progressing", true, "Deleting", GOING);
+    let status = GridStatus {
+        observed_generation: grid.metadata.generation,
+        phase: Some(Phase::Deleting),
+        message: GOING.to_owned(),
+        deletion_allowed: true,
+        conditions: conditions.finish(),
+        ..before
+    };
+    apply_status(grids, &grid.name_any(), &status).await?;
+    grid.status = Some(status);
+    Ok(())
+}
+
+/// Says why the grid stays, and how it is.
+async fn refuse(grids: &Api<Grid>, grid: &Grid, context: &Context, why: String) -> Result<Error, Error> {
+    if grid.status.as_ref().is_none_or(|before| before.message != why) {
         context.tell(grid, EventType::Warning, "DeletionRefused", &why).await;
     }
-    let mut conditions = conditions_of(grid, &before.conditions);
-    conditions.tell("Degraded", true, "DeletionRefused", why.clone());
-    let conditions = conditions.finish();
-    let status = GridStatus { message: why.clone(), conditions, ..deleting(grid, before) };
-    apply_status(grids, &grid.name_any(), &status).await?;
+    let founding = founding(context, grid).await?;
+    let sets = sets(context, grid).await?;
+    let seen = observe(context, grid, sets, founding).await?;
+    let verdict = Verdict::deletion_refused(why.clone());
+    context.check_tenure()?;
+    tell(grids, grid, context, &News { seen: &seen, verdict, monitoring: None }).await?;
     Ok(Error::DeletionRefused { why, retry: backoff::while_idle() })
-}
-
-fn deleting(grid: &Grid, before: GridStatus) -> GridStatus {
-    let observed_generation = grid.metadata.generation;
-    GridStatus { observed_generation, phase: Some(Phase::Deleting), ..before }
 }
 
 /// Why it may not go, if so.
@@ -87,8 +114,13 @@ async fn objection(grid: &Grid, context: &Context) -> Result<Option<String>, Err
     }
     let content = content(grid, context).await;
     let why = refusal(&content.unwrap_or_else(|error| Content::Unknown { why: error.to_string() }));
+    let Some(why) = why else { return Ok(None) };
     // With its namespace the pods go, whatever becomes of the Grid.
-    Ok(if why.is_some() && has_namespace_gone(grid, context).await? { None } else { why })
+    match has_namespace_gone(grid, context).await {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some(why)),
+        Err(error) => Ok(Some(format!("{why} ({error})"))),
+    }
 }
 
 async fn has_namespace_gone(grid: &Grid, context: &Context) -> Result<bool, Error> {
@@ -142,18 +174,26 @@ async fn content(grid: &Grid, context: &Context) -> Result<Content, Error> {
     if founding(context, grid).await? == Founding::Ahead && addresses.is_empty() {
         return Ok(Content::Nothing);
     }
-    let client = match client_of(&addresses, context.ports) {
-        Ok(client) => client,
-        Err(unreachable) => return Ok(Content::Unknown { why: unreachable.to_string() }),
-    };
-    Ok(entries(&client).await.unwrap_or_else(|error| Content::Unknown { why: error.to_string() }))
+    let mut why = Unreachable::NobodyReady;
+    for address in addresses {
+        match entries(&client_of(&[address], context.ports)?).await {
+            Ok(content) => return Ok(content),
+            Err(unreachable) => why = unreachable,
+        }
+    }
+    Ok(Content::Unknown { why: why.to_string() })
 }
 
-async fn entries(client: &wattle_client::Client) -> Result<Content, wattle_client::Error> {
-    for map in client.maps().list().await? {
-        let (_, figures) = client.maps().describe(&map.name).await?;
-        if figures.entries > 0 {
-            return Ok(Content::Entries { map: map.name, entries: figures.entries });
+/// As one member says, which knows of all maps that were made before it was asked.
+async fn entries(member: &Client) -> Result<Content, Unreachable> {
+    if member.status().await?.outdated {
+        return Err(Unreachable::Outdated);
+    }
+    for map in member.maps().list().await? {
+        match member.maps().describe(&map.name).await {
+            Ok((_, figures)) if figures.entries == 0 => {}
+            Ok((_, figures)) => return Ok(Content::Entries { map: map.name, entries: figures.entries }),
+            Err(error) => return Ok(Content::Unknown { why: format!("map {}: {error}", map.name) }),
         }
     }
     Ok(Content::Nothing)

@@ -20,7 +20,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt as _};
 
-use self::status::News;
+use self::status::{News, Verdict};
 use crate::api::Grid;
 use crate::apply::apply;
 use crate::backoff;
@@ -102,7 +102,9 @@ async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<St
     let sets = carry_out::refresh(context, &blueprint, founding).await?;
     let seen = observe::observe(context, grid, sets, founding).await?;
     let step = decide(&seen.observed);
-    status::tell(grids, grid, context, &News { seen: &seen, step: &step, monitoring: &monitoring }).await?;
+    let verdict = Verdict::of(grid, &seen, &step);
+    context.check_tenure()?;
+    status::tell(grids, grid, context, &News { seen: &seen, verdict, monitoring: Some(&monitoring) }).await?;
     carry_out::carry_out(context, grid, &blueprint, (&seen, &step)).await?;
     Ok(step)
 }

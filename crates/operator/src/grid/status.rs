@@ -21,8 +21,37 @@ use crate::reach::versions;
 /// What there is to tell after a look at a grid.
 pub(super) struct News<'a> {
     pub(super) seen: &'a Seen,
-    pub(super) step: &'a Step,
-    pub(super) monitoring: &'a Monitoring,
+    pub(super) verdict: Verdict,
+    /// None if nobody looked.
+    pub(super) monitoring: Option<&'a Monitoring>,
+}
+
+/// How far the grid is from what it should be, and what is done about it.
+pub(super) struct Verdict {
+    phase: Phase,
+    reason: &'static str,
+    message: String,
+    ready: bool,
+    degraded: bool,
+}
+
+impl Verdict {
+    pub(super) fn of(grid: &Grid, seen: &Seen, step: &Step) -> Self {
+        let before = grid.status.as_ref().and_then(|status| status.phase);
+        let phase = phase(before, seen, step);
+        Self {
+            phase,
+            reason: reason(step),
+            message: message(grid, seen, step),
+            ready: *step == Step::Rest,
+            degraded: phase == Phase::Waiting && matches!(step, Step::Wait(_)),
+        }
+    }
+
+    pub(super) fn deletion_refused(why: String) -> Self {
+        let reason = "DeletionRefused";
+        Self { phase: Phase::Deleting, reason, message: why, ready: false, degraded: true }
+    }
 }
 
 pub(super) async fn tell(
@@ -70,7 +99,11 @@ pub(super) async fn tell_failure(
     let is_news = status.message != message;
     status = GridStatus {
         observed_generation: grid.metadata.generation,
-        phase: Some(Phase::Failing),
+        phase: Some(if grid.metadata.deletion_timestamp.is_some() {
+            Phase::Deleting
+        } else {
+            Phase::Failing
+        }),
         message,
         conditions,
         ..status
@@ -86,17 +119,15 @@ pub(super) fn conditions_of<'a>(grid: &Grid, previous: &'a [Condition]) -> Condi
 }
 
 fn status(grid: &Grid, news: &News<'_>, now: Timestamp) -> GridStatus {
-    let News { seen, step, .. } = *news;
+    let News { seen, verdict, .. } = news;
     let before = grid.status.clone().unwrap_or_default();
     let pods = seen.observed.nodes.as_ref().map(|set| set.pods.as_slice()).unwrap_or_default();
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
-    let phase = phase(before.phase, seen, step);
-    let message = message(grid, seen, step);
-    let conditions = conditions(grid, news, (phase, &message), now);
+    let conditions = conditions(grid, news, now);
     let mut status = GridStatus {
         observed_generation: grid.metadata.generation,
-        phase: Some(phase),
-        message,
+        phase: Some(verdict.phase),
+        message: verdict.message.clone(),
         size: count(pods.len()),
         ready: count(pods.iter().filter(|pod| pod.ready).count()),
         selector: node_selector(&grid.name_any()),
@@ -171,8 +202,12 @@ fn message(grid: &Grid, seen: &Seen, step: &Step) -> String {
 }
 
 fn trouble(seen: &Seen, waiting: &Waiting) -> Option<String> {
-    let (Waiting::PodNotReady { pod } | Waiting::PodLeaving { pod }) = waiting else { return None };
-    seen.troubles.get(pod).cloned()
+    match waiting {
+        Waiting::PodNotReady { pod } | Waiting::PodLeaving { pod } => seen.troubles.get(pod).cloned(),
+        // It takes all of them.
+        Waiting::NotFounded => seen.troubles.iter().next().map(|(pod, trouble)| format!("{pod}: {trouble}")),
+        _ => None,
+    }
 }
 
 /// How far an upgrade is.
@@ -196,17 +231,11 @@ fn hint(grid: &Grid, seen: &Seen) -> Option<String> {
     })
 }
 
-fn conditions(
-    grid: &Grid,
-    news: &News<'_>,
-    (phase, message): (Phase, &str),
-    now: Timestamp,
-) -> Vec<Condition> {
-    let News { seen, step, monitoring } = *news;
+fn conditions(grid: &Grid, news: &News<'_>, now: Timestamp) -> Vec<Condition> {
+    let News { seen, verdict: Verdict { phase, reason, message, .. }, monitoring } = news;
     let previous = grid.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut told = Conditions::new(previous, grid.metadata.generation, now);
-    let reason = reason(step);
-    told.tell("Ready", *step == Step::Rest, reason, message);
+    told.tell("Ready", news.verdict.ready, reason, message);
     let serves = seen.observed.pods().any(|pod| pod.ready && pod.member.is_some());
     let partitions = seen.status.as_ref().and_then(|status| status.partitions).unwrap_or_default();
     let missing = partitions.lost + partitions.unreachable;
@@ -226,8 +255,10 @@ fn conditions(
     let progresses = matches!(phase, Phase::Founding | Phase::Upgrading | Phase::Scaling);
     told.tell("Progressing", progresses, reason, message);
     tell_classes(&mut told, &grid.spec);
-    tell_monitoring(&mut told, monitoring);
-    let degraded = phase == Phase::Waiting && matches!(step, Step::Wait(_));
+    if let Some(monitoring) = monitoring {
+        tell_monitoring(&mut told, monitoring);
+    }
+    let degraded = news.verdict.degraded;
     told.tell("Degraded", degraded, reason, if degraded { message } else { "" });
     told.finish()
 }

@@ -139,7 +139,7 @@ async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
         Ok(replication) => replication,
         Err(error) => return Ok(Told::not_ready("ClassNotFound", error.to_string())),
     };
-    let shortage = shortage(replication, grid.spec.nodes());
+    let shortage = shortage(replication, nodes(&grid));
     // Describing it would ask for its entries, which are refused while too few copies are in sync.
     let there = client.maps().list().await?.into_iter().find(|map| map.name == name);
     let as_specified = |map| Told::as_specified(map, shortage);
@@ -161,6 +161,12 @@ async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
         }
         MapPlan::Refuse { why } => Ok(Told { map: there, ..Told::not_ready("CannotChangeLive", why) }),
     }
+}
+
+/// How many there are, if fewer than there will be.
+fn nodes(grid: &Grid) -> u32 {
+    let there = grid.status.as_ref().and_then(|status| u32::try_from(status.size).ok());
+    there.map_or(grid.spec.nodes(), |there| there.min(grid.spec.nodes()).max(1))
 }
 
 async fn tell(maps: &Api<GridMap>, map: &GridMap, context: &Context, told: &Told) -> Result<(), Error> {
