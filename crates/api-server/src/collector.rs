@@ -1,11 +1,12 @@
 //! What a cluster's controllers do behind the server, as far as deletion needs it: dependents of owners that are gone,
-//! foreground and orphaning deletion, and namespaces with all that is in them.
+//! foreground and orphaning deletion, namespaces with all that is in them, and definitions with their custom objects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::custom::{self, CLEANUP, Stage};
 use crate::delete::{DeleteOptions, FOREGROUND, ORPHAN};
 use crate::object;
 use crate::resource::{ResourceId, ResourceType, split_api_version};
@@ -41,8 +42,14 @@ impl State {
         for found in &all {
             did_something |= self.collect_dependent(found, &all, &uids);
             did_something |= self.finish_owner(found, &all);
-            if found.resource.is("", "namespaces") && object::is_terminating(&found.object) {
+        }
+        // After the dependents: what has owners of a kind that nobody serves any more is left alone.
+        for found in all.iter().filter(|found| object::is_terminating(&found.object)) {
+            if found.resource.is("", "namespaces") {
                 did_something |= self.empty_namespace(found, &all);
+            }
+            if found.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+                did_something |= self.empty_definition(found, &all);
             }
         }
         did_something
@@ -146,22 +153,44 @@ impl State {
     }
 
     fn empty_namespace(&mut self, namespace: &Found, all: &[Found]) -> bool {
-        let mut is_empty = true;
-        let mut did_something = false;
-        for found in all.iter().filter(|found| found.key.namespace == namespace.key.name) {
-            is_empty = false;
-            if !object::is_terminating(&found.object) {
-                did_something |= self.delete_as(found, "Background");
-            }
-        }
-        if !is_empty {
-            return did_something;
+        let content: Vec<&Found> =
+            all.iter().filter(|found| found.key.namespace == namespace.key.name).collect();
+        if !content.is_empty() {
+            return self.delete_all(&content);
         }
         let Ok(current) = self.get(&namespace.place()) else { return false };
         let mut new = Value::clone(&current);
         new["spec"] = json!({});
         self.commit(&namespace.resource, new);
         true
+    }
+
+    /// One step of what apiextensions-apiserver's `pkg/controller/finalizer` does.
+    fn empty_definition(&mut self, definition: &Found, all: &[Found]) -> bool {
+        if !object::finalizers(&definition.object).contains(&CLEANUP) {
+            return false;
+        }
+        if !Stage::InProgress.is_of(&definition.object) {
+            return self.change(definition, |object| Stage::InProgress.enter(object));
+        }
+        let defined = custom::defined(&definition.object);
+        let is_of = |found: &&Found| found.resource.is_custom() && found.resource.id() == defined;
+        let content: Vec<&Found> = all.iter().filter(is_of).collect();
+        if !content.is_empty() {
+            return self.delete_all(&content);
+        }
+        self.change(definition, |object| {
+            Stage::Completed.enter(object);
+            object::drop_finalizer(object, CLEANUP);
+        })
+    }
+
+    fn delete_all(&mut self, content: &[&Found]) -> bool {
+        let mut did_something = false;
+        for found in content.iter().filter(|found| !object::is_terminating(&found.object)) {
+            did_something |= self.delete_as(found, "Background");
+        }
+        did_something
     }
 
     fn delete_as(&mut self, found: &Found, propagation: &str) -> bool {
@@ -184,18 +213,7 @@ impl State {
     }
 
     fn drop_finalizer(&mut self, found: &Found, finalizer: &str) -> bool {
-        self.change(found, |object| {
-            let rest: Vec<String> = object::finalizers(object)
-                .into_iter()
-                .filter(|one| *one != finalizer)
-                .map(str::to_owned)
-                .collect();
-            if rest.is_empty() {
-                object::meta_mut(object).remove("finalizers");
-            } else {
-                object::set_meta(object, "finalizers", json!(rest));
-            }
-        })
+        self.change(found, |object| object::drop_finalizer(object, finalizer))
     }
 
     fn change(&mut self, found: &Found, change: impl FnOnce(&mut Value)) -> bool {

@@ -10,8 +10,8 @@ use crate::object;
 use crate::resource::ResourceType;
 use crate::state::State;
 use crate::store::Key;
-use crate::time;
 use crate::write::Place;
+use crate::{custom, time};
 
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) const ORPHAN: &str = "orphan";
@@ -86,6 +86,13 @@ impl State {
             return Err(ApiError::Conflict { subject: place.subject(), message: message.to_owned() });
         }
         let mut new = Value::clone(&old);
+        if place.resource.is("apiextensions.k8s.io", "customresourcedefinitions")
+            && !object::is_terminating(&old)
+        {
+            custom::begin_termination(&mut new);
+            let object = if options.dry_run { Arc::new(new) } else { self.commit(&place.resource, new) };
+            return Ok(Deleted::Terminating(object));
+        }
         propagate(&mut new, options);
         let grace = grace(&place.resource, &old, options);
         let is_gone = grace == 0
@@ -139,11 +146,7 @@ fn propagate(new: &mut Value, options: &DeleteOptions) {
         .map(str::to_owned)
         .collect();
     finalizers.extend(wanted.map(str::to_owned));
-    if finalizers.is_empty() {
-        object::meta_mut(new).remove("finalizers");
-    } else {
-        object::set_meta(new, "finalizers", json!(finalizers));
-    }
+    object::set_finalizers(new, &finalizers);
 }
 
 /// Only pods that run somewhere take time to stop.

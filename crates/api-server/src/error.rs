@@ -32,6 +32,12 @@ impl Subject {
         if self.group.is_empty() { word.to_owned() } else { format!("{word}.{}", self.group) }
     }
 
+    /// With its name, if it has one.
+    fn shown(&self) -> String {
+        let resource = self.qualified(&self.resource);
+        if self.name.is_empty() { resource } else { format!("{resource} \"{}\"", self.name) }
+    }
+
     fn details(&self, kind: &str) -> Map<String, Value> {
         let mut details = Map::new();
         for (field, value) in [("name", &*self.name), ("group", &*self.group), ("kind", kind)] {
@@ -80,6 +86,8 @@ pub(crate) enum ApiError {
         current: u64,
     },
     MethodNotAllowed,
+    /// Something is to be created of a type whose definition is being deleted.
+    DefinitionTerminating(Subject),
     UnsupportedMediaType {
         accepted: &'static [&'static str],
     },
@@ -128,7 +136,7 @@ impl ApiError {
             Self::Forbidden { .. } | Self::ForbiddenPath(_) => 403,
             Self::Expired { .. } => 410,
             Self::TooLarge { .. } => 504,
-            Self::MethodNotAllowed => 405,
+            Self::MethodNotAllowed | Self::DefinitionTerminating(_) => 405,
             Self::UnsupportedMediaType { .. } => 415,
             Self::NotAcceptable { .. } => 406,
             Self::TooManyRequests { .. } | Self::Disruption { .. } => 429,
@@ -179,7 +187,7 @@ impl ApiError {
             Self::Forbidden { .. } | Self::ForbiddenPath(_) => "Forbidden",
             Self::Expired { .. } => "Expired",
             Self::TooLarge { .. } => "Timeout",
-            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::MethodNotAllowed | Self::DefinitionTerminating(_) => "MethodNotAllowed",
             Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::NotAcceptable { .. } => "NotAcceptable",
             Self::TooManyRequests { .. } | Self::Disruption { .. } => "TooManyRequests",
@@ -208,15 +216,8 @@ impl ApiError {
                 subject.name,
                 FieldError::aggregate(errors)
             ),
-            Self::Forbidden { subject, message, .. } if subject.name.is_empty() => {
-                format!("{} is forbidden: {message}", subject.qualified(&subject.resource))
-            }
             Self::Forbidden { subject, message, .. } => {
-                format!(
-                    "{} \"{}\" is forbidden: {message}",
-                    subject.qualified(&subject.resource),
-                    subject.name
-                )
+                format!("{} is forbidden: {message}", subject.shown())
             }
             Self::ForbiddenPath(message) => format!("forbidden: {message}"),
             Self::ApplyConflict { message, .. }
@@ -232,6 +233,9 @@ impl ApiError {
             }
             Self::MethodNotAllowed => {
                 "the server does not allow this method on the requested resource".to_owned()
+            }
+            Self::DefinitionTerminating(_) => {
+                "create not allowed while custom resource definition is terminating".to_owned()
             }
             Self::UnsupportedMediaType { accepted } => format!(
                 "the body of the request was in an unknown format - accepted media types include: {}",
@@ -263,9 +267,10 @@ impl ApiError {
 
     fn details(&self) -> Map<String, Value> {
         match self {
-            Self::NotFound(subject) | Self::AlreadyExists(subject) | Self::Conflict { subject, .. } => {
-                subject.details(&subject.resource)
-            }
+            Self::NotFound(subject)
+            | Self::AlreadyExists(subject)
+            | Self::Conflict { subject, .. }
+            | Self::DefinitionTerminating(subject) => subject.details(&subject.resource),
             Self::Forbidden { subject, causes, .. } => {
                 let mut details = subject.details(&subject.resource);
                 if !causes.is_empty() {

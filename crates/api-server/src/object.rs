@@ -34,6 +34,21 @@ pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     list(object, "/metadata/finalizers").iter().filter_map(Value::as_str).collect()
 }
 
+/// An object without finalizers does not have the field.
+pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
+    if finalizers.is_empty() {
+        meta_mut(object).remove("finalizers");
+    } else {
+        set_meta(object, "finalizers", json!(finalizers));
+    }
+}
+
+pub(crate) fn drop_finalizer(object: &mut Value, finalizer: &str) {
+    let rest = finalizers(object).into_iter().filter(|one| *one != finalizer);
+    let rest: Vec<String> = rest.map(str::to_owned).collect();
+    set_finalizers(object, &rest);
+}
+
 pub(crate) fn owners(object: &Value) -> &[Value] {
     list(object, "/metadata/ownerReferences")
 }

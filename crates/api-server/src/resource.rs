@@ -32,6 +32,10 @@ pub(crate) struct ResourceType {
 /// What a CustomResourceDefinition says beyond names and schema.
 #[derive(Debug, Clone)]
 pub(crate) struct Custom {
+    /// The uid of the definition.
+    pub(crate) definition: String,
+    /// No more objects are made: the definition is being deleted.
+    pub(crate) is_terminating: bool,
     pub(crate) columns: Vec<Value>,
     pub(crate) selectable_fields: Vec<String>,
 }
@@ -74,9 +78,21 @@ impl ResourceType {
         self.custom.is_some()
     }
 
+    /// Whose type it is, by uid.
+    pub(crate) fn definition(&self) -> Option<&str> {
+        self.custom.as_ref().map(|custom| custom.definition.as_str())
+    }
+
+    pub(crate) fn is_definition_terminating(&self) -> bool {
+        self.custom.as_ref().is_some_and(|custom| custom.is_terminating)
+    }
+
     pub(crate) fn verbs(&self) -> Vec<&'static str> {
         if self.is_review {
             return vec!["create"];
+        }
+        if self.is_definition_terminating() {
+            return vec!["delete", "deletecollection", "get", "list", "watch"];
         }
         vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     }

@@ -8,7 +8,7 @@ use crate::auth::{AUTHENTICATED, User};
 use crate::decode;
 use crate::delete::{DeleteOptions, Deleted};
 use crate::discovery;
-use crate::error::ApiError;
+use crate::error::{ApiError, Subject};
 use crate::kubelet::Errand;
 use crate::object;
 use crate::open_api;
@@ -178,6 +178,10 @@ fn on_collection(
         Method::Get => {
             let page = state.list(resource, namespace, &request.query)?;
             Ok(Reply::ok(form.list(resource, &page)))
+        }
+        // An apply may still create. Since Kubernetes 1.34 it may not, and both are forbidden (403).
+        Method::Post if resource.is_definition_terminating() => {
+            Err(ApiError::DefinitionTerminating(Subject::of(resource, "")))
         }
         Method::Post => {
             let body = decode::body(resource, request.media_type(), &request.body)?;

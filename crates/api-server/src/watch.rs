@@ -202,6 +202,16 @@ impl Watch {
             }
         }
         self.revision = state.store.revision();
+        if !self.is_served(state) {
+            self.end = End::Closing;
+        }
+    }
+
+    /// A watch of custom objects ends with their definition, also if another one has taken its place.
+    fn is_served(&self, state: &State) -> bool {
+        let Self { resource, .. } = self;
+        let now = state.registry.find(&resource.group, &resource.version, &resource.plural);
+        now.is_some_and(|now| now.definition() == resource.definition())
     }
 
     fn expire(&mut self, state: &State) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::server::{admin, api, check_refusal, cluster_api, object, start, status};
 
-fn definition() -> DynamicObject {
+pub(crate) fn definition() -> DynamicObject {
     object(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "grids.example.dev"},
@@ -31,7 +31,7 @@ fn version(name: &str, is_stored: bool) -> Value {
     })
 }
 
-fn grid(spec: &Value) -> DynamicObject {
+pub(crate) fn grid(spec: &Value) -> DynamicObject {
     object(json!({"apiVersion": "example.dev/v1", "kind": "Grid", "metadata": {"name": "g"}, "spec": spec,
         "status": {"size": 9}}))
 }

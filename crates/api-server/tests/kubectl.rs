@@ -141,6 +141,35 @@ async fn custom_resources_are_explained_listed_scaled_and_waited_for() {
 }
 
 #[tokio::test]
+async fn a_definition_that_is_deleted_is_waited_for() {
+    let name = "a_definition_that_is_deleted_is_waited_for";
+    let Some(kubectl) = Kubectl::start(name).await else { return };
+    let grid = manifest("grid.yaml");
+    kubectl.ok(&format!("apply -f {}", manifest("definition.yaml"))).await;
+    kubectl.ok(&format!("apply -f {grid}")).await;
+    kubectl.ok(r#"patch gr g --type=merge -p {"metadata":{"finalizers":["example.dev/held"]}}"#).await;
+    kubectl.check("delete crd grids.example.dev --wait=false", &["\"grids.example.dev\" deleted"]).await;
+    let complaint = kubectl.fails("delete crd grids.example.dev --timeout=1s").await;
+    assert!(complaint.contains("timed out waiting for the condition"), "{complaint}");
+    kubectl.check("wait --for=condition=Terminating crd/grids.example.dev", &["condition met"]).await;
+    kubectl.check("get gr", &["g "]).await;
+    let complaint = kubectl.fails(&format!("-n kube-system create -f {grid}")).await;
+    assert_eq!(
+        complaint,
+        format!(
+            "Error from server (MethodNotAllowed): error when creating \"{grid}\": create not allowed while custom \
+             resource definition is terminating\n"
+        )
+    );
+    let free = r#"patch gr g --type=merge -p {"metadata":{"finalizers":null}}"#;
+    // Whether it waits or comes too late.
+    let end = "delete crd grids.example.dev --ignore-not-found --timeout=20s";
+    tokio::join!(kubectl.ok(end), kubectl.ok(free));
+    assert!(kubectl.fails("get crd grids.example.dev").await.contains("not found"));
+    assert!(!kubectl.ok("get --raw /openapi/v3").await.contains("example.dev"));
+}
+
+#[tokio::test]
 async fn objects_that_kubectl_makes_itself_are_taken() {
     let Some(kubectl) = Kubectl::start("objects_that_kubectl_makes_itself_are_taken").await else { return };
     kubectl.check("create ns other", &["namespace/other created"]).await;

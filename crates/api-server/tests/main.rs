@@ -9,3 +9,4 @@ mod kubectl;
 mod kubelet;
 mod rights;
 mod server;
+mod termination;

@@ -26,6 +26,22 @@ fn the_yaml_is_what_the_types_say() {
     assert_eq!(json!(read), json!(wattle_operator::api::definitions()));
 }
 
+/// A choice that may be left out is nullable; `kubectl explain` would list `null` as a value without a name.
+#[test]
+fn no_choice_lists_null() {
+    fn check(schema: &Value) {
+        let inner = match schema {
+            Value::Object(fields) => fields.values().collect(),
+            Value::Array(items) => items.iter().collect(),
+            _ => Vec::new(),
+        };
+        let choices = schema.get("enum").and_then(Value::as_array);
+        assert!(choices.is_none_or(|choices| !choices.contains(&Value::Null)), "{schema}");
+        inner.into_iter().for_each(check);
+    }
+    check(&json!(wattle_operator::api::definitions()));
+}
+
 #[tokio::test]
 async fn the_example_is_taken_as_it_is() {
     let cluster = Cluster::without_operator().await;
@@ -81,6 +97,8 @@ async fn a_grid_that_cannot_be_meant_is_refused_when_it_is_applied() {
         "Grid",
         &[
             ("g", json!({"size": 3}), ""),
+            ("g", json!({"size": 1, "imagePullPolicy": null}), ""),
+            ("g", json!({"size": 1, "imagePullPolicy": "Often"}), "supported values: \"Always\""),
             ("g", json!({"size": 0}), "greater than or equal to 1"),
             ("g", json!({}), "spec.size: Required value"),
             ("g", json!({"size": 1, "version": "1", "image": "a"}), "give version or image, not both"),

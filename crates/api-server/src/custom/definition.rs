@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::structure;
+use super::{structure, termination};
 use crate::field_error::FieldError;
 use crate::object;
 use crate::resource::{Custom, ResourceId, ResourceType, ScalePaths, complete};
 use crate::state::{State, id};
-use crate::store::Key;
 use crate::time;
 
 impl State {
     /// Serves what a definition describes, and says so in its status.
     pub(crate) fn register(&mut self, definition: &Value) {
-        let own = resource_id(definition);
+        let own = defined(definition);
         let kinds_taken = self.registry.all().iter().any(|other| {
             other.group == own.group
                 && other.id() != own
@@ -31,18 +30,15 @@ impl State {
         }
     }
 
-    /// Takes the type away, and with it all its objects.
+    /// Takes the type away. Whoever took the finalizer off by hand leaves objects that nobody sees; they are back with
+    /// the definition, as in a real cluster.
     pub(crate) fn unregister(&mut self, definition: &Value) {
-        let own = resource_id(definition);
-        let keys: Vec<Key> = self.store.list(&own, None).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            self.store.remove(&own, &key);
-        }
-        self.registry.replace_custom(&own, Vec::new());
+        self.registry.replace_custom(&defined(definition), Vec::new());
     }
 }
 
-fn resource_id(definition: &Value) -> ResourceId {
+/// Which objects are a definition's.
+pub(crate) fn defined(definition: &Value) -> ResourceId {
     id(object::text(definition, "/spec/group"), object::text(definition, "/spec/names/plural"))
 }
 
@@ -80,6 +76,8 @@ fn type_of(definition: &Value, version: &Value) -> ResourceType {
         is_review: false,
         schema: Arc::new(complete(&version["schema"]["openAPIV3Schema"])),
         custom: Some(Custom {
+            definition: object::uid(definition).to_owned(),
+            is_terminating: termination::is_terminating(definition),
             columns: object::list(version, "/additionalPrinterColumns").to_vec(),
             selectable_fields: selectable
                 .iter()
@@ -103,18 +101,19 @@ fn status(definition: &Value, is_accepted: bool) -> Value {
             .map_or_else(|| json!(time::now()), |one| one["lastTransitionTime"].clone());
         json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
     };
-    let conditions = if is_accepted {
-        json!([
+    let mut conditions = if is_accepted {
+        vec![
             condition("NamesAccepted", true, "NoConflicts", "no conflicts found"),
             condition("Established", true, "InitialNamesAccepted", "the initial names have been accepted"),
-        ])
+        ]
     } else {
         let kind = object::text(definition, "/spec/names/kind");
-        json!([
+        vec![
             condition("NamesAccepted", false, "KindConflict", &format!("{kind:?} is already in use")),
             condition("Established", false, "NotAccepted", "not all names are accepted"),
-        ])
+        ]
     };
+    conditions.extend(termination::condition(definition).cloned());
     let storage =
         object::list(definition, "/spec/versions").iter().find(|version| version["storage"] == true);
     let mut stored = object::list(definition, "/status/storedVersions").to_vec();

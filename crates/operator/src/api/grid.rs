@@ -61,7 +61,9 @@ pub struct GridSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
+    /// When the image is pulled, as in a pod: by default `Always` if its tag is `latest`, else `IfNotPresent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schemas::without_null)]
     pub image_pull_policy: Option<PullPolicy>,
     /// Names of secrets with which the image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

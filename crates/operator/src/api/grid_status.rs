@@ -15,6 +15,7 @@ pub struct GridStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schemas::without_null)]
     pub phase: Option<Phase>,
     /// What is done next, or what is waited for.
     #[serde(default, skip_serializing_if = "String::is_empty")]

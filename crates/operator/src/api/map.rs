@@ -63,6 +63,7 @@ pub struct GridMapSpec {
     pub max_bytes: Option<i64>,
     /// Which entries go when the map is full; `None` refuses writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schemas::without_null)]
     pub eviction: Option<Eviction>,
     /// The replication class of the Grid that the map belongs to, instead of numbers: `standard`, `durable`, or one of `spec.classes`.
     /// Fixed when the map is made.

@@ -1,7 +1,15 @@
 //! Schemas of fields that are Kubernetes' own. They are passed on as they are: a Grid with nonsense in one of them must not keep the operator from
-//! reading the others; the API server refuses its objects, which its status says.
+//! reading the others; the API server refuses its objects, which its status says. And what is changed of derived schemas.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+/// For a choice that may be left out: `nullable` allows `null`, which `kubectl explain` would list as `<no value>`.
+pub(super) fn without_null(schema: &mut Schema) {
+    if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        values.retain(|value| !value.is_null());
+    }
+}
 
 /// Conditions of one type stand once, whoever applies them.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
