@@ -123,11 +123,11 @@ impl KubernetesService {
         Ok(places)
     }
 
-    /// The zone of the pod at a host.
+    /// The zone of the pod at a host. Who had that address before and has ended is another one.
     pub async fn zone_of(&self, host: &str) -> Option<String> {
         let mut told = self.told.clone();
         let zone = |told: &Option<Told>| match told {
-            Some(Ok(pods)) => pods.get(host).map(|pod| pod.zone.clone()),
+            Some(Ok(pods)) => pods.get(host).filter(|pod| !pod.is_gone).map(|pod| pod.zone.clone()),
             Some(Err(_)) | None => None,
         };
         let Ok(Ok(told)) = timeout(ZONE_TIME, told.wait_for(|told| zone(told).is_some())).await else {

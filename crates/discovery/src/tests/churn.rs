@@ -166,3 +166,23 @@ async fn a_pod_is_told_of_until_it_ends_and_serves_no_more() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_pod_with_the_address_of_one_that_has_ended_is_told_of_in_its_own_zone() {
+    let cluster = Cluster::start().await;
+    let nodes = cluster.watched().await;
+    let ended = endpoint(("10.0.0.1", "west"), Life::Ended, true);
+    cluster.put("a", "IPv4", vec![ended, endpoint(("10.0.0.2", "west"), Life::Ready, true)]).await;
+    is_at(&nodes, &["10.0.0.2"]).await;
+    let heard = async {
+        // The new one asks before it is in a slice.
+        let zone = nodes.zone_of("10.0.0.1");
+        let told = cluster.put("b", "IPv4", vec![endpoint(("10.0.0.1", "east"), Life::Starting, true)]);
+        tokio::join!(zone, told).0
+    };
+    assert_eq!(heard.await.as_deref(), Some("east"));
+    is_at(&nodes, &["10.0.0.1", "10.0.0.2"]).await;
+    tells(&nodes, zones, &["10.0.0.1 in east", "10.0.0.2 in west"].map(str::to_owned)).await;
+    cluster.delete("a").await;
+    tells(&nodes, zones, &["10.0.0.1 in east".to_owned()]).await;
+}
