@@ -44,6 +44,8 @@ struct Plan {
     /// Only requests whose path contains this are late or refused.
     scope: String,
     delay: Duration,
+    /// Answers that were late, or are.
+    late_answers: u64,
     refusal: Option<Refusal>,
     /// Refusals left; `None` until it is switched off.
     refusals_left: Option<u64>,
@@ -76,6 +78,11 @@ impl Faults {
     /// Every answer is this late from now on; zero switches it off.
     pub fn delay_answers(&self, delay: Duration) {
         self.plan.lock().delay = delay;
+    }
+
+    /// How many requests have been taken so far whose answers are late: also those that still wait.
+    pub fn late_answers(&self) -> u64 {
+        self.plan.lock().late_answers
     }
 
     /// Every request is refused until [`Faults::refuse_nothing`].
@@ -123,9 +130,14 @@ impl Faults {
         self.outage.subscribe()
     }
 
-    pub(crate) fn delay(&self, path: &str) -> Duration {
-        let plan = self.plan.lock();
-        if path.contains(&plan.scope) { plan.delay } else { Duration::ZERO }
+    /// How late the answer to a request is that has just come.
+    pub(crate) fn take_delay(&self, path: &str) -> Duration {
+        let mut plan = self.plan.lock();
+        if plan.delay.is_zero() || !path.contains(&plan.scope) {
+            return Duration::ZERO;
+        }
+        plan.late_answers += 1;
+        plan.delay
     }
 
     pub(crate) fn take_refusal(&self, path: &str) -> Option<ApiError> {

@@ -148,7 +148,7 @@ impl ApiServer {
         self.shared.faults.clone()
     }
 
-    /// The requests so far, the oldest first.
+    /// The requests so far, the oldest first. Of very many the oldest are forgotten, but not what was forbidden (403).
     pub fn requests(&self) -> Vec<AnsweredRequest> {
         self.shared.requests.lock().all()
     }

@@ -132,7 +132,7 @@ async fn answer(
         Ok(request) => request,
         Err(code) => return Ok(respond(Reply::text(code, "the request could not be read\n"))),
     };
-    let delay = shared.faults.delay(&request.path);
+    let delay = shared.faults.take_delay(&request.path);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }

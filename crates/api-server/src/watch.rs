@@ -142,17 +142,15 @@ impl Watch {
                 End::Open => {}
             }
             tokio::select! {
-                changed = self.newest.changed() => {
-                    changed.ok()?;
-                    let shared = Arc::clone(&self.shared);
-                    self.catch_up(&shared.state.lock());
-                }
+                // What changes after a test has broken the stream is not told on it.
+                biased;
                 changed = self.breaks.changed() => {
                     changed.ok()?;
                     if let Some(chunk) = self.broken().await {
                         return Some(chunk);
                     }
                 }
+                () = tokio::time::sleep_until(self.until) => self.end = End::Closing,
                 () = tokio::time::sleep_until(self.next_bookmark), if self.wants_bookmarks => {
                     self.next_bookmark = Instant::now() + self.shared.settings.bookmark_interval;
                     let shared = Arc::clone(&self.shared);
@@ -160,7 +158,11 @@ impl Watch {
                     let bookmark = self.bookmark(Value::Null);
                     self.waiting.push_back(bookmark);
                 }
-                () = tokio::time::sleep_until(self.until) => self.end = End::Closing,
+                changed = self.newest.changed() => {
+                    changed.ok()?;
+                    let shared = Arc::clone(&self.shared);
+                    self.catch_up(&shared.state.lock());
+                }
             }
         }
     }

@@ -46,6 +46,53 @@ async fn an_object_is_made_read_changed_and_deleted() {
     check_refusal(maps.get("a").await, 404, "NotFound", "configmaps \"a\" not found");
 }
 
+/// Whichever door a patch comes through, who says which version it changes is refused if there is another by now.
+#[tokio::test]
+async fn a_patch_of_another_version_is_refused() {
+    let server = start().await;
+    let client = admin(&server).await;
+    let sets = api(&client, "apps", "v1", "StatefulSet");
+    let set =
+        object(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "web"}, "spec": {
+        "replicas": 1, "serviceName": "web", "selector": {"matchLabels": {"a": "b"}}, "template": {
+        "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}}}));
+    let stale = sets.create(&PostParams::default(), &set).await.unwrap().metadata.resource_version.unwrap();
+    let label = |version: &str, value: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+            "metadata": {"resourceVersion": version, "labels": {"changed": value}}})
+    };
+    let plain = PatchParams::default();
+    let merged = sets.patch("web", &plain, &Patch::Merge(label(&stale, "once"))).await.unwrap();
+    let current = merged.metadata.resource_version.unwrap();
+    let refusal = "Operation cannot be fulfilled on statefulsets.apps \"web\": the object has been modified; please apply \
+        your changes to the latest version and try again";
+    let conflict = |result| check_refusal(result, 409, "Conflict", refusal);
+    conflict(sets.patch("web", &plain, &Patch::Merge(label(&stale, "twice"))).await);
+    conflict(sets.patch("web", &plain, &Patch::Strategic(label(&stale, "twice"))).await);
+    let replace = json!([{"op": "replace", "path": "/metadata/resourceVersion", "value": stale},
+        {"op": "replace", "path": "/metadata/labels/changed", "value": "twice"}]);
+    let replace: Patch<serde_json::Value> = Patch::Json(serde_json::from_value(replace).unwrap());
+    conflict(sets.patch("web", &plain, &replace).await);
+    // That conflicts of managers are not to count does not make the version the right one.
+    let forced = PatchParams::apply("test").force();
+    conflict(sets.patch("web", &forced, &Patch::Apply(label(&stale, "twice"))).await);
+    let ready = |version: &str| json!({"metadata": {"resourceVersion": version}, "status": {"replicas": 1}});
+    conflict(sets.patch_status("web", &plain, &Patch::Merge(ready(&stale))).await);
+    let mut applied = ready(&stale);
+    (applied["apiVersion"], applied["kind"]) = (json!("apps/v1"), json!("StatefulSet"));
+    conflict(sets.patch_status("web", &forced, &Patch::Apply(applied)).await);
+    let three = json!({"metadata": {"resourceVersion": stale}, "spec": {"replicas": 3}});
+    let refused = status(sets.patch_scale("web", &plain, &Patch::Merge(three)).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (409, "Conflict"));
+    let now = sets.get("web").await.unwrap();
+    assert_eq!(now.metadata.resource_version.as_ref(), Some(&current), "what is refused changes nothing");
+    assert_eq!((now.labels()["changed"].as_str(), &now.data["spec"]["replicas"]), ("once", &json!(1)));
+    let status = sets.patch_status("web", &plain, &Patch::Merge(ready(&current))).await.unwrap();
+    let current = status.metadata.resource_version.unwrap();
+    let after = sets.patch("web", &forced, &Patch::Apply(label(&current, "twice"))).await.unwrap();
+    assert_eq!(after.labels()["changed"], "twice");
+}
+
 #[tokio::test]
 async fn nothing_is_created_in_a_namespace_that_is_not_there() {
     let server = start().await;

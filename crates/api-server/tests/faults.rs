@@ -104,6 +104,7 @@ async fn answers_are_refused_and_late_as_told() {
     let start = Instant::now();
     maps.list(&ListParams::default()).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(50));
+    assert_eq!(server.faults().late_answers(), 1);
 }
 
 #[tokio::test]

@@ -21,17 +21,34 @@ use crate::slices::{Pods, Slices, places};
 
 /// Who looks for others waits so long for the first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
-/// Longer than pauses between attempts: so long nothing is heard of the first list if the server is silent.
-const LIST_TIME: Duration = Duration::from_secs(60);
-/// A watch without changes looks as one that has broken without a word: it begins anew.
-const WATCH_TIME: Duration = Duration::from_secs(600);
 /// So long the control plane may take to tell of a pod that has just begun.
 const ZONE_TIME: Duration = Duration::from_secs(15);
 /// How slices name their service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
+/// How long is waited for an API server that says nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// So long nothing is heard of a list, or between its pages: a server gives up on what it is asked after a minute, too. A pause
+    /// after an error that takes as long is cut short.
+    pub(crate) list: Duration,
+    /// The server ends a stream after that time. That tells one that is quiet from one that has broken without a word: bookmarks
+    /// come about once a minute, but nobody promises them. The watcher takes a stream for broken that lasts five seconds longer,
+    /// and goes on from where it was, which is cheap. client-go, which sends pings as well, notices within a minute.
+    pub(crate) stream_seconds: u32,
+    /// So long no change is heard of: all begins anew with a list. Longer than a stream, for this is for what the watcher does
+    /// not limit: a server that takes the request for a stream, and does not answer.
+    pub(crate) changes: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { list: Duration::from_secs(60), stream_seconds: 120, changes: Duration::from_secs(300) }
+    }
+}
+
 /// What is known of the pods.
-type Told = Result<Arc<Pods>, Arc<Unanswered>>;
+pub(crate) type Told = Result<Arc<Pods>, Arc<Unanswered>>;
 
 /// A headless service of a cluster.
 #[derive(Clone)]
@@ -39,7 +56,7 @@ pub struct KubernetesService {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) client: Client,
-    told: watch::Receiver<Option<Told>>,
+    pub(crate) told: watch::Receiver<Option<Told>>,
     /// Ends with the last clone.
     _watching: Arc<JoinSet<()>>,
 }
@@ -70,7 +87,7 @@ impl KubernetesService {
         config.default_retry = false;
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|source| ServiceError::NoClient(Box::new(source)))?;
-        Self::watch_with(client, name, port, namespace)
+        Self::watch_with(client, name, port, namespace, Patience::default())
     }
 
     pub(crate) fn watch_with(
@@ -78,11 +95,12 @@ impl KubernetesService {
         name: &ServiceName,
         port: u16,
         namespace: String,
+        patience: Patience,
     ) -> Result<Self, ServiceError> {
         let label = name.label()?;
         let (tell, told) = watch::channel(None);
         let slices = Api::namespaced(client.clone(), &namespace);
-        let watched = Watched { service: label.clone(), slices, ports: (name.port, port), tell };
+        let watched = Watched { service: label.clone(), slices, ports: (name.port, port), patience, tell };
         let mut watching = JoinSet::new();
         watching.spawn(watched.run());
         Ok(Self { name: label, namespace, client, told, _watching: Arc::new(watching) })
@@ -105,11 +123,11 @@ impl KubernetesService {
         Ok(places)
     }
 
-    /// The zone of the pod at a host.
+    /// The zone of the pod at a host. Who had that address before and has ended is another one.
     pub async fn zone_of(&self, host: &str) -> Option<String> {
         let mut told = self.told.clone();
         let zone = |told: &Option<Told>| match told {
-            Some(Ok(pods)) => pods.get(host).map(|pod| pod.zone.clone()),
+            Some(Ok(pods)) => pods.get(host).filter(|pod| !pod.is_gone).map(|pod| pod.zone.clone()),
             Some(Err(_)) | None => None,
         };
         let Ok(Ok(told)) = timeout(ZONE_TIME, told.wait_for(|told| zone(told).is_some())).await else {
@@ -123,14 +141,6 @@ impl KubernetesService {
         zone(&told).flatten()
     }
 
-    /// Waits until its pods are exactly there.
-    #[cfg(test)]
-    pub(crate) async fn knows(&self, expected: &[String]) {
-        let mut told = self.told.clone();
-        let is_there = |told: &Option<Told>| matches!(told, Some(Ok(pods)) if places(pods) == expected);
-        told.wait_for(is_there).await.expect("it is watched");
-    }
-
     pub(crate) fn no_answer(&self, asked: &'static str, source: Arc<Unanswered>) -> LookupError {
         LookupError::NoApiServer { asked, namespace: self.namespace.clone(), source }
     }
@@ -142,6 +152,7 @@ struct Watched {
     slices: Api<EndpointSlice>,
     /// That is given, and that of who asks.
     ports: (Option<u16>, u16),
+    patience: Patience,
     tell: watch::Sender<Option<Told>>,
 }
 
@@ -155,12 +166,12 @@ impl Watched {
     /// Returns when it is to begin anew with a list.
     async fn watch_once(&self) {
         let label = format!("{SERVICE_LABEL}={}", self.service);
-        let config = watcher::Config::default().labels(&label);
+        let config = watcher::Config::default().labels(&label).timeout(self.patience.stream_seconds);
         let mut events = Box::pin(watcher(self.slices.clone(), config).default_backoff());
         // What is listed counts when it is complete.
         let (mut slices, mut is_complete) = (Slices::default(), false);
         loop {
-            let patience = if is_complete { WATCH_TIME } else { LIST_TIME };
+            let patience = if is_complete { self.patience.changes } else { self.patience.list };
             match timeout(patience, events.next()).await {
                 Ok(Some(Ok(event))) => {
                     match event {

@@ -17,7 +17,7 @@ pub(crate) struct Pod {
     pub(crate) zone: Option<String>,
     port: u16,
     /// It ends, and serves nobody any more.
-    is_gone: bool,
+    pub(crate) is_gone: bool,
 }
 
 /// The slices of a service by name.

@@ -6,6 +6,12 @@ use dns_server::{DnsServer, a, aaaa, srv};
 
 use super::*;
 
+#[path = "tests/churn.rs"]
+mod churn;
+#[path = "tests/cluster.rs"]
+mod cluster;
+#[path = "tests/faults.rs"]
+mod faults;
 #[path = "tests/kubernetes.rs"]
 mod kubernetes;
 #[path = "tests/slices.rs"]
