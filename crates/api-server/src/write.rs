@@ -276,20 +276,21 @@ impl State {
         Ok(Written { object, is_new: false, warnings })
     }
 
-    /// Stores an object, or lets it go if its deletion waited for nothing but this change.
+    /// Stores an object, or lets it go if its deletion waited for nothing but this change: who watches is told that it is gone, and not of the
+    /// change before.
     pub(crate) fn commit(&mut self, resource: &ResourceType, new: Value) -> Arc<Value> {
         let new = if events::is_event(resource) { events::stored(new) } else { new };
         let is_done = object::is_terminating(&new)
             && object::finalizers(&new).is_empty()
             && new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
             && object::list(&new, "/spec/finalizers").is_empty();
-        let key = Key::of(&new);
+        if is_done {
+            self.remove(resource, &Key::of(&new));
+            return Arc::new(new);
+        }
         let stored = self.store.put(&resource.id(), new);
         if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
             self.register(&stored);
-        }
-        if is_done {
-            return self.remove(resource, &key).unwrap_or(stored);
         }
         stored
     }

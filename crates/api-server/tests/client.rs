@@ -256,9 +256,14 @@ async fn a_finalizer_holds_what_is_deleted() {
         "{}",
         refused.message
     );
+    let from = deleted.metadata.resource_version.unwrap();
+    let mut stream = Box::pin(maps.watch(&WatchParams::default(), &from).await.unwrap());
     let none = json!({"metadata": {"finalizers": null}});
-    maps.patch("a", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
+    let freed = maps.patch("a", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
+    assert!(freed.finalizers().is_empty());
     assert_eq!(maps.get_opt("a").await.unwrap(), None);
+    let WatchEvent::Deleted(last) = next(&mut stream).await.unwrap() else { panic!("it was changed") };
+    assert_eq!(last.finalizers(), ["example.dev/held"], "as it was stored last");
 }
 
 #[tokio::test]
