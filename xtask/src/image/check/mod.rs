@@ -1,24 +1,42 @@
-//! The image as containers: without root, and on a root file system that cannot be written. Three nodes are one grid by DNS.
+//! The image as containers: without root, and on a root file system that cannot be written. Three nodes are one grid by DNS;
+//! in a cluster the operator acts, and three nodes find one another, by what Kubernetes gives every pod.
 
+mod cluster;
 mod dns;
 mod network;
+mod operator;
+mod slices;
 
 use super::engine::{Engine, answer};
 use super::{BYTES_MAX, Program, context};
-use crate::command::run;
+use crate::command::{cargo, root, run};
 use crate::failure::Failure;
-use crate::guests;
+use crate::test_log::TestLog;
+use crate::{guests, node};
+use cluster::Cluster;
 use network::Network;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const USER: &str = "65532:65532";
 
-pub(super) fn run_all(engine: &Engine, image: &str, kind: Program) -> Result<(), Failure> {
+pub(super) fn run_all(engine: &Engine, image: &str, kind: Program, log: &mut TestLog) -> Result<(), Failure> {
     check_form(engine, image, kind)?;
     let this = std::env::current_exe().map_err(Failure::file("this program"))?;
     build_tool(engine, network::PROBE, &this)?;
     guests::build_rust(&[dns::GUEST.to_owned()])?;
-    Network::during(engine, |network| dns::check(network, image))
+    Network::during(engine, |network| dns::check(network, image))?;
+    let Some(kubectl) = cluster::kubectl() else {
+        let skipped = "SKIPPED image::cluster: kubectl is not installed";
+        println!("{skipped}");
+        log.read_line(skipped);
+        return Ok(());
+    };
+    let server = api_server(kind)?;
+    Network::during(engine, |network| {
+        let cluster = Cluster::start(network, &server, &kubectl)?;
+        operator::check(&cluster, image)?;
+        slices::check(&cluster, image)
+    })
 }
 
 /// Who it runs as, and how large it is.
@@ -39,6 +57,18 @@ fn is_as_it_should_be(form: &str, kind: Program) -> bool {
     let fits = bytes.is_some_and(|bytes| bytes < BYTES_MAX);
     // What the tests have built has names and lines in it.
     user && (fits || kind == Program::Quick) && words.next() == Some("[/usr/local/bin/wattle]")
+}
+
+/// The double of the API server, with as little built as may be.
+fn api_server(kind: Program) -> Result<PathBuf, Failure> {
+    const NAME: &str = "wattle-api-server";
+    match kind {
+        Program::Quick => node::build_for_tests(NAME),
+        Program::Static => {
+            run(&mut cargo(&["build", "--locked", "--package", NAME]))?;
+            Ok(root().join("target/debug").join(NAME))
+        }
+    }
 }
 
 /// An image of a program that the check needs in containers, both called so.
