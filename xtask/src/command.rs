@@ -24,7 +24,18 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
 /// The cargo that started this program.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    program(&cargo, arguments)
+    let mut cargo = program(&cargo, arguments);
+    // What it said of this package is not for build scripts: ring's takes it for news, and all that needs ring is built once more.
+    for (name, _) in std::env::vars_os() {
+        if is_of_this_package(&name.to_string_lossy()) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+fn is_of_this_package(variable: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// The command as one would type it.
@@ -146,6 +157,19 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(is_gone(), "{}", state());
+    }
+
+    #[test]
+    fn cargo_is_not_told_of_this_package() {
+        let mut command = cargo(&[]);
+        let forgotten = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
+        let forgotten: Vec<_> = forgotten.map(|name| name.to_string_lossy().into_owned()).collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR"] {
+            assert!(std::env::var_os(name).is_some() && forgotten.iter().any(|one| one == name), "{name}");
+        }
+        // It can be found nevertheless, and all else is as it was.
+        assert!(works(command.arg("--version")));
+        assert!(!is_of_this_package("CARGO") && !is_of_this_package("CARGO_INCREMENTAL"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ usage: cargo xtask COMMAND
   test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
   tidy            only the rules of style and layering that a machine can check
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
-  image [--tag TAG] [--check]   the container image, static; --check runs a grid of it; --quick has what the tests have built
+  image [--tag TAG] [--check]   the container image, static; --check runs grids and the operator of it; --quick has what the tests have built
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
   simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
   chaos --minutes N [--seed S] [--nodes N]   real nodes under load, killed, paused and cut off, and a judge of what clients were shown

@@ -62,14 +62,18 @@ pub(crate) fn typed(arguments: &[&str]) -> String {
 
 /// Builds the program: the fast one, or the quickly built one that the tests have built already.
 pub(crate) fn build(dev: bool) -> Result<PathBuf, Failure> {
-    let (what, folder): (&[&str], _) = if dev {
-        // With the features that tests ask for, or all dependencies would be built once more.
-        (&["--workspace", "--tests"], "debug")
-    } else {
-        (&["--release"], "release")
-    };
-    run(cargo(&["build", "--locked", "--bin", "wattle"]).args(what))?;
-    Ok(root().join("target").join(folder).join("wattle"))
+    if dev {
+        return build_for_tests("wattle");
+    }
+    run(&mut cargo(&["build", "--locked", "--bin", "wattle", "--release"]))?;
+    Ok(root().join("target/release/wattle"))
+}
+
+/// Builds one of the workspace's programs as tests have it.
+pub(crate) fn build_for_tests(name: &str) -> Result<PathBuf, Failure> {
+    // With the features that tests ask for, or all dependencies would be built once more.
+    run(&mut cargo(&["build", "--locked", "--bin", name, "--workspace", "--tests"]))?;
+    Ok(root().join("target/debug").join(name))
 }
 
 #[derive(Debug)]

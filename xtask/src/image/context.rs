@@ -1,6 +1,6 @@
 //! What an image is built from: a folder with a file tree that becomes the image's root.
 
-use crate::command::{output, program, root};
+use crate::command::{program, root, shown};
 use crate::failure::Failure;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -23,10 +23,10 @@ pub(super) fn lay_out(folder: &str, programs: &[(PathBuf, &str)]) -> Result<Path
     Ok(folder)
 }
 
-/// The same with a program that is not static, and what it loads, where it looks for it.
+/// The same with a program and what it loads, where it looks for it. A static one loads nothing.
 pub(super) fn lay_out_with_libraries(folder: &str, from: &Path, name: &str) -> Result<PathBuf, Failure> {
     let folder = lay_out(folder, &[(from.to_owned(), name)])?;
-    for library in libraries(&output(program("ldd", &[]).arg(from))?) {
+    for library in libraries(&loaded(from)?) {
         let place = library.strip_prefix("/").unwrap_or(library);
         copy(library, &folder.join("root").join(place), 0o755)?;
     }
@@ -38,6 +38,18 @@ fn copy(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(Failure::file(folder))?;
     fs::copy(from, to).map_err(Failure::file(from))?;
     fs::set_permissions(to, fs::Permissions::from_mode(mode)).map_err(Failure::file(to))
+}
+
+/// What `ldd` prints, which fails for a static program.
+fn loaded(from: &Path) -> Result<String, Failure> {
+    let mut ldd = program("ldd", &[]);
+    let said = ldd.arg(from).env("LC_ALL", "C").output();
+    let said = said.map_err(|source| Failure::CannotStart { command: shown(&ldd), source })?;
+    let errors = String::from_utf8_lossy(&said.stderr);
+    if said.status.success() || errors.contains("not a dynamic executable") {
+        return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
+    }
+    Err(Failure::Exited { command: shown(&ldd), status: said.status })
 }
 
 /// The files that `ldd` names.

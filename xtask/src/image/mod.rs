@@ -66,7 +66,7 @@ pub(crate) fn build(options: &Options) -> Result<(), Failure> {
     let engine = Engine::find()?;
     build_with(&engine, options)?;
     if options.check {
-        check::run_all(&engine, &options.tag, options.program)?;
+        check::run_all(&engine, &options.tag, options.program, &mut TestLog::default())?;
     }
     if engine.ends_with_this_run() {
         let archive = format!("target/container/wattle-{VERSION}.tar");
@@ -90,7 +90,7 @@ pub(crate) fn check_quick(log: &mut TestLog) -> Result<(), Failure> {
     };
     let options = Options::parse(&["--quick"])?;
     build_with(&engine, &options)?;
-    check::run_all(&engine, &options.tag, options.program)
+    check::run_all(&engine, &options.tag, options.program, log)
 }
 
 fn build_with(engine: &Engine, options: &Options) -> Result<(), Failure> {
