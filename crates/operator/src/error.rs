@@ -1,5 +1,6 @@
 //! Why something could not be done.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use kube::runtime::finalizer;
@@ -14,8 +15,8 @@ pub enum Error {
     Forbidden(Box<Forbidden>),
     #[error("the API server refuses: {message}")]
     Refused { code: u16, message: String },
-    #[error("the API server cannot be asked: {0}")]
-    Kube(#[source] kube::Error),
+    #[error("the API server cannot be asked: {}", with_causes(.0))]
+    Kube(kube::Error),
     #[error(
         "{kind} {name} is there and does not belong to this Grid: delete it, or give the Grid another name"
     )]
@@ -85,6 +86,20 @@ impl Error {
     }
 }
 
+/// An error and what is behind it: that of a connection says little by itself.
+fn with_causes(error: &kube::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text += &format!(": {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Why the operator ends.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -96,4 +111,23 @@ pub enum StartError {
     Serve(std::io::Error),
     #[error("another operator leads now: this one ends, so that only one acts")]
     LeadershipLost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("client error (Connect)")]
+    struct Connect(#[source] std::io::Error);
+
+    #[test]
+    fn what_is_behind_an_error_of_the_connection_is_said() {
+        let cause = Connect(std::io::Error::other("invalid peer certificate: UnknownIssuer"));
+        let error = Error::from(kube::Error::Service(Box::new(cause)));
+        assert_eq!(
+            error.to_string(),
+            "the API server cannot be asked: ServiceError: client error (Connect): invalid peer certificate: UnknownIssuer"
+        );
+    }
 }

@@ -26,9 +26,9 @@ use crate::reach::Ports;
 use crate::{function, grid, map};
 
 const LEASE: &str = "wattle-operator";
-/// How often the API server is asked again that does not answer, or does not know the kinds.
 /// A connection on which nothing comes for so long is taken for dead. Watches end sooner by themselves, and begin anew.
 const LONGEST_SILENCE: Duration = Duration::from_secs(295);
+/// How often the API server is asked again that does not answer, or does not know the kinds.
 const START_RETRY: Duration = Duration::from_secs(2);
 
 /// What an operator looks after, and what it says it is.
