@@ -105,7 +105,7 @@ async fn main() -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = outage::obey(client, server.faults().clone()) => {}
+        () = outage::obey(client, server.faults()) => {}
     }
     cluster.stop().await.context("the cluster had stopped before")
 }
