@@ -14,10 +14,17 @@ pub(crate) fn root() -> PathBuf {
     Path::new(&manifest).parent().expect("the folder xtask lies in the root").to_owned()
 }
 
-/// A program that runs in the root and reads nothing.
+/// A program that runs in the root and reads nothing. What cargo has told this one of its package is kept from it: dependencies whose
+/// build scripts look at that would be built anew, and again when a developer calls cargo.
 pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(name);
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let is_of_package = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(is_of_package) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
