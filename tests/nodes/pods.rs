@@ -106,6 +106,8 @@ async fn a_minute_without_the_api_server_stops_nothing_that_runs() {
     let hosts = grid.hosts().await;
     let client = connect(&hosts).await;
     are_safe(&hosts).await;
+    let (id, count) = members(&client).await;
+    assert_eq!(count, 3);
     let writer = Writer::start(&client);
     grid.cluster.server.faults().start_outage(Outage::Refused);
     let until = Instant::now() + Duration::from_secs(60);
@@ -124,7 +126,7 @@ async fn a_minute_without_the_api_server_stops_nothing_that_runs() {
     // The pod that was killed has waited: it knows nobody without the API server.
     are_safe(&hosts).await;
     grid.has(3).await;
-    assert_eq!(members(&client).await.1, 3);
+    assert_eq!(members(&client).await, (id, 3), "one grid");
     writer.check(&client).await;
 }
 

@@ -1,4 +1,4 @@
-//! Upgrades of grids of pods in the midst of which something fails.
+//! What becomes of grids of pods when something fails, and of their upgrades in the midst of which it does.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use tokio::time::interval;
 use wattle_api_server::Outage;
 use wattle_operator::api::Phase;
 
-use super::operated::{OPERATORS, Operated};
+use super::operated::{OPERATORS, Operated, condition};
 use crate::harness::kubernetes::probe;
 use crate::harness::wire::eventually;
 use crate::harness::writer::{Writer, members};
@@ -111,6 +111,61 @@ async fn an_upgrade_waits_for_pods_that_crash_and_for_machines_that_fail() {
     assert_eq!(grid.images().await, ["wattle:0.1.0"; 4]);
     assert!(taken < grid.taken_one_by_one(4), "it goes on only then");
     assert_eq!(members(&client).await, (id, 4), "one grid");
+    writer.check(&client).await;
+}
+
+/// A machine, which is a zone of its own here, that so many of the grid's pods run on, with or without the operator.
+async fn zone(grid: &Operated, count: usize, with_operator: bool) -> String {
+    let machine = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
+    let (pods, operators) = (grid.pods().await, grid.operators().await);
+    let mut machines = pods.iter().map(machine);
+    let is_asked_for = |name: &String| {
+        pods.iter().filter(|pod| machine(pod) == *name).count() == count
+            && operators.iter().any(|operator| machine(operator) == *name) == with_operator
+    };
+    machines.find(is_asked_for).expect("five pods are two, two and one on three machines")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_dies_with_two_of_five_pods_and_nothing_is_lost() {
+    let grid = Operated::found(5, json!({})).await;
+    let client = grid.client().await;
+    let (id, count) = members(&client).await;
+    assert_eq!(count, 5);
+
+    let gone = zone(&grid, 2, false).await;
+    let writer = Writer::start(&client);
+    grid.cluster.pods.fail_node(&gone).await.unwrap();
+    let status = grid.until(|now| now.ready == 3).await;
+    assert_eq!(condition(&status, "Safe"), "False");
+    eventually(async || (members(&client).await == (id.clone(), 3)).then_some(())).await;
+    // Nothing is asked of those that are gone: what was acknowledged is there, and more is taken.
+    writer.check(&client).await;
+    let writer = Writer::start(&client);
+    grid.until(|now| condition(now, "Available") == "True").await;
+    grid.cluster.pods.restore_node(&gone).await.unwrap();
+    let before = grid.rested(5).await.members;
+    assert_eq!(grid.observer.taken(), 0, "nobody was told to stop");
+    writer.check(&client).await;
+
+    // The operator is lost with this one, and nothing of it comes back.
+    let gone = zone(&grid, 2, true).await;
+    let writer = Writer::start(&client);
+    grid.cluster.pods.fail_node(&gone).await.unwrap();
+    eventually(async || (members(&client).await == (id.clone(), 3)).then_some(())).await;
+    let machines = grid.cluster.api("v1", "Node");
+    machines.delete(&gone, &DeleteParams::default()).await.unwrap();
+    let elsewhere = async || {
+        let pods = grid.pods().await;
+        let machine = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone();
+        (pods.len() == 5 && pods.iter().all(|pod| machine(pod).is_some_and(|name| name != gone)))
+            .then_some(())
+    };
+    eventually(elsewhere).await;
+    // Another operator acts only when the lease of the one before is over.
+    grid.until(|now| now.members != before).await;
+    grid.rested(5).await;
+    assert_eq!(members(&client).await, (id, 5), "one grid");
     writer.check(&client).await;
 }
 

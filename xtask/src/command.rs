@@ -14,24 +14,23 @@ pub(crate) fn root() -> PathBuf {
     Path::new(&manifest).parent().expect("the folder xtask lies in the root").to_owned()
 }
 
-/// A program that runs in the root and reads nothing.
+/// A program that runs in the root and reads nothing. What cargo has told this one of its package is kept from it: dependencies whose
+/// build scripts look at that (ring's does) would be built anew, and again when a developer calls cargo.
 pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(name);
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if is_of_this_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
 /// The cargo that started this program.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut cargo = program(&cargo, arguments);
-    // What it said of this package is not for build scripts: ring's takes it for news, and all that needs ring is built once more.
-    for (name, _) in std::env::vars_os() {
-        if is_of_this_package(&name.to_string_lossy()) {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
+    program(&cargo, arguments)
 }
 
 fn is_of_this_package(variable: &str) -> bool {
@@ -161,7 +160,7 @@ mod tests {
 
     #[test]
     fn cargo_is_not_told_of_this_package() {
-        let mut command = cargo(&[]);
+        let mut command = program("cargo", &[]);
         let forgotten = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
         let forgotten: Vec<_> = forgotten.map(|name| name.to_string_lossy().into_owned()).collect();
         for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR"] {

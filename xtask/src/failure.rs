@@ -53,6 +53,19 @@ pub(crate) enum Failure {
         command: String,
         printed: String,
     },
+    /// A port of this machine that somebody else has.
+    Port {
+        port: u16,
+        source: io::Error,
+    },
+    /// A command of the guide, with its place.
+    Guide {
+        place: String,
+    },
+    /// What should have ended.
+    LeftBehind {
+        processes: Vec<String>,
+    },
     /// Figures of the demo that are not what they should be.
     Figures {
         count: usize,
@@ -97,6 +110,11 @@ impl fmt::Display for Failure {
             Self::LoadPanicked => write!(out, "what writes during the failover panicked"),
             Self::Unreadable { path, text } => write!(out, "{}: not understood:\n{text}", path.display()),
             Self::Unexpected { command, printed } => write!(out, "`{command}` printed:\n{printed}"),
+            Self::Port { port, source } => {
+                write!(out, "the guide forwards port {port} of 127.0.0.1, which cannot be had: {source}")
+            }
+            Self::Guide { place } => write!(out, "{place}: fails; what it printed is above"),
+            Self::LeftBehind { processes } => write!(out, "left running:\n{}", processes.join("\n")),
             Self::Figures { count } => write!(out, "{count} of the figures are wrong, marked above"),
             Self::Violations { count } => write!(out, "{count} violations of the style rules, listed above"),
             Self::Mutants { survivors } => {

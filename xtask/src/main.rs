@@ -1,4 +1,4 @@
-//! The chores of the project: `cargo xtask test | tidy | demo | image | mutants | simulate | chaos | bench`.
+//! The chores of the project: `cargo xtask test | tidy | demo | guide | image | mutants | simulate | chaos | bench`.
 //!
 //! Standard library only, so that it builds in a moment and pulls nothing in. It calls the tools that a developer
 //! would call by hand (cargo, git, python3) and says what it calls.
@@ -10,6 +10,7 @@ mod demo;
 mod failure;
 mod grid;
 mod guests;
+mod guide;
 mod image;
 mod json;
 mod mutants;
@@ -32,6 +33,7 @@ usage: cargo xtask COMMAND
   test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
   tidy            only the rules of style and layering that a machine can check
   demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
+  guide           the commands of docs/kubernetes.md, as written, behind the stand-in for a cluster; needs kubectl
   image [--tag TAG] [--check]   the container image, static; --check runs grids and the operator of it; --quick has what the tests have built
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it
   simulate --seeds N [--from S]   whole grids in one process: a seed that breaks a promise is shown, and replays
@@ -64,6 +66,7 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         }
         ["test"] => test::run_all(),
         ["demo", options @ ..] => demo::run_all(demo::Options::parse(options)?),
+        ["guide"] => guide::run_all(),
         ["image", options @ ..] => image::build(&image::Options::parse(options)?),
         // What `image --check` calls from inside its network.
         ["probe", address, path] => image::probe(address, path),

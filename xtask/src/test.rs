@@ -9,7 +9,7 @@ use crate::prerequisites::{self, GUEST_TARGET};
 use crate::skips::{self, Machine};
 use crate::steps::Steps;
 use crate::test_log::TestLog;
-use crate::{demo, guests, image, new_function, tidy};
+use crate::{demo, guests, guide, image, new_function, tidy};
 
 pub(crate) fn run_all() -> Result<(), Failure> {
     let mut steps = Steps::default();
@@ -30,6 +30,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     steps.run("the demo's figures", figures);
     steps.run("demo", || demo::run_all(demo::Options { keep: false, dev: true }));
     steps.run("a new function, outside", new_function::check);
+    steps.run("the guide of Kubernetes", || guide::check(&mut log));
     steps.run("the image", || image::check_quick(&mut log));
     if tested && modelled {
         steps.run("skipped tests", || compare_skips(&log));

@@ -19,8 +19,10 @@ use crate::address::{MAX_MACHINES, Network};
 use crate::controller::{Context, Events};
 use crate::error::Error;
 use crate::kubelet::{self, Command, Entrance, Host, Kubelet, Spawner};
-use crate::nodes::{self, Change, NodeSettings, Patience};
-use crate::{claims, deployment, disruption, endpoint_slices, scheduler, service_accounts, stateful_set};
+use crate::machines::Machines;
+use crate::nodes::{self, NodeSettings, Patience};
+use crate::{claims, deployment, disruption, endpoint_slices, power};
+use crate::{scheduler, service_accounts, stateful_set};
 
 const COMMANDS: usize = 64;
 
@@ -69,9 +71,8 @@ impl Settings {
 /// Controllers and kubelets that run until this is dropped; then all pods' processes are killed.
 pub struct Cluster {
     host: Arc<Host>,
-    nodes: BTreeMap<String, Ipv4Addr>,
+    machines: Machines,
     commands: mpsc::Sender<Command>,
-    changes: mpsc::Sender<Change>,
     _tasks: JoinSet<()>,
 }
 
@@ -133,13 +134,15 @@ impl Cluster {
         tasks.spawn(deployment::control(Arc::clone(&context)));
         tasks.spawn(disruption::control(Arc::clone(&context)));
         tasks.spawn(endpoint_slices::control(Arc::clone(&context)));
-        tasks.spawn(nodes::control(context, patience, heard));
-        let kubelet = Kubelet::new(Arc::clone(&host), nodes.clone());
+        tasks.spawn(nodes::control(Arc::clone(&context), patience, heard));
+        let machines = Machines::new(nodes.keys(), commands.clone(), changes);
+        tasks.spawn(power::control(context, machines.clone()));
+        let kubelet = Kubelet::new(Arc::clone(&host), nodes);
         for (node, listener) in listeners {
             tasks.spawn(kubelet::serve(node, listener, commands.clone(), kubelet.down()));
         }
         tasks.spawn(kubelet.run(obeyed));
-        Ok(Self { host, nodes, commands, changes, _tasks: tasks })
+        Ok(Self { host, machines, commands, _tasks: tasks })
     }
 
     /// From now on this program stands for the image. Containers that wait for it start.
@@ -183,18 +186,12 @@ impl Cluster {
 
     /// Takes a node away: its processes die, and its kubelet says nothing any more.
     pub async fn fail_node(&self, name: &str) -> Result<(), Error> {
-        self.check_node(name)?;
-        let (reply, answer) = oneshot::channel();
-        self.command(Command::Fail { node: name.to_owned(), reply }).await?;
-        answer.await.map_err(|_| Error::Stopped)?;
-        self.changes.send(Change::Failed(name.to_owned())).await.map_err(|_| Error::Stopped)
+        self.machines.fail(name).await
     }
 
     /// The node is back: its pods' containers start again, with new addresses.
     pub async fn restore_node(&self, name: &str) -> Result<(), Error> {
-        self.check_node(name)?;
-        self.command(Command::Restore { node: name.to_owned() }).await?;
-        self.changes.send(Change::Restored(name.to_owned())).await.map_err(|_| Error::Stopped)
+        self.machines.restore(name).await
     }
 
     /// The next pod to start after this address is free gets it, although another has had it.
@@ -207,11 +204,6 @@ impl Cluster {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Stop { reply }).await?;
         answer.await.map_err(|_| Error::Stopped)
-    }
-
-    fn check_node(&self, name: &str) -> Result<(), Error> {
-        let is_known = self.nodes.contains_key(name);
-        if is_known { Ok(()) } else { Err(Error::NoSuchNode { name: name.to_owned() }) }
     }
 
     async fn command(&self, command: Command) -> Result<(), Error> {

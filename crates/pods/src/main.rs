@@ -1,19 +1,32 @@
 //! A cluster on this machine for people who follow a guide with kubectl: the double of the API server, and pods as
 //! processes.
 
+mod outage;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use kube::config::Kubeconfig;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 use wattle_api_server::ApiServer;
 use wattle_pods::{Cluster, NodeSettings, Settings};
 
+const FAILURES: &str = "\
+What fails when it is asked to:
+  kubectl annotate node node-2 wattle.dev/power=off             a machine, without a word
+  kubectl annotate node node-2 wattle.dev/power-                and it is back
+  kubectl annotate namespace kube-system wattle.dev/outage=60s  the API server, for so long";
+
 /// A cluster on this machine, for trying manifests with kubectl: pods run as processes on addresses 127.x.y.z
 #[derive(Debug, Parser)]
+#[command(after_help = FAILURES)]
 struct Arguments {
     /// Where the API server listens
     #[arg(long, default_value = "127.0.0.1:8001")]
@@ -47,11 +60,18 @@ fn node(text: &str) -> Result<NodeSettings, NoImage> {
     Ok(NodeSettings { name: name.to_owned(), zone: zone.to_owned() })
 }
 
+/// During an outage everybody complains several times a second: who asked for it knows.
+fn begin_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.with_filter(dynamic_filter_fn(|_, _| !outage::is_on()));
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    begin_log();
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal can be waited for")?;
     let mut terminate = signal(SignalKind::terminate()).context("no signal can be waited for")?;
     let settings = wattle_api_server::Settings {
@@ -59,11 +79,15 @@ async fn main() -> anyhow::Result<()> {
         tls: true,
         ..wattle_api_server::Settings::default()
     };
-    let server = ApiServer::start(settings).await.context("the address cannot be listened on")?;
+    let server = ApiServer::start(settings)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose with --listen", arguments.listen))?;
     let temporary = tempfile::tempdir().context("no temporary directory can be made")?;
     let directory = arguments.directory.unwrap_or_else(|| temporary.path().to_owned());
     let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig(server.admin_token()))
         .context("the server's own kubeconfig is not one")?;
+    let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
+    let client = Client::try_from(config).context("the server's own kubeconfig leads nowhere")?;
     let mut settings = Settings::new(kubeconfig, directory.clone());
     settings.images.extend(arguments.image);
     if !arguments.node.is_empty() {
@@ -81,6 +105,7 @@ async fn main() -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = outage::obey(client, server.faults()) => {}
     }
     cluster.stop().await.context("the cluster had stopped before")
 }

@@ -192,8 +192,12 @@ impl Process {
         Self { id, start: start_if_alive(id).expect("the process is there") }
     }
 
+    pub(crate) fn is_alive(&self) -> bool {
+        start_if_alive(self.id).as_ref() == Some(&self.start)
+    }
+
     pub(crate) async fn ended(&self) {
-        eventually(|| (start_if_alive(self.id).as_ref() != Some(&self.start)).then_some(())).await;
+        eventually(|| (!self.is_alive()).then_some(())).await;
     }
 }
 

@@ -6,7 +6,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
 use wattle_pods::{Error, Settings};
 
 use crate::bench::{Bench, address, is_ready, pod, restarts, set, until};
@@ -68,6 +69,29 @@ async fn pods_of_a_node_that_comes_back_start_again_with_other_addresses() {
     assert_ne!(address(&after["a"]), address(&before["a"]));
     let unknown = bench.cluster.fail_node("elsewhere").await.unwrap_err();
     assert!(matches!(unknown, Error::NoSuchNode { name } if name == "elsewhere"));
+}
+
+#[tokio::test]
+async fn a_machine_is_switched_off_and_on_by_an_annotation() {
+    let patient = |settings| Settings { eviction: Duration::from_secs(300), ..impatient(settings) };
+    let bench = Bench::start_with(patient).await;
+    let _: Pod = bench.apply(pod(&bench, "a", &[])).await;
+    let before = bench.until_pods(|pods| is_ready(&pods["a"])).await;
+    let (node, process) = (node_of(&before["a"]), bench.process("a").await);
+    let nodes: Api<Node> = Api::all(bench.client.clone());
+    let switch = async |name: &str, power: Value| {
+        let patch = json!({"metadata": {"annotations": {"wattle.dev/power": power}}});
+        nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    switch(&node, json!("on")).await;
+    switch(&node, json!("off")).await;
+    process.ended().await;
+    until_node(&bench, &node, "Unknown").await;
+    bench.until_pods(|pods| !is_ready(&pods["a"])).await;
+    switch(&node, Value::Null).await;
+    until_node(&bench, &node, "True").await;
+    let after = bench.until_pods(|pods| is_ready(&pods["a"])).await;
+    assert_eq!((after["a"].uid(), restarts(&after["a"])), (before["a"].uid(), 1), "it was off once");
 }
 
 #[tokio::test]
