@@ -1,5 +1,6 @@
 //! Who asks: bearer tokens, and the users and service accounts they stand for.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -9,6 +10,8 @@ pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) groups: Vec<String>,
+    /// What only those who act as somebody else say of themselves.
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -20,7 +23,7 @@ pub(crate) struct Token {
 /// Members may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
-const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 impl User {
     pub(crate) fn admin() -> Self {
@@ -28,6 +31,7 @@ impl User {
             name: "kubernetes-admin".to_owned(),
             uid: String::new(),
             groups: vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()],
+            extra: BTreeMap::new(),
         }
     }
 
@@ -36,6 +40,7 @@ impl User {
             name: "system:anonymous".to_owned(),
             uid: String::new(),
             groups: vec![UNAUTHENTICATED.to_owned()],
+            extra: BTreeMap::new(),
         }
     }
 
@@ -48,6 +53,7 @@ impl User {
                 format!("system:serviceaccounts:{namespace}"),
                 AUTHENTICATED.to_owned(),
             ],
+            extra: BTreeMap::new(),
         }
     }
 
@@ -60,6 +66,9 @@ impl User {
         let mut user = json!({"username": self.name, "groups": self.groups});
         if !self.uid.is_empty() {
             user["uid"] = json!(self.uid);
+        }
+        if !self.extra.is_empty() {
+            user["extra"] = json!(self.extra);
         }
         user
     }

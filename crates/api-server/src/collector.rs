@@ -246,12 +246,12 @@ mod tests {
             "apps",
             "v1",
             "statefulsets",
-            json!({"metadata": {"namespace": "default", "name": "web"}, "spec": {}}),
+            json!({"metadata": {"namespace": "kube-node-lease", "name": "web"}, "spec": {}}),
         );
         let resource = state.registry.find("apps", "v1", "statefulsets").unwrap();
         let place = Place {
             resource,
-            namespace: Some("default".to_owned()),
+            namespace: Some("kube-node-lease".to_owned()),
             name: "web".to_owned(),
             door: Door::Main,
         };
@@ -262,7 +262,7 @@ mod tests {
             "",
             "v1",
             "pods",
-            json!({"metadata": {"namespace": "default", "name": "web-0",
+            json!({"metadata": {"namespace": "kube-node-lease", "name": "web-0",
             "ownerReferences": owner}, "spec": {"containers": []}}),
         );
         (state, place)
@@ -319,7 +319,7 @@ mod tests {
     fn a_namespace_goes_with_all_that_is_in_it() {
         let (mut state, _) = state();
         let resource = state.registry.find("", "v1", "namespaces").unwrap();
-        let place = Place { resource, namespace: None, name: "default".to_owned(), door: Door::Main };
+        let place = Place { resource, namespace: None, name: "kube-node-lease".to_owned(), door: Door::Main };
         delete(&mut state, &place, "Background");
         assert_eq!(state.get(&place).unwrap()["status"]["phase"], "Terminating");
         settle(&mut state);

@@ -1,12 +1,18 @@
 //! What arrives is brought into the form of its type: unknown fields are dropped and named, nulls are dropped, and
 //! values of built-in types must have the right JSON types.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
-use crate::error::ApiError;
-use crate::protobuf;
-use crate::resource::{ResourceType, split_api_version};
-use crate::schema::Schema;
+use crate::error::{ApiError, Subject};
+use crate::field_error::FieldError;
+use crate::resource::ResourceType;
+use crate::schema::{Schema, reference};
+use crate::{object, protobuf, unrecognized, yaml};
+
+static OBJECT_META: LazyLock<Value> =
+    LazyLock::new(|| reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
 
 /// What a request wants to be told of fields that the type does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -17,15 +23,16 @@ pub(crate) enum FieldValidation {
     Strict,
 }
 
-/// Media types of bodies. YAML other than JSON is not read.
+/// Media types of bodies.
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// The object in a request, in either form that clients send.
 pub(crate) fn body(resource: &ResourceType, media_type: &str, body: &[u8]) -> Result<Value, ApiError> {
-    const ACCEPTED: &[&str] = &[JSON, "application/yaml", PROTOBUF];
+    const ACCEPTED: &[&str] = &[JSON, yaml::MEDIA_TYPE, PROTOBUF];
     match media_type {
-        "" | JSON => parse(body),
+        "" | JSON => parse_as(resource, body),
+        yaml::MEDIA_TYPE => yaml::parse(body),
         PROTOBUF if !resource.is_custom() => protobuf::decode(resource, body)
             .ok_or_else(|| ApiError::BadRequest("the body is no object in protobuf form".to_owned())),
         _ => Err(ApiError::UnsupportedMediaType { accepted: ACCEPTED }),
@@ -34,9 +41,21 @@ pub(crate) fn body(resource: &ResourceType, media_type: &str, body: &[u8]) -> Re
 
 /// Parses a body that is JSON.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        ApiError::BadRequest(format!("the object provided is unrecognized (must be of type object): {error}"))
-    })
+    serde_json::from_slice(body).map_err(|error| unrecognized::no_json("object", body, &error))
+}
+
+/// Parses a body that is an object of this type in JSON, as far as that can be told from its outermost fields.
+fn parse_as(resource: &ResourceType, body: &[u8]) -> Result<Value, ApiError> {
+    let value: Value =
+        serde_json::from_slice(body).map_err(|error| unrecognized::no_json(&resource.kind, body, &error))?;
+    if !value.is_object() {
+        return Err(unrecognized::no_object(&resource.kind, body, json_type(&value)));
+    }
+    // Built-in types are told by their path too.
+    if resource.is_custom() && value["kind"].as_str().is_none_or(str::is_empty) {
+        return Err(unrecognized::no_kind(&resource.kind, body));
+    }
+    Ok(value)
 }
 
 /// Sees that an object is of the type its path names. Fields that say so are filled in for built-in types.
@@ -50,25 +69,27 @@ pub(crate) fn identify(resource: &ResourceType, object: &mut Value) -> Result<()
         if is_missing && resource.is_custom() && field == "kind" {
             return Err(ApiError::BadRequest(format!("Object 'Kind' is missing in '{object}'")));
         }
-        if is_missing {
+        if is_missing && !resource.is_custom() {
             object[field] = Value::String(wanted.clone());
         }
     }
     let found = object["apiVersion"].as_str().unwrap_or_default();
+    let is_same = found == expected && object["kind"] == *resource.kind;
+    if let Some(error) =
+        (!is_same && !resource.is_custom()).then(|| unrecognized::other_type(resource, object)).flatten()
+    {
+        return Err(error);
+    }
     if found != expected {
         return Err(ApiError::BadRequest(format!(
             "the API version in the data ({found}) does not match the expected API version ({expected})"
         )));
     }
     if object["kind"] != *resource.kind {
-        let (group, version) = split_api_version(found);
         let kind = object["kind"].as_str().unwrap_or_default();
-        let separator = if group.is_empty() { "" } else { "/" };
-        return Err(ApiError::BadRequest(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \
-             \"{group}{separator}{version}\"",
-            resource.kind
-        )));
+        let subject = Subject::new((&resource.group, &resource.plural), kind, object::name(object));
+        let error = FieldError::invalid("kind", &object["kind"], &format!("must be {}", resource.kind));
+        return Err(ApiError::Invalid { subject, errors: vec![error] });
     }
     Ok(())
 }
@@ -79,7 +100,17 @@ pub(crate) fn conform(
     object: &mut Value,
     validation: FieldValidation,
 ) -> Result<Vec<String>, ApiError> {
-    let unknown = prune(resource, object);
+    conform_beside(resource, object, validation, Vec::new())
+}
+
+/// The same where something is to be warned of already.
+pub(crate) fn conform_beside(
+    resource: &ResourceType,
+    object: &mut Value,
+    validation: FieldValidation,
+    mut warnings: Vec<String>,
+) -> Result<Vec<String>, ApiError> {
+    warnings.extend(prune(resource, object));
     let cannot = |why: String| {
         ApiError::BadRequest(format!(
             "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
@@ -87,16 +118,21 @@ pub(crate) fn conform(
             kind = resource.kind
         ))
     };
-    if !resource.is_custom() {
-        check_types(resource.schema(), object, &resource.kind, "")
-            .map_err(|mismatch| cannot(mismatch.shown()))?;
-    }
+    let checked = match object.get("metadata") {
+        // Schemas of custom resources are another check's, but for what all objects have.
+        Some(metadata) if resource.is_custom() => {
+            check_types(Schema::new(&OBJECT_META), metadata, "ObjectMeta", "")
+        }
+        None if resource.is_custom() => Ok(()),
+        _ => check_types(resource.schema(), object, &resource.kind, ""),
+    };
+    checked.map_err(|mismatch| cannot(mismatch.shown()))?;
     match validation {
-        FieldValidation::Strict if !unknown.is_empty() => {
-            Err(cannot(format!("strict decoding error: {}", unknown.join(", "))))
+        FieldValidation::Strict if !warnings.is_empty() => {
+            Err(cannot(format!("strict decoding error: {}", warnings.join(", "))))
         }
         FieldValidation::Ignore => Ok(Vec::new()),
-        _ => Ok(unknown),
+        _ => Ok(warnings),
     }
 }
 
@@ -107,7 +143,7 @@ pub(crate) fn prune(resource: &ResourceType, object: &mut Value) -> Vec<String> 
     unknown
 }
 
-fn prune_value(schema: Schema<'_>, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+pub(crate) fn prune_value(schema: Schema<'_>, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             let is_known = |name: &str| {
@@ -154,7 +190,8 @@ impl Mismatch {
     fn shown(&self) -> String {
         match self {
             Self::Type { found, place, wanted } => {
-                format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}")
+                let place = if place.is_empty() { "value" } else { place };
+                format!("json: cannot unmarshal {found} into Go {place} of type {wanted}")
             }
             Self::Base64 { at } => format!("illegal base64 data at input byte {at}"),
         }
@@ -163,8 +200,11 @@ impl Mismatch {
 
 fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Result<(), Mismatch> {
     let wrong = |found: &str, wanted: &str| {
-        let place = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
-        Err(Mismatch::Type { found: found.to_owned(), place, wanted: wanted.to_owned() })
+        let (place, wanted) = match path {
+            "" => (String::new(), format!("v1.{owner}")),
+            path => (format!("struct field {owner}.{path}"), wanted.to_owned()),
+        };
+        Err(Mismatch::Type { found: found.to_owned(), place, wanted })
     };
     if schema.type_name().is_none() || (schema.is_int_or_string() && !value.is_object() && !value.is_array())
     {
@@ -172,9 +212,12 @@ fn check_types(schema: Schema<'_>, value: &Value, owner: &str, path: &str) -> Re
     }
     let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match (value, schema.type_name().unwrap_or_default()) {
-        (Value::Object(map), "object") => map.iter().try_for_each(|(name, value)| match schema.child(name) {
-            Some(child) => check_types(child, value, schema.definition().unwrap_or(owner), &join(name)),
-            None => Ok(()),
+        (Value::Object(map), "object") => map.iter().try_for_each(|(name, value)| {
+            if let Some(field) = schema.property(name) {
+                return check_types(field, value, schema.definition().unwrap_or(owner), &join(name));
+            }
+            // Go counts no keys of maps to the place.
+            schema.additional().map_or(Ok(()), |values| check_types(values, value, owner, path))
         }),
         (Value::Array(items), "array") => items.iter().try_for_each(|item| match schema.items() {
             Some(child) => check_types(child, item, owner, path),
@@ -264,6 +307,47 @@ mod tests {
             error.message(),
             "StatefulSet in version \"v1\" cannot be handled as a StatefulSet: json: cannot unmarshal string into Go \
              struct field StatefulSetSpec.spec.replicas of type int32"
+        );
+    }
+
+    #[test]
+    fn what_all_objects_have_is_typed_in_custom_resources_too() {
+        let mut kind = Registry::new().find("", "v1", "configmaps").unwrap().as_ref().clone();
+        kind.custom = Some(crate::resource::Custom {
+            definition: String::new(),
+            is_terminating: false,
+            columns: Vec::new(),
+            selectable_fields: Vec::new(),
+        });
+        let refused = |metadata: Value| {
+            let mut object = json!({"metadata": metadata});
+            conform(&kind, &mut object, FieldValidation::Warn).err().map(|error| error.message())
+        };
+        let cannot = |why: &str| {
+            Some(format!(
+                "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal {why}"
+            ))
+        };
+        assert_eq!(refused(json!({"labels": {"a": "b"}, "generation": 1, "annotations": null})), None);
+        assert_eq!(
+            refused(json!({"labels": {"a": 1}})),
+            cannot("number into Go struct field ObjectMeta.labels of type string")
+        );
+        assert_eq!(
+            refused(json!({"ownerReferences": [{"name": true}]})),
+            cannot("bool into Go struct field OwnerReference.ownerReferences.name of type string")
+        );
+        assert_eq!(refused(json!("x")), cannot("string into Go value of type v1.ObjectMeta"));
+    }
+
+    #[test]
+    fn a_wrong_value_of_a_map_is_named_as_the_map() {
+        let kind = Registry::new().find("", "v1", "configmaps").unwrap();
+        let error = conform(&kind, &mut json!({"data": {"a": 1}}), FieldValidation::Warn).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct \
+             field ConfigMap.data of type string"
         );
     }
 

@@ -6,9 +6,23 @@ use crate::custom;
 use crate::object::{child, default_to};
 use crate::resource::ResourceType;
 
+/// What has a `spec` even if nobody wrote one: in Go it is no pointer.
+const HAVE_SPECS: [(&str, &str); 7] = [
+    ("", "pods"),
+    ("", "services"),
+    ("", "persistentvolumeclaims"),
+    ("apps", "statefulsets"),
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("networking.k8s.io", "networkpolicies"),
+];
+
 pub(crate) fn apply(resource: &ResourceType, object: &mut Value) {
     if resource.is_custom() {
         return custom::default_values(resource.schema(), object);
+    }
+    if HAVE_SPECS.contains(&(&*resource.group, &*resource.plural)) {
+        child(object, "spec");
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => {
@@ -30,6 +44,7 @@ pub(crate) fn apply(resource: &ResourceType, object: &mut Value) {
             });
         }
         ("networking.k8s.io", "networkpolicies") => network_policy(&mut object["spec"]),
+        ("autoscaling", _) => default_to(&mut object["spec"], "minReplicas", json!(1)),
         ("apiextensions.k8s.io", _) => definition(&mut object["spec"]),
         _ => {}
     }
@@ -47,6 +62,12 @@ pub(crate) fn apply_status(resource: &ResourceType, object: &mut Value) {
         ("apps", "deployments") => json!({}),
         ("policy", "poddisruptionbudgets") => {
             json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
+        }
+        ("apiextensions.k8s.io", _) => {
+            let versions = crate::object::list(object, "/spec/versions").iter();
+            let stored: Vec<&Value> =
+                versions.filter(|one| one["storage"] == true).map(|one| &one["name"]).collect();
+            json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": stored})
         }
         ("autoscaling", _) => json!({"currentMetrics": null, "desiredReplicas": 0}),
         _ => return,
@@ -83,6 +104,12 @@ fn drop_null(value: &mut Value, field: &str) {
     }
 }
 
+/// The object at a field, made if it is not there.
+fn child_value<'a>(object: &'a mut Value, field: &str) -> &'a mut Value {
+    child(object, field);
+    &mut object[field]
+}
+
 fn secret(object: &mut Value) {
     default_to(object, "type", json!("Opaque"));
     let plain = object.as_object_mut().and_then(|map| map.remove("stringData"));
@@ -106,6 +133,11 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// Of what a text in base64 stands for.
+pub(crate) fn decoded_length(base64: &str) -> usize {
+    base64.trim_end_matches('=').chars().filter(|letter| !letter.is_whitespace()).count() * 3 / 4
+}
+
 fn namespace(object: &mut Value) {
     let name = object["metadata"]["name"].clone();
     if name.is_string() {
@@ -124,10 +156,8 @@ fn namespace(object: &mut Value) {
 
 fn workload(spec: &mut Value) {
     default_to(spec, "replicas", json!(1));
-    if spec["template"].is_object() {
-        child(&mut spec["template"], "metadata");
-        pod_spec(&mut spec["template"]["spec"]);
-    }
+    child(child_value(spec, "template"), "metadata");
+    pod_spec(child_value(&mut spec["template"], "spec"));
 }
 
 fn stateful_set(spec: &mut Value) {

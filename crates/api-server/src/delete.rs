@@ -6,12 +6,14 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Subject};
+use crate::field_error::FieldError;
 use crate::object;
+use crate::request::dry_run_error;
 use crate::resource::ResourceType;
 use crate::state::State;
 use crate::store::Key;
 use crate::write::Place;
-use crate::{custom, time};
+use crate::{custom, preconditions, time};
 
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) const ORPHAN: &str = "orphan";
@@ -50,23 +52,37 @@ impl DeleteOptions {
         if options.grace_seconds.is_none() {
             options.grace_seconds = query.get("gracePeriodSeconds").and_then(|text| text.parse().ok());
         }
-        if options.propagation.is_none() && body["orphanDependents"] == true {
+        let orphans = body["orphanDependents"] == true || query.flag("orphanDependents");
+        if options.propagation.is_none() && orphans {
             options.propagation = Some("Orphan".to_owned());
         }
-        match options.propagation.as_deref() {
-            None | Some("Orphan" | "Background" | "Foreground") => Ok(options),
-            Some(other) => {
-                let subject = Subject::options("DeleteOptions");
-                let supported = ["Background", "Foreground", "Orphan"].map(str::to_owned);
-                let error = crate::field_error::FieldError::not_supported(
-                    "propagationPolicy",
-                    &json!(other),
-                    &supported,
-                );
-                Err(ApiError::Invalid { subject, errors: vec![error] })
-            }
+        let errors = option_errors(body, query, &options);
+        if errors.is_empty() {
+            return Ok(options);
+        }
+        Err(ApiError::Invalid { subject: Subject::options("DeleteOptions"), errors })
+    }
+}
+
+fn option_errors(body: &Value, query: &crate::request::Query, options: &DeleteOptions) -> Vec<FieldError> {
+    const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
+    let mut errors = Vec::new();
+    let named = body.get("propagationPolicy").is_some_and(Value::is_string)
+        || query.get("propagationPolicy").is_some();
+    if let Some(policy) = options.propagation.as_ref().filter(|_| named) {
+        if body["orphanDependents"].is_boolean() || query.get("orphanDependents").is_some() {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid("propagationPolicy", &json!(policy), detail));
+        }
+        if !POLICIES[..3].contains(&policy.as_str()) {
+            let supported = POLICIES.map(str::to_owned);
+            errors.push(FieldError::not_supported("propagationPolicy", &json!(policy), &supported));
         }
     }
+    let mut dry_runs: Vec<&str> = object::list(body, "/dryRun").iter().filter_map(Value::as_str).collect();
+    dry_runs.extend(query.all("dryRun"));
+    errors.extend(dry_run_error(&dry_runs));
+    errors
 }
 
 /// What became of an object that was to be deleted.
@@ -79,7 +95,8 @@ pub(crate) enum Deleted {
 impl State {
     pub(crate) fn delete(&mut self, place: &Place, options: &DeleteOptions) -> Result<Deleted, ApiError> {
         let old = self.get(place)?;
-        check(place, &old, options)?;
+        preconditions::check_deletion(place, &old, options)?;
+        check_mortal(place)?;
         if place.resource.is("", "namespaces") && object::is_terminating(&old) {
             let message = "The system is ensuring all content is removed from this namespace.  Upon completion, \
                            this namespace will automatically be purged by the system.";
@@ -116,20 +133,14 @@ impl State {
     }
 }
 
-fn check(place: &Place, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
-    let failed = |field: &str, wanted: &str, found: &str| {
-        let message = format!(
-            "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-        );
-        Err(ApiError::Conflict { subject: place.subject(), message })
-    };
-    match (&options.uid, &options.resource_version) {
-        (Some(wanted), _) if wanted != object::uid(old) => failed("UID", wanted, object::uid(old)),
-        (_, Some(wanted)) if wanted != object::resource_version(old) => {
-            failed("ResourceVersion", wanted, object::resource_version(old))
-        }
-        _ => Ok(()),
+/// Namespaces that the cluster itself lives in.
+fn check_mortal(place: &Place) -> Result<(), ApiError> {
+    const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+    if !place.resource.is("", "namespaces") || !IMMORTAL.contains(&place.name.as_str()) {
+        return Ok(());
     }
+    let message = "this namespace may not be deleted".to_owned();
+    Err(ApiError::Forbidden { subject: place.subject(), message, causes: Vec::new() })
 }
 
 /// Foreground and orphaning deletion are finalizers that the collector takes off.

@@ -85,6 +85,7 @@ fn subresources(resource: &ResourceType) -> Vec<(&'static str, Value, &'static [
     const CREATE: &[&str] = &["create"];
     let mut all = Vec::new();
     if resource.is("", "pods") {
+        all.push(("binding", kind("", "v1", "Binding"), CREATE));
         all.push(("eviction", kind("policy", "v1", "Eviction"), CREATE));
         all.push(("log", kind("", "v1", "Pod"), &["get"]));
         all.push(("portforward", kind("", "v1", "PodPortForwardOptions"), &["create", "get"]));
@@ -99,6 +100,20 @@ fn subresources(resource: &ResourceType) -> Vec<(&'static str, Value, &'static [
         all.push(("token", kind("authentication.k8s.io", "v1", "TokenRequest"), CREATE));
     }
     all
+}
+
+/// Everything that is served without a type: the document at `/`.
+pub(crate) fn paths(registry: &Registry) -> Value {
+    let mut paths = crate::health::paths();
+    paths.extend(["/api", "/apis", "/openapi/v3", "/version"].map(str::to_owned));
+    for (group, versions) in registry.groups() {
+        let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
+        paths.extend(versions.iter().map(|version| format!("{root}/{version}")));
+        paths.push(root);
+    }
+    paths.sort();
+    paths.dedup();
+    json!({"paths": paths})
 }
 
 pub(crate) fn core_versions(address: &str) -> Value {
@@ -199,6 +214,7 @@ mod tests {
         eviction["group"] = json!("policy");
         eviction["version"] = json!("v1");
         let expected = [
+            entry("pods/binding", "Binding", &["create"]),
             eviction,
             entry("pods/log", "Pod", &["get"]),
             entry("pods/portforward", "PodPortForwardOptions", &["create", "get"]),

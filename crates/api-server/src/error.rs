@@ -86,6 +86,10 @@ pub(crate) enum ApiError {
         current: u64,
     },
     MethodNotAllowed,
+    /// The body is longer than that.
+    EntityTooLarge {
+        limit: usize,
+    },
     /// Something is to be created of a type whose definition is being deleted.
     DefinitionTerminating(Subject),
     UnsupportedMediaType {
@@ -107,6 +111,11 @@ pub(crate) enum ApiError {
         code: u16,
     },
     Internal(String),
+    /// Somebody wants to act as a group, a uid or extras of no user.
+    NobodyToActAs {
+        uri: String,
+        wanted: String,
+    },
     /// A kubelet refused what it was asked for.
     Kubelet {
         code: u16,
@@ -137,11 +146,12 @@ impl ApiError {
             Self::Expired { .. } => 410,
             Self::TooLarge { .. } => 504,
             Self::MethodNotAllowed | Self::DefinitionTerminating(_) => 405,
+            Self::EntityTooLarge { .. } => 413,
             Self::UnsupportedMediaType { .. } => 415,
             Self::NotAcceptable { .. } => 406,
             Self::TooManyRequests { .. } | Self::Disruption { .. } => 429,
             Self::Broken { code } | Self::Kubelet { code, .. } => *code,
-            Self::Internal(_) => 500,
+            Self::Internal(_) | Self::NobodyToActAs { .. } => 500,
         }
     }
 
@@ -151,6 +161,15 @@ impl ApiError {
                 Some(*retry_after)
             }
             Self::TooLarge { .. } => Some(1),
+            _ => None,
+        }
+    }
+
+    /// What the real server says in plain text, not as a `Status`.
+    pub(crate) fn plain_text(&self) -> Option<String> {
+        match self {
+            Self::UnknownPath => Some("404 page not found\n".to_owned()),
+            Self::NobodyToActAs { .. } => Some(self.message() + "\n"),
             _ => None,
         }
     }
@@ -167,10 +186,18 @@ impl ApiError {
             status["reason"] = json!(reason);
         }
         let details = self.details();
-        if !details.is_empty() || matches!(self, Self::UnknownResource | Self::MethodNotAllowed) {
+        if !details.is_empty() || self.has_empty_details() {
             status["details"] = Value::Object(details);
         }
         status
+    }
+
+    /// These say where they come from by details without anything in them.
+    fn has_empty_details(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownResource | Self::MethodNotAllowed | Self::ForbiddenPath(_) | Self::Unprocessable
+        )
     }
 
     fn reason(&self) -> Option<&'static str> {
@@ -188,12 +215,13 @@ impl ApiError {
             Self::Expired { .. } => "Expired",
             Self::TooLarge { .. } => "Timeout",
             Self::MethodNotAllowed | Self::DefinitionTerminating(_) => "MethodNotAllowed",
+            Self::EntityTooLarge { .. } => "RequestEntityTooLarge",
             Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::NotAcceptable { .. } => "NotAcceptable",
             Self::TooManyRequests { .. } | Self::Disruption { .. } => "TooManyRequests",
             Self::Broken { code: 503 } => "ServiceUnavailable",
             Self::Broken { .. } | Self::Kubelet { .. } => "InternalError",
-            Self::Internal(_) => return None,
+            Self::Internal(_) | Self::NobodyToActAs { .. } => return None,
         })
     }
 
@@ -234,6 +262,7 @@ impl ApiError {
             Self::MethodNotAllowed => {
                 "the server does not allow this method on the requested resource".to_owned()
             }
+            Self::EntityTooLarge { limit } => format!("Request entity too large: limit is {limit}"),
             Self::DefinitionTerminating(_) => {
                 "create not allowed while custom resource definition is terminating".to_owned()
             }
@@ -258,6 +287,9 @@ impl ApiError {
             Self::Broken { .. } => {
                 "an error on the server (\"Internal Server Error\") has prevented the request from succeeding"
                     .to_owned()
+            }
+            Self::NobodyToActAs { uri, wanted } => {
+                format!("Internal Server Error: {uri:?}: requested {wanted} without impersonating a user")
             }
             Self::UnknownPath | Self::UnknownResource => {
                 "the server could not find the requested resource".to_owned()

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::go_value;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FieldError {
     field: String,
@@ -19,7 +21,16 @@ impl FieldError {
     }
 
     pub(crate) fn invalid(field: &str, value: &Value, detail: &str) -> Self {
-        Self::new(field, "FieldValueInvalid", format!("Invalid value: {}: {detail}", shown(value)))
+        Self::new(
+            field,
+            "FieldValueInvalid",
+            format!("Invalid value: {}: {detail}", go_value::interface(value)),
+        )
+    }
+
+    /// A value whose type Go knows, written as Go does.
+    pub(crate) fn invalid_typed(field: &str, shown: &str, detail: &str) -> Self {
+        Self::new(field, "FieldValueInvalid", format!("Invalid value: {shown}: {detail}"))
     }
 
     /// A value of the wrong type; the server shows the type it found.
@@ -28,17 +39,22 @@ impl FieldError {
     }
 
     pub(crate) fn not_supported(field: &str, value: &Value, supported: &[String]) -> Self {
+        Self::not_supported_typed(field, &go_value::interface(value), supported)
+    }
+
+    /// A value whose type Go knows, written as Go does.
+    pub(crate) fn not_supported_typed(field: &str, shown: &str, supported: &[String]) -> Self {
         let supported: Vec<String> = supported.iter().map(|one| format!("{one:?}")).collect();
         let supported = supported.join(", ");
         Self::new(
             field,
             "FieldValueNotSupported",
-            format!("Unsupported value: {}: supported values: {supported}", shown(value)),
+            format!("Unsupported value: {shown}: supported values: {supported}"),
         )
     }
 
     pub(crate) fn duplicate(field: &str, value: &Value) -> Self {
-        Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {}", shown(value)))
+        Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {}", go_value::interface(value)))
     }
 
     pub(crate) fn forbidden(field: &str, detail: &str) -> Self {
@@ -46,7 +62,8 @@ impl FieldError {
     }
 
     pub(crate) fn too_long(field: &str, at_most: u64) -> Self {
-        Self::new(field, "FieldValueTooLong", format!("Too long: may not be more than {at_most} bytes"))
+        let bytes = if at_most == 1 { "byte" } else { "bytes" };
+        Self::new(field, "FieldValueTooLong", format!("Too long: may not be more than {at_most} {bytes}"))
     }
 
     pub(crate) fn too_many(field: &str, found: usize, at_most: u64) -> Self {
@@ -58,8 +75,29 @@ impl FieldError {
         )
     }
 
+    /// A value that Go prints otherwise than JSON.
+    pub(crate) fn invalid_as(field: &str, shown: &str, detail: &str) -> Self {
+        Self::new(field, "FieldValueInvalid", format!("Invalid value: {shown}: {detail}"))
+    }
+
     fn new(field: &str, reason: &'static str, message: String) -> Self {
         Self { field: field.to_owned(), reason, message }
+    }
+
+    /// Whether a custom resource with such a fault is too broken to ask CEL rules about it.
+    pub(crate) fn blocks_rules(&self) -> bool {
+        const BLOCKING: [&str; 5] = [
+            "FieldValueRequired",
+            "FieldValueTypeInvalid",
+            "FieldValueNotSupported",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+        ];
+        BLOCKING.contains(&self.reason)
+    }
+
+    pub(crate) fn is_below(&self, field: &str) -> bool {
+        self.field.strip_prefix(field).is_some_and(|rest| rest.starts_with(['.', '[']))
     }
 
     pub(crate) fn cause(&self) -> Value {
@@ -80,13 +118,5 @@ impl FieldError {
             }
         }
         if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
-    }
-}
-
-/// Scalars as they are, everything else as JSON.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        other => other.to_string(),
     }
 }

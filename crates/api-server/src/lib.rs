@@ -3,7 +3,9 @@
 //! It knows nothing of any particular project. Behind it run no controllers but the collector of what is deleted; what containers write and listen to, it asks the kubelets of nodes for.
 
 mod apply;
+mod apply_config;
 mod auth;
+mod binding;
 mod cells;
 mod collector;
 mod columns;
@@ -12,18 +14,29 @@ mod decode;
 mod defaults;
 mod delete;
 mod discovery;
+mod duplicates;
 mod error;
 mod escalation;
 mod events;
 mod eviction;
 mod faults;
 mod field_error;
+mod go_value;
+mod health;
+mod hpa;
+mod impersonation;
 mod json_path;
 mod kubelet;
+mod label_parser;
 mod list;
+mod names;
 mod object;
 mod open_api;
+mod owner_references;
 mod patch;
+mod pod_rules;
+mod pod_summary;
+mod preconditions;
 mod protobuf;
 mod rbac;
 mod registry;
@@ -43,9 +56,13 @@ mod strategy;
 mod table;
 mod time;
 mod tls;
+mod type_rules;
+mod unrecognized;
 mod validate;
 mod watch;
 mod write;
+mod yaml;
+mod zero;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -75,6 +92,9 @@ pub struct Settings {
     pub tls: bool,
     /// Whoever brings no token may do everything.
     pub anonymous_is_admin: bool,
+    /// Whether giving an object an owner needs rights to the object and its owner: the admission plugin
+    /// OwnerReferencesPermissionEnforcement, which OpenShift has on and plain Kubernetes off.
+    pub owner_references_enforced: bool,
 }
 
 impl Default for Settings {
@@ -84,6 +104,7 @@ impl Default for Settings {
             bookmark_interval: Duration::from_secs(60),
             tls: false,
             anonymous_is_admin: false,
+            owner_references_enforced: false,
         }
     }
 }
@@ -102,6 +123,7 @@ impl ApiServer {
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         let mut state = State::new();
+        state.owner_references_enforced = settings.owner_references_enforced;
         let admin_token = state.mint(User::admin(), None);
         let newest = state.store.subscribe();
         let tls = if settings.tls { Some(Tls::new()?) } else { None };

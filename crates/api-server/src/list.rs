@@ -36,10 +36,12 @@ impl State {
     ) -> Result<Page, ApiError> {
         let selector = Selector::parse(resource, query.text("labelSelector"), query.text("fieldSelector"))?;
         let start = query.get("continue").filter(|token| !token.is_empty()).map(Start::parse).transpose()?;
+        check_options(query)?;
         let wanted = self.wanted_revision(query, start.as_ref())?;
         let revision = wanted.unwrap_or_else(|| self.store.revision());
         let objects = self.snapshot(resource, namespace, wanted).ok_or_else(|| expired(start.as_ref()))?;
-        let limit = query.get("limit").and_then(|text| text.parse::<usize>().ok()).filter(|limit| *limit > 0);
+        // What may be old comes from the watch cache, which has no pages.
+        let limit = limit(query).filter(|_| start.is_some() || query.text("resourceVersion") != "0");
         let rest: Vec<(&Key, &Arc<Value>)> = objects
             .iter()
             .filter(|(key, _)| start.as_ref().is_none_or(|start| **key > start.after))
@@ -64,39 +66,41 @@ impl State {
 
     /// The revision whose state is asked for; none for the newest.
     fn wanted_revision(&self, query: &Query, start: Option<&Start>) -> Result<Option<u64>, ApiError> {
-        if let Some(start) = start {
-            return Ok(start.revision);
-        }
         let text = query.text("resourceVersion");
-        let rule = query.text("resourceVersionMatch");
-        if text.is_empty() && !rule.is_empty() {
-            return Err(forbidden_match(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
+        if let Some(start) = start {
+            if !text.is_empty() && text != "0" {
+                let message = "specifying resource version is not allowed when using continue";
+                return Err(ApiError::BadRequest(message.to_owned()));
+            }
+            return Ok(start.revision);
         }
         if text.is_empty() {
             return Ok(None);
         }
         let revision = parse_revision(text)?;
+        self.reach(revision)?;
+        // With a limit, a version is the one that is shown, unless it says otherwise.
+        let is_exact = match query.text("resourceVersionMatch") {
+            "" => limit(query).is_some() && revision > 0,
+            rule => rule == "Exact",
+        };
+        Ok(is_exact.then_some(revision))
+    }
+
+    fn reach(&self, wanted: u64) -> Result<(), ApiError> {
         let current = self.store.revision();
-        if revision > current {
-            return Err(ApiError::TooLarge { wanted: revision, current });
+        if wanted > current { Err(ApiError::TooLarge { wanted, current }) } else { Ok(()) }
+    }
+
+    /// One object is not read at a version that is still to come.
+    pub(crate) fn check_reached(&self, query: &Query) -> Result<(), ApiError> {
+        let text = query.text("resourceVersion");
+        if text.is_empty() {
+            return Ok(());
         }
-        match rule {
-            "Exact" if revision == 0 => {
-                Err(forbidden_match("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
-            }
-            "Exact" => Ok(Some(revision)),
-            "" | "NotOlderThan" => Ok(None),
-            other => {
-                let supported = ["Exact", "NotOlderThan", ""].map(str::to_owned);
-                Err(invalid_options(FieldError::not_supported(
-                    "resourceVersionMatch",
-                    &json!(other),
-                    &supported,
-                )))
-            }
-        }
+        // Not a refusal of options as with lists, but a storage's error that nobody translates.
+        let revision = text.parse().map_err(|_| ApiError::Internal(unparsed_revision(text).text()))?;
+        self.reach(revision)
     }
 
     /// All objects as they were at a revision: the changes since then undone.
@@ -126,14 +130,52 @@ impl State {
 }
 
 pub(crate) fn parse_revision(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| {
-        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-        invalid_options(FieldError::invalid("resourceVersion", &json!(text), &why))
-    })
+    text.parse().map_err(|_| invalid_options(unparsed_revision(text)))
 }
 
-fn forbidden_match(detail: &str) -> ApiError {
-    invalid_options(FieldError::forbidden("resourceVersionMatch", detail))
+fn unparsed_revision(text: &str) -> FieldError {
+    let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+    FieldError::invalid("resourceVersion", &json!(text), &why)
+}
+
+fn limit(query: &Query) -> Option<usize> {
+    query.get("limit")?.parse().ok().filter(|limit| *limit > 0)
+}
+
+/// Options of a list that do not go together.
+fn check_options(query: &Query) -> Result<(), ApiError> {
+    const RULE: &str = "resourceVersionMatch";
+    let mut errors = Vec::new();
+    let rule = query.text(RULE);
+    if !rule.is_empty() {
+        let mut forbid = |is_wrong: bool, detail: &str| {
+            if is_wrong {
+                errors.push(FieldError::forbidden(RULE, detail));
+            }
+        };
+        let version = query.text("resourceVersion");
+        forbid(version.is_empty(), "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        forbid(
+            !query.text("continue").is_empty(),
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
+        forbid(
+            rule == "Exact" && version == "0",
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        );
+        if rule != "Exact" && rule != "NotOlderThan" {
+            let supported = ["Exact", "NotOlderThan", ""].map(str::to_owned);
+            errors.push(FieldError::not_supported(RULE, &json!(rule), &supported));
+        }
+    }
+    if query.get("sendInitialEvents").is_some() {
+        let detail = "sendInitialEvents is forbidden for list";
+        errors.push(FieldError::forbidden("sendInitialEvents", detail));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::Invalid { subject: Subject::options("ListOptions"), errors })
 }
 
 pub(crate) fn invalid_options(error: FieldError) -> ApiError {

@@ -68,7 +68,11 @@ impl State {
     }
 
     /// The rules that hold for a user everywhere, and in one namespace.
-    fn rules_of<'a>(&'a self, user: &'a User, namespace: &'a str) -> impl Iterator<Item = &'a Value> {
+    pub(crate) fn rules_of<'a>(
+        &'a self,
+        user: &'a User,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Value> {
         let cluster = self.store.list(&id(GROUP, "clusterrolebindings"), None);
         let local = self
             .store
@@ -175,7 +179,8 @@ pub(crate) fn bootstrap() -> Vec<(&'static str, Value)> {
         role(
             "system:basic-user",
             json!([{"apiGroups": ["authorization.k8s.io"], "verbs": ["create"],
-                "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]}]),
+                "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},
+                {"apiGroups": ["authentication.k8s.io"], "verbs": ["create"], "resources": ["selfsubjectreviews"]}]),
         ),
         binding("cluster-admin", &["system:masters"]),
         binding("system:discovery", &["system:authenticated"]),

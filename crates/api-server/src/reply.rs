@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::error::ApiError;
 use crate::kubelet::Errand;
 use crate::watch::Watch;
+use crate::yaml;
 
 pub(crate) enum Reply {
     Json { code: u16, media_type: String, body: Value, warnings: Vec<String>, retry_after: Option<u64> },
@@ -34,8 +35,8 @@ impl Reply {
     }
 
     pub(crate) fn error(error: &ApiError) -> Self {
-        if matches!(error, ApiError::UnknownPath) {
-            return Self::text(404, "404 page not found\n");
+        if let Some(text) = error.plain_text() {
+            return Self::text(error.code(), &text);
         }
         Self::Json {
             code: error.code(),
@@ -49,6 +50,17 @@ impl Reply {
     pub(crate) fn warning(mut self, all: Vec<String>) -> Self {
         if let Self::Json { warnings, .. } = &mut self {
             *warnings = all;
+        }
+        self
+    }
+
+    /// In the form that an `Accept` header prefers.
+    pub(crate) fn preferred(mut self, accept: &str) -> Self {
+        if let Self::Json { media_type, .. } = &mut self
+            && media_type == "application/json"
+            && yaml::is_preferred(accept)
+        {
+            *media_type = yaml::MEDIA_TYPE.to_owned();
         }
         self
     }

@@ -1,12 +1,16 @@
 //! A request taken apart: what it asks of which resource, and how it wants the answer.
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use crate::auth::User;
 use crate::decode::FieldValidation;
-use crate::error::ApiError;
+use crate::error::{ApiError, Subject};
+use crate::field_error::FieldError;
+use crate::impersonation::Impersonation;
 use crate::kubelet::Upgrade;
 use crate::write::WriteOptions;
+use crate::{duplicates, go_value};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -28,8 +32,26 @@ pub(crate) struct Request {
     pub(crate) content_type: String,
     pub(crate) user_agent: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) impersonation: Impersonation,
     pub(crate) upgrade: Option<Upgrade>,
     pub(crate) body: Bytes,
+}
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Layout {
+    Dense,
+    /// For people.
+    Indented,
+}
+
+impl Layout {
+    pub(crate) fn written(self, body: &Value) -> String {
+        match self {
+            Self::Dense => format!("{body}\n"),
+            Self::Indented => format!("{body:#}"),
+        }
+    }
 }
 
 /// `/apis/GROUP/VERSION/namespaces/NAMESPACE/RESOURCE/NAME/SUBRESOURCE`, or as much of it as there is.
@@ -104,37 +126,91 @@ impl Request {
     }
 
     pub(crate) fn write_options(&self, user: &User) -> Result<WriteOptions, ApiError> {
-        let dry_run = match self.query.get("dryRun") {
-            None | Some("") => false,
-            Some("All") => true,
-            Some(other) => {
-                return Err(ApiError::BadRequest(format!(
-                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-                )));
-            }
-        };
-        let validation = match self.query.get("fieldValidation") {
-            None | Some("" | "Warn") => FieldValidation::Warn,
-            Some("Ignore") => FieldValidation::Ignore,
-            Some("Strict") => FieldValidation::Strict,
-            Some(other) => {
-                return Err(ApiError::BadRequest(format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
-            }
+        let errors = self.option_errors();
+        if !errors.is_empty() {
+            let kind = match self.method {
+                Method::Put => "UpdateOptions",
+                Method::Patch => "PatchOptions",
+                _ => "CreateOptions",
+            };
+            return Err(ApiError::Invalid { subject: Subject::options(kind), errors });
+        }
+        let validation = match self.query.text("fieldValidation") {
+            "Ignore" => FieldValidation::Ignore,
+            "Strict" => FieldValidation::Strict,
+            _ => FieldValidation::Warn,
         };
         let manager = match self.query.get("fieldManager") {
             Some(name) if !name.is_empty() => name.to_owned(),
             _ => self.user_agent.split('/').next().unwrap_or_default().to_owned(),
         };
-        let is_forced = self.query.flag("force");
-        Ok(WriteOptions { dry_run, validation, manager, is_forced, user: user.clone() })
+        let is_whole = matches!(self.method, Method::Post | Method::Put);
+        let is_json = matches!(self.media_type(), "" | "application/json");
+        Ok(WriteOptions {
+            dry_run: self.query.get("dryRun").is_some(),
+            validation,
+            manager,
+            is_forced: self.query.flag("force"),
+            duplicates: if is_whole && is_json { duplicates::find(&self.body) } else { Vec::new() },
+            user: user.clone(),
+        })
+    }
+
+    fn option_errors(&self) -> Vec<FieldError> {
+        const MAX_MANAGER: usize = 128;
+        const VALIDATIONS: [&str; 4] = ["", "Ignore", "Strict", "Warn"];
+        let mut errors = Vec::new();
+        let is_apply = self.media_type().starts_with("application/apply-patch");
+        if self.method == Method::Patch && !is_apply && self.query.get("force").is_some() {
+            errors.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
+        }
+        let manager = self.query.text("fieldManager");
+        if manager.len() > MAX_MANAGER {
+            errors.push(FieldError::too_long("fieldManager", MAX_MANAGER as u64));
+        }
+        for (at, letter) in manager.char_indices().filter(|(_, letter)| !is_printable(*letter)) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(letter));
+            errors.push(FieldError::invalid("fieldManager", &json!(manager), &detail));
+        }
+        errors.extend(dry_run_error(&self.query.all("dryRun")));
+        let validation = self.query.text("fieldValidation");
+        if !VALIDATIONS.contains(&validation) {
+            let supported = VALIDATIONS.map(str::to_owned);
+            errors.push(FieldError::not_supported("fieldValidation", &json!(validation), &supported));
+        }
+        errors
+    }
+
+    /// People, and the programs that they read with, get answers that are easy to read.
+    pub(crate) fn layout(&self) -> Layout {
+        const READERS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+        let is_pretty = match self.query.text("pretty") {
+            "" => READERS.iter().any(|reader| self.user_agent.starts_with(reader)),
+            wanted => matches!(wanted, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        };
+        if is_pretty { Layout::Indented } else { Layout::Dense }
+    }
+
+    /// Path and query as they came.
+    pub(crate) fn uri(&self) -> String {
+        let separator = if self.raw_query.is_empty() { "" } else { "?" };
+        format!("{}{separator}{}", self.path, self.raw_query)
     }
 
     /// The media type of the body, without its parameters.
     pub(crate) fn media_type(&self) -> &str {
         self.content_type.split(';').next().unwrap_or_default().trim()
     }
+}
+
+fn is_printable(letter: char) -> bool {
+    letter == ' ' || !letter.is_control() && !letter.is_whitespace()
+}
+
+pub(crate) fn dry_run_error(wanted: &[&str]) -> Option<FieldError> {
+    let shown = go_value::strings(&json!(wanted));
+    let is_known = wanted.iter().all(|one| *one == "All");
+    (!is_known).then(|| FieldError::not_supported_typed("dryRun", &shown, &["All".to_owned()]))
 }
 
 #[derive(Debug, Clone, Default)]
@@ -153,6 +229,10 @@ impl Query {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str()).collect()
+    }
+
     pub(crate) fn text(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
     }
@@ -162,7 +242,7 @@ impl Query {
     }
 }
 
-fn decode_percent(text: &str) -> String {
+pub(crate) fn decode_percent(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -211,6 +291,71 @@ mod tests {
         check("/apis/x.io/v1/things/a%2Fb/scale", ("x.io", None, "things", Some("a/b"), Some("scale")));
         assert_eq!(Target::parse("/apis/apps/v1"), None);
         assert_eq!(Target::parse("/healthz"), None);
+    }
+
+    fn request(method: Method, query: &str) -> Request {
+        Request {
+            method,
+            path: String::new(),
+            query: Query::parse(query),
+            raw_query: String::new(),
+            accept: String::new(),
+            content_type: "application/merge-patch+json".to_owned(),
+            user_agent: "kubectl/1".to_owned(),
+            authorization: None,
+            impersonation: Impersonation::default(),
+            upgrade: None,
+            body: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn people_get_answers_that_are_easy_to_read() {
+        let of = |agent: &str, query: &str| {
+            Request { user_agent: agent.to_owned(), ..request(Method::Get, query) }.layout()
+        };
+        assert_eq!(of("kubectl/1", ""), Layout::Dense);
+        assert_eq!(of("curl/8", ""), Layout::Indented);
+        assert_eq!(of("curl/8", "pretty=false"), Layout::Dense);
+        assert_eq!(of("kubectl/1", "pretty=true"), Layout::Indented);
+        assert_eq!(
+            Layout::Indented.written(&json!({"a": [1], "b": {}})),
+            "{\n  \"a\": [\n    1\n  ],\n  \"b\": {}\n}"
+        );
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let refused = |method: Method, query: &str| {
+            request(method, query)
+                .write_options(&User::admin())
+                .map(|options| options.manager)
+                .map_err(|error| error.message())
+        };
+        assert_eq!(refused(Method::Post, "dryRun=All&fieldValidation=").as_deref(), Ok("kubectl"));
+        assert_eq!(
+            refused(Method::Post, "dryRun=Some").unwrap_err(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: []string{\"Some\"}: supported values: \
+             \"All\""
+        );
+        assert_eq!(
+            refused(Method::Put, "fieldValidation=Foo").unwrap_err(),
+            "UpdateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"Foo\": supported values: \
+             \"\", \"Ignore\", \"Strict\", \"Warn\""
+        );
+        assert_eq!(
+            refused(Method::Patch, "force=true").unwrap_err(),
+            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch"
+        );
+        assert_eq!(
+            refused(Method::Post, &format!("fieldManager={}", "x".repeat(129))).unwrap_err(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Too long: may not be more than 128 bytes"
+        );
+        assert_eq!(
+            refused(Method::Post, "fieldManager=a%01").unwrap_err(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\\u0001\": invalid character \
+             U+0001 (at position 1)"
+        );
     }
 
     #[test]

@@ -69,6 +69,7 @@ mod tests {
             content_type: String::new(),
             user_agent: String::new(),
             authorization: None,
+            impersonation: crate::impersonation::Impersonation::default(),
             upgrade: None,
             body: bytes::Bytes::new(),
         }

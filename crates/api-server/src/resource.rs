@@ -91,6 +91,9 @@ impl ResourceType {
         if self.is_review {
             return vec!["create"];
         }
+        if self.is("", "namespaces") {
+            return vec!["create", "delete", "get", "list", "patch", "update", "watch"];
+        }
         if self.is_definition_terminating() {
             return vec!["delete", "deletecollection", "get", "list", "watch"];
         }
@@ -172,9 +175,30 @@ const ROWS: &[Row] = &[
     row("events.v1.Event", "events.k8s.io", "events", &["ev"], &[UPSERT]),
     row("authentication.v1.TokenReview", "authentication.k8s.io", "tokenreviews", &[], &[CLUSTER, REVIEW]),
     row(
+        "authentication.v1.SelfSubjectReview",
+        "authentication.k8s.io",
+        "selfsubjectreviews",
+        &[],
+        &[CLUSTER, REVIEW],
+    ),
+    row(
         "authorization.v1.SelfSubjectAccessReview",
         "authorization.k8s.io",
         "selfsubjectaccessreviews",
+        &[],
+        &[CLUSTER, REVIEW],
+    ),
+    row(
+        "authorization.v1.SelfSubjectRulesReview",
+        "authorization.k8s.io",
+        "selfsubjectrulesreviews",
+        &[],
+        &[CLUSTER, REVIEW],
+    ),
+    row(
+        "authorization.v1.SubjectAccessReview",
+        "authorization.k8s.io",
+        "subjectaccessreviews",
         &[],
         &[CLUSTER, REVIEW],
     ),
@@ -197,6 +221,11 @@ pub(crate) fn builtin() -> Vec<ResourceType> {
     ));
     types.push(definition);
     types
+}
+
+/// The type of the scale subresource, under which no objects are kept.
+pub(crate) fn scale() -> ResourceType {
+    from_row(&row("autoscaling.v1.Scale", "autoscaling", "scales", &[], &[]))
 }
 
 fn from_row(row: &Row) -> ResourceType {

@@ -9,6 +9,7 @@ use crate::decode;
 use crate::delete::{DeleteOptions, Deleted};
 use crate::discovery;
 use crate::error::{ApiError, Subject};
+use crate::health;
 use crate::kubelet::Errand;
 use crate::object;
 use crate::open_api;
@@ -18,20 +19,30 @@ use crate::rbac::Access;
 use crate::reply::{Answer, Reply};
 use crate::request::{Method, Request, Target};
 use crate::resource::ResourceType;
+use crate::scale;
 use crate::server::Shared;
 use crate::state::State;
 use crate::strategy::Door;
 use crate::table::Form;
 use crate::watch::Watch;
-use crate::write::{Place, Written, served};
+use crate::write::{Place, WriteOptions, Written, served};
+use crate::yaml;
+
+/// What watches are told in.
+const STREAMS: &[&str] =
+    &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 pub(crate) fn handle(shared: &Arc<Shared>, request: &Request) -> Answer {
     let mut state = shared.state.lock();
-    let answer = authenticate(shared, &state, request).and_then(|user| match Target::parse(&request.path) {
+    let user = authenticate(shared, &state, request).and_then(|user| state.impersonate(user, request));
+    let answer = user.and_then(|user| match Target::parse(&request.path) {
         Some(target) => on_resource(shared, &mut state, request, &user, &target),
         None => on_path(shared, &state, request, &user).map(Answer::Reply),
     });
-    answer.unwrap_or_else(|error| Answer::Reply(Reply::error(&error)))
+    match answer.unwrap_or_else(|error| Answer::Reply(Reply::error(&error))) {
+        Answer::Reply(reply) => Answer::Reply(reply.preferred(&request.accept)),
+        errand @ Answer::Errand(_) => errand,
+    }
 }
 
 fn authenticate(shared: &Shared, state: &State, request: &Request) -> Result<User, ApiError> {
@@ -51,6 +62,9 @@ fn on_path(shared: &Shared, state: &State, request: &Request, user: &User) -> Re
     state.authorize_path(user, request.path_verb(), &request.path)?;
     let registry = &state.registry;
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if let Some(text) = health::answer(&parts, &request.query) {
+        return Ok(Reply::text(200, &text));
+    }
     let found = match parts.as_slice() {
         ["api" | "apis"] if discovery::aggregated_version(&request.accept).is_some() => {
             let version = discovery::aggregated_version(&request.accept).unwrap_or("v2");
@@ -68,7 +82,7 @@ fn on_path(shared: &Shared, state: &State, request: &Request, user: &User) -> Re
         ["apis", group] => discovery::group(registry, group),
         ["apis", group, version] => discovery::resources(registry, group, version),
         ["version"] => Some(discovery::version()),
-        ["healthz" | "livez" | "readyz"] => return Ok(Reply::text(200, "ok")),
+        [] => Some(discovery::paths(registry)),
         ["openapi", "v3"] => Some(open_api::index(registry)),
         ["openapi", "v3", "api", version] => open_api::document(registry, "", version),
         ["openapi", "v3", "apis", group, version] => open_api::document(registry, group, version),
@@ -84,14 +98,11 @@ fn on_resource(
     user: &User,
     target: &Target,
 ) -> Result<Answer, ApiError> {
-    let is_namespace = target.group.is_empty() && target.resource == "namespaces";
     state.authorize(user, &access(request, target))?;
     let Some(resource) = state.registry.find(&target.group, &target.version, &target.resource) else {
-        return Err(ApiError::UnknownPath);
+        return Err(nothing_at(state, target));
     };
-    if !resource.is_namespaced && target.namespace.is_some() && !is_namespace {
-        return Err(ApiError::UnknownResource);
-    }
+    check_scope(request, &resource, target)?;
     let form = Form::parse(&request.accept)?.including(&request.query);
     let Some(name) = &target.name else {
         let reply = on_collection(shared, state, request, user, (&resource, target, form))?;
@@ -100,23 +111,43 @@ fn on_resource(
     let door = match target.subresource.as_deref() {
         None => Door::Main,
         Some("status") if resource.has_status => Door::Status,
-        Some("finalize") if is_namespace => Door::Main,
+        Some("finalize") if resource.is("", "namespaces") => Door::Main,
         Some("scale") if resource.scale.is_some() => Door::Scale,
         Some("token") if resource.is("", "serviceaccounts") => Door::Main,
-        Some("eviction" | "log" | "portforward") if resource.is("", "pods") => Door::Main,
+        Some("binding" | "eviction" | "log" | "portforward") if resource.is("", "pods") => Door::Main,
+        Some(_) if resource.is_custom() => return Err(ApiError::NotFound(Subject::of(&resource, name))),
         Some(_) => return Err(ApiError::UnknownResource),
     };
     let namespace = target.namespace.clone().filter(|_| resource.is_namespaced);
     let place = Place { resource: Arc::clone(&resource), namespace, name: name.clone(), door };
-    if resource.is_namespaced && place.namespace.is_none() {
-        return Err(ApiError::UnknownResource);
-    }
     match target.subresource.as_deref() {
         Some("log") => on_log(state, request, &place),
         Some("portforward") => on_port_forward(state, request, &place).map(Answer::Errand),
         Some("scale") => on_scale(state, request, user, &place).map(Answer::Reply),
-        Some("token" | "eviction") => on_deed(state, request, &place, target).map(Answer::Reply),
+        Some("token" | "binding" | "eviction") => on_deed(state, request, &place, target).map(Answer::Reply),
         _ => on_object(state, request, user, &place, form).map(Answer::Reply),
+    }
+}
+
+/// Built-in types have a router of their own, which says so itself that there is no such type.
+fn nothing_at(state: &State, target: &Target) -> ApiError {
+    let types = state.registry.in_version(&target.group, &target.version);
+    if types.iter().any(|one| !one.is_custom()) { ApiError::UnknownResource } else { ApiError::UnknownPath }
+}
+
+/// Objects with a namespace are in one, others are not; only lists and watches go through all.
+fn check_scope(request: &Request, resource: &ResourceType, target: &Target) -> Result<(), ApiError> {
+    let has_namespace = target.namespace.is_some() && !resource.is("", "namespaces");
+    let is_right = match (resource.is_namespaced, has_namespace) {
+        (false, has_namespace) => !has_namespace,
+        (true, true) => true,
+        (true, false) if resource.is_custom() => target.name.is_none() && request.method == Method::Get,
+        (true, false) => target.name.is_none(),
+    };
+    match is_right {
+        true => Ok(()),
+        false if resource.is_custom() => Err(ApiError::UnknownPath),
+        false => Err(ApiError::UnknownResource),
     }
 }
 
@@ -131,6 +162,10 @@ fn on_deed(state: &mut State, request: &Request, place: &Place, target: &Target)
             None => decode::parse(&request.body)?,
         };
         return Ok(Reply::json(201, state.request_token(place, body)?));
+    }
+    if target.subresource.as_deref() == Some("binding") {
+        let is_dry = request.query.get("dryRun") == Some("All");
+        return Ok(Reply::json(201, state.bind(place, &decode::parse(&request.body)?, is_dry)?));
     }
     let body = match protobuf::decode_eviction(&request.body) {
         Some(body) => body,
@@ -171,6 +206,9 @@ fn on_collection(
     let namespace = target.namespace.as_deref();
     match request.method {
         Method::Get if resource.is_review => Err(ApiError::MethodNotAllowed),
+        Method::Get if request.query.flag("watch") && yaml::is_preferred(&request.accept) => {
+            Err(ApiError::NotAcceptable { accepted: STREAMS })
+        }
         Method::Get if request.query.flag("watch") => {
             let watch = Watch::start(shared, state, resource, namespace, request)?;
             Ok(Reply::Watch(Box::new(watch)))
@@ -186,7 +224,7 @@ fn on_collection(
         Method::Post => {
             let body = decode::body(resource, request.media_type(), &request.body)?;
             if resource.is_review {
-                return Ok(Reply::json(201, state.review(resource, user, body)));
+                return Ok(Reply::json(201, state.review(resource, user, body)?));
             }
             let options = request.write_options(user)?;
             if resource.is_namespaced && namespace.is_none() {
@@ -202,6 +240,7 @@ fn on_collection(
             Ok(answer(resource, form, written))
         }
         Method::Delete if resource.is_namespaced && namespace.is_none() => Err(ApiError::MethodNotAllowed),
+        Method::Delete if !resource.verbs().contains(&"deletecollection") => Err(ApiError::MethodNotAllowed),
         Method::Delete => {
             let options = DeleteOptions::parse(&request.body, &request.query)?;
             let page = state.list(resource, namespace, &request.query)?;
@@ -233,6 +272,7 @@ fn on_object(
     }
     match request.method {
         Method::Get => {
+            state.check_reached(&request.query)?;
             let found = state.get(place)?;
             Ok(Reply::ok(form.one(resource, &served(resource, &found))))
         }
@@ -242,12 +282,8 @@ fn on_object(
             Ok(answer(resource, form, written))
         }
         Method::Patch => {
-            let kind = PatchKind::of(resource, request.media_type())?;
-            let mut options = request.write_options(user)?;
-            if kind == PatchKind::Apply && request.query.get("fieldManager").is_none() {
-                options.manager = String::new();
-            }
-            let written = state.patch(place, kind, &decode::parse(&request.body)?, &options)?;
+            let (kind, options) = patch_options(request, user, resource)?;
+            let written = state.patch(place, kind, &patch(kind, request)?, &options)?;
             Ok(answer(resource, form, written))
         }
         Method::Delete if place.door == Door::Main => {
@@ -267,6 +303,27 @@ fn on_object(
             })
         }
         Method::Delete | Method::Post | Method::Other => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+/// Who applies says so: the name of the program does not do.
+fn patch_options(
+    request: &Request,
+    user: &User,
+    resource: &ResourceType,
+) -> Result<(PatchKind, WriteOptions), ApiError> {
+    let kind = PatchKind::of(resource, request.media_type())?;
+    let mut options = request.write_options(user)?;
+    if kind == PatchKind::Apply && request.query.get("fieldManager").is_none() {
+        options.manager = String::new();
+    }
+    Ok((kind, options))
+}
+
+fn patch(kind: PatchKind, request: &Request) -> Result<Value, ApiError> {
+    match kind {
+        PatchKind::Apply => yaml::parse_config(&request.body),
+        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => decode::parse(&request.body),
     }
 }
 
@@ -303,12 +360,12 @@ fn on_scale(state: &mut State, request: &Request, user: &User, place: &Place) ->
     let body = match request.method {
         Method::Get => state.get_scale(place, &paths)?,
         Method::Put => {
-            let scale = decode::parse(&request.body)?;
-            state.update_scale(place, &paths, &scale, &request.write_options(user)?)?
+            let scale = scale::body(request.media_type(), &request.body)?;
+            state.update_scale(place, &paths, scale, &request.write_options(user)?)?
         }
         Method::Patch => {
-            let kind = PatchKind::of(&place.resource, request.media_type())?;
-            state.patch_scale(place, kind, &request.body, &request.write_options(user)?)?
+            let (kind, options) = patch_options(request, user, &place.resource)?;
+            state.patch_scale(place, kind, &patch(kind, request)?, &options)?
         }
         Method::Post | Method::Delete | Method::Other => return Err(ApiError::MethodNotAllowed),
     };
@@ -324,6 +381,7 @@ fn answer(resource: &ResourceType, form: Form, written: Written) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::impersonation::Impersonation;
 
     #[test]
     fn a_watch_of_one_object_is_asked_about_by_name() {
@@ -336,6 +394,7 @@ mod tests {
             content_type: String::new(),
             user_agent: String::new(),
             authorization: None,
+            impersonation: Impersonation::default(),
             upgrade: None,
             body: bytes::Bytes::new(),
         };

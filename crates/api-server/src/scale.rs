@@ -1,15 +1,26 @@
 //! The scale subresource: one number of replicas, whatever the type calls it.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
-use crate::decode;
-use crate::error::{ApiError, MODIFIED};
-use crate::json_path;
-use crate::object;
+use crate::error::{ApiError, Subject};
+use crate::field_error::FieldError;
 use crate::patch::{PatchKind, json_merge, json_patch};
-use crate::resource::{ResourceType, ScalePaths};
+use crate::resource::{self, ResourceType, ScalePaths};
 use crate::state::State;
-use crate::write::{Change, Ownership, Place, WriteOptions, served};
+use crate::write::{
+    Change, Ownership, Place, WriteOptions, check_name, conform_patched, decoded, place_in_namespace, served,
+};
+use crate::{apply, apply_config, decode, json_path, object, preconditions};
+
+/// The type of what is read and written here, `autoscaling/v1`.
+static SCALE: LazyLock<ResourceType> = LazyLock::new(resource::scale);
+
+/// The Scale in a request.
+pub(crate) fn body(media_type: &str, body: &[u8]) -> Result<Value, ApiError> {
+    decode::body(&SCALE, media_type, body)
+}
 
 fn number(object: &Value, path: &str) -> Value {
     json!(json_path::find(object, path).first().and_then(|value| value.as_i64()).unwrap_or(0))
@@ -68,47 +79,91 @@ impl State {
         &mut self,
         place: &Place,
         paths: &ScalePaths,
-        scale: &Value,
+        body: Value,
         options: &WriteOptions,
     ) -> Result<Value, ApiError> {
+        let (mut scale, _) = decoded(&SCALE, body, options)?;
         let old = self.get(place)?;
-        let version = object::resource_version(scale);
-        if !version.is_empty() && version != object::resource_version(&old) {
-            return Err(ApiError::Conflict { subject: place.subject(), message: MODIFIED.to_owned() });
-        }
-        let Some(replicas) =
-            scale["spec"]["replicas"].as_i64().or_else(|| scale["spec"]["replicas"].is_null().then_some(0))
-        else {
-            return Err(ApiError::BadRequest(format!(
-                "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal {} into Go struct field \
-                 ScaleSpec.spec.replicas of type int32",
-                scale["spec"]["replicas"]
-            )));
-        };
-        let mut new = served(&place.resource, &old);
-        set(&mut new, &paths.spec, json!(replicas));
-        let change = Change { place, options, warnings: Vec::new(), ownership: Ownership::ByChange };
-        let written = self.replace(&old, new, change)?;
-        Ok(scale_of(&place.resource, paths, &written.object))
+        preconditions::check_uid(place, &old, &scale)?;
+        place_in_namespace(place, &mut scale)?;
+        check_name(place, &scale)?;
+        self.write_scale((place, paths), &old, &scale, options)
     }
 
     pub(crate) fn patch_scale(
         &mut self,
         place: &Place,
         kind: PatchKind,
-        body: &[u8],
+        patch: &Value,
         options: &WriteOptions,
     ) -> Result<Value, ApiError> {
         let paths = place.resource.scale.clone().ok_or(ApiError::UnknownResource)?;
-        let mut scale = self.get_scale(place, &paths)?;
-        object::meta_mut(&mut scale).remove("resourceVersion");
-        let patch = decode::parse(body)?;
+        let old = self.get(place)?;
+        let mut scale = scale_of(&place.resource, &paths, &served(&place.resource, &old));
         match kind {
-            PatchKind::Json => json_patch(&mut scale, &patch)?,
-            PatchKind::Merge | PatchKind::Strategic | PatchKind::Apply => json_merge(&mut scale, &patch),
+            PatchKind::Json => json_patch(&mut scale, patch)?,
+            PatchKind::Merge | PatchKind::Strategic => json_merge(&mut scale, patch),
+            PatchKind::Apply => return self.apply_scale((place, &paths), &old, patch, options),
         }
-        self.update_scale(place, &paths, &scale, options)
+        conform_patched(&SCALE, &mut scale, (kind, patch), options.validation)?;
+        place_in_namespace(place, &mut scale)?;
+        check_name(place, &scale)?;
+        self.write_scale((place, &paths), &old, &scale, options)
     }
+
+    fn write_scale(
+        &mut self,
+        (place, paths): (&Place, &ScalePaths),
+        old: &Value,
+        scale: &Value,
+        options: &WriteOptions,
+    ) -> Result<Value, ApiError> {
+        check_replicas(place, scale)?;
+        let mut new = served(&place.resource, old);
+        if !object::resource_version(scale).is_empty() {
+            object::copy_meta(&mut new, scale, "resourceVersion");
+        }
+        set(&mut new, &paths.spec, json!(scale["spec"]["replicas"].as_i64().unwrap_or(0)));
+        let change = Change { place, options, warnings: Vec::new(), ownership: Ownership::ByChange };
+        let written = self.replace(old, new, change)?;
+        Ok(scale_of(&place.resource, paths, &written.object))
+    }
+
+    /// The number is owned in the object that is scaled, as the Scale itself is not kept.
+    fn apply_scale(
+        &mut self,
+        (place, paths): (&Place, &ScalePaths),
+        old: &Value,
+        patch: &Value,
+        options: &WriteOptions,
+    ) -> Result<Value, ApiError> {
+        let mut scale = patch.clone();
+        apply_config::prepare((place, &SCALE), &mut scale, options)?;
+        check_replicas(place, &scale)?;
+        let live = served(&place.resource, old);
+        let mut config = json!({"apiVersion": live["apiVersion"], "kind": live["kind"],
+            "metadata": {"name": place.name}});
+        if let Some(replicas) = scale["spec"]["replicas"].as_i64() {
+            set(&mut config, &paths.spec, json!(replicas));
+        }
+        object::copy_meta(&mut config, &scale, "resourceVersion");
+        let manager = place.manager(options, true);
+        let applied = apply::apply(place.resource.schema(), &live, &config, &manager, options.is_forced)?;
+        let change = Change { place, options, warnings: Vec::new(), ownership: Ownership::Applied };
+        let written = self.replace(old, applied.object, change)?;
+        Ok(scale_of(&place.resource, paths, &written.object))
+    }
+}
+
+/// Of custom resources the number is judged with the rest of the object.
+fn check_replicas(place: &Place, scale: &Value) -> Result<(), ApiError> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas >= 0 || place.resource.is_custom() {
+        return Ok(());
+    }
+    let detail = "must be greater than or equal to 0";
+    let errors = vec![FieldError::invalid("spec.replicas", &json!(replicas), detail)];
+    Err(ApiError::Invalid { subject: Subject::of(&SCALE, &place.name), errors })
 }
 
 /// Sets the field at a path of plain names.

@@ -1,8 +1,9 @@
-//! Label and field selectors of lists and watches.
+//! Label and field selectors of lists and watches. How labels are selected is read in `label_parser`.
 
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::label_parser::parse_labels;
 use crate::object;
 use crate::resource::ResourceType;
 
@@ -13,14 +14,14 @@ pub(crate) struct Selector {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Requirement {
-    key: String,
-    operator: Operator,
-    values: Vec<String>,
+pub(crate) struct Requirement {
+    pub(crate) key: String,
+    pub(crate) operator: Operator,
+    pub(crate) values: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Operator {
+pub(crate) enum Operator {
     In,
     NotIn,
     Exists,
@@ -153,69 +154,6 @@ fn unsupported(resource: &ResourceType, path: &str) -> String {
     )
 }
 
-fn unparsable(found: &str, expected: &str) -> ApiError {
-    ApiError::BadRequest(format!("unable to parse requirement: found '{found}', expected: {expected}"))
-}
-
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, ApiError> {
-    split_outside_brackets(text).into_iter().map(parse_requirement).collect()
-}
-
-fn split_outside_brackets(text: &str) -> Vec<&str> {
-    let (mut terms, mut depth, mut start) = (Vec::new(), 0_i32, 0);
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                terms.push(text[start..at].trim());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    terms.push(text[start..].trim());
-    terms.retain(|term| !term.is_empty());
-    terms
-}
-
-fn parse_requirement(term: &str) -> Result<Requirement, ApiError> {
-    let requirement = |key: &str, operator, values: &[&str]| {
-        let key = key.trim();
-        let is_key = !key.is_empty()
-            && key.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./".contains(letter));
-        if !is_key {
-            return Err(unparsable(term, "identifier"));
-        }
-        let values = values.iter().map(|value| value.trim().to_owned()).collect();
-        Ok(Requirement { key: key.to_owned(), operator, values })
-    };
-    if let Some((key, list)) = term.strip_suffix(')').and_then(|term| term.split_once('(')) {
-        let values: Vec<&str> = list.split(',').collect();
-        let key = key.trim();
-        return match (key.strip_suffix(" notin"), key.strip_suffix(" in")) {
-            (Some(key), _) => requirement(key, Operator::NotIn, &values),
-            (None, Some(key)) => requirement(key, Operator::In, &values),
-            (None, None) => Err(unparsable(key, "in, notin")),
-        };
-    }
-    if let Some(key) = term.strip_prefix('!') {
-        return requirement(key, Operator::Missing, &[]);
-    }
-    for (symbol, operator) in [
-        ("!=", Operator::NotIn),
-        ("==", Operator::In),
-        ("=", Operator::In),
-        (">", Operator::Above),
-        ("<", Operator::Below),
-    ] {
-        if let Some((key, value)) = term.split_once(symbol) {
-            return requirement(key, operator, &[value]);
-        }
-    }
-    requirement(term, Operator::Exists, &[])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +183,11 @@ mod tests {
             ("app notin (web)", false),
             ("!zone", true),
             ("!app", false),
+            ("app in (),tier", false),
+            ("app in (,web)", true),
+            ("in in (in)", false),
+            ("app=", false),
+            ("tier notin (1,,3), app", true),
             ("tier>1", true),
             ("tier<2", false),
             ("example.com/x", false),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
@@ -20,15 +20,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::Settings;
+use crate::error::ApiError;
 use crate::faults::{Faults, Outage};
+use crate::impersonation::Impersonation;
 use crate::kubelet::{self, Tunnel, Upgrade};
 use crate::reply::{Answer, Reply};
-use crate::request::{Method, Query, Request};
+use crate::request::{Layout, Method, Query, Request};
 use crate::request_log::RequestLog;
 use crate::routes;
 use crate::state::State;
 use crate::tls::Tls;
 use crate::watch::{Chunk, Watch};
+use crate::yaml;
 
 /// As in the real server.
 const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -130,7 +133,7 @@ async fn answer(
     let client = hyper::upgrade::on(&mut request);
     let request = match read(request).await {
         Ok(request) => request,
-        Err(code) => return Ok(respond(Reply::text(code, "the request could not be read\n"))),
+        Err(error) => return Ok(respond(Reply::error(&error), Layout::Dense)),
     };
     let delay = shared.faults.take_delay(&request.path);
     if !delay.is_zero() {
@@ -141,20 +144,27 @@ async fn answer(
         None => routes::handle(&shared, &request),
     };
     let response = match answer {
-        Answer::Reply(reply) => respond(reply),
+        Answer::Reply(reply) => respond(reply, request.layout()),
         Answer::Errand(errand) => kubelet::carry_out(errand, client, &tunnels)
             .await
-            .unwrap_or_else(|error| respond(Reply::error(&error))),
+            .unwrap_or_else(|error| respond(Reply::error(&error), request.layout())),
     };
     shared.requests.lock().record(&request, response.status().as_u16());
     Ok(response)
 }
 
-async fn read(request: hyper::Request<Incoming>) -> Result<Request, u16> {
-    let (parts, body) = request.into_parts();
+async fn read(request: hyper::Request<Incoming>) -> Result<Request, ApiError> {
+    let (parts, mut body) = request.into_parts();
     let header =
         |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| 413_u16)?.to_bytes();
+    let body = match Limited::new(&mut body, MAX_BODY).collect().await {
+        Ok(read) => read.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            return Err(ApiError::EntityTooLarge { limit: MAX_BODY });
+        }
+        Err(error) => return Err(ApiError::BadRequest(error.to_string())),
+    };
     Ok(Request {
         method: match parts.method {
             hyper::Method::GET => Method::Get,
@@ -171,12 +181,25 @@ async fn read(request: hyper::Request<Incoming>) -> Result<Request, u16> {
         content_type: header(header::CONTENT_TYPE).unwrap_or_default(),
         user_agent: header(header::USER_AGENT).unwrap_or_default(),
         authorization: header(header::AUTHORIZATION),
+        impersonation: Impersonation::of(&parts.headers),
         upgrade: Upgrade::of(&parts.headers),
         body,
     })
 }
 
-fn respond(reply: Reply) -> hyper::Response<Body> {
+/// Reads on for a while, so that who still writes gets to read the answer.
+async fn drain(mut body: Incoming) {
+    const AT_MOST: usize = 256 * 1024;
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > AT_MOST {
+            return;
+        }
+    }
+}
+
+fn respond(reply: Reply, layout: Layout) -> hyper::Response<Body> {
     let mut response = match reply {
         Reply::Text { code, body } => whole(code, "text/plain; charset=utf-8", body.into()),
         Reply::Watch(watch) => {
@@ -185,7 +208,9 @@ fn respond(reply: Reply) -> hyper::Response<Body> {
             response
         }
         Reply::Json { code, media_type, body, warnings, retry_after } => {
-            let mut response = whole(code, &media_type, format!("{body}\n").into());
+            let yaml = (media_type == yaml::MEDIA_TYPE).then(|| yaml::write(&body)).flatten();
+            let text = yaml.unwrap_or_else(|| layout.written(&body));
+            let mut response = whole(code, &media_type, text.into());
             for warning in warnings {
                 let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
                 if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {

@@ -20,6 +20,8 @@ pub(crate) struct State {
     pub(crate) tokens: BTreeMap<String, Token>,
     /// Addresses for services, handed out in order.
     pub(crate) next_service: u32,
+    /// As in the settings.
+    pub(crate) owner_references_enforced: bool,
 }
 
 const FIRST_NODE_PORT: u32 = 30_000;
@@ -27,8 +29,13 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 
 impl State {
     pub(crate) fn new() -> Self {
-        let mut state =
-            Self { store: Store::new(), registry: Registry::new(), tokens: BTreeMap::new(), next_service: 1 };
+        let mut state = Self {
+            store: Store::new(),
+            registry: Registry::new(),
+            tokens: BTreeMap::new(),
+            next_service: 1,
+            owner_references_enforced: false,
+        };
         for name in NAMESPACES {
             state.add("", "v1", "namespaces", json!({"metadata": {"name": name}}));
         }

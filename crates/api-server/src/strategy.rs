@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::field_error::FieldError;
+use crate::go_value;
 use crate::object;
+use crate::pod_rules;
 use crate::resource::ResourceType;
 
 /// Through which door an object comes.
@@ -104,7 +106,8 @@ fn differs_in_spec(resource: &ResourceType, old: &Value, new: &Value) -> bool {
 pub(crate) fn refused_changes(resource: &ResourceType, old: &Value, new: &Value) -> Vec<FieldError> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("apps", "statefulsets") => stateful_set(old, new),
-        ("apps", "deployments" | "replicasets") => immutable(old, new, "spec.selector"),
+        ("apps", "deployments" | "replicasets") => selector(old, new),
+        ("", "pods") => pod_rules::refused_changes(old, new),
         ("", "persistentvolumeclaims") => claim(old, new),
         ("", "configmaps" | "secrets") => frozen(resource, old, new),
         ("", "services") => cluster_ip(old, new),
@@ -124,6 +127,14 @@ fn immutable(old: &Value, new: &Value, path: &str) -> Vec<FieldError> {
         return Vec::new();
     }
     vec![FieldError::invalid(path, after.unwrap_or(&Value::Null), "field is immutable")]
+}
+
+fn selector(old: &Value, new: &Value) -> Vec<FieldError> {
+    let after = &new["spec"]["selector"];
+    if old["spec"]["selector"] == *after {
+        return Vec::new();
+    }
+    vec![FieldError::invalid_typed("spec.selector", &go_value::label_selector(after), "field is immutable")]
 }
 
 fn stateful_set(old: &Value, new: &Value) -> Vec<FieldError> {
@@ -190,13 +201,20 @@ fn cluster_ip(old: &Value, new: &Value) -> Vec<FieldError> {
     if old["spec"]["clusterIP"] == new["spec"]["clusterIP"] || new["spec"]["type"] == "ExternalName" {
         return Vec::new();
     }
-    let after = &new["spec"]["clusterIP"];
-    vec![FieldError::invalid("spec.clusterIPs[0]", &json!([after]), "may not change once set")]
+    let after = go_value::strings(&json!([new["spec"]["clusterIP"]]));
+    vec![FieldError::invalid_typed("spec.clusterIPs[0]", &after, "may not change once set")]
 }
 
 fn role_reference(old: &Value, new: &Value) -> Vec<FieldError> {
     if old["roleRef"] == new["roleRef"] {
         return Vec::new();
     }
-    vec![FieldError::invalid("roleRef", &new["roleRef"], "cannot change roleRef")]
+    let shown = |field: &str| go_value::text(&new["roleRef"][field]);
+    let after = format!(
+        "rbac.RoleRef{{APIGroup:{}, Kind:{}, Name:{}}}",
+        shown("apiGroup"),
+        shown("kind"),
+        shown("name")
+    );
+    vec![FieldError::invalid_typed("roleRef", &after, "cannot change roleRef")]
 }

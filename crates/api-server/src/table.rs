@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use crate::columns::{self, Column};
 use crate::error::ApiError;
 use crate::list::Page;
+use crate::object::text;
 use crate::request::Query;
 use crate::resource::ResourceType;
+use crate::yaml;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Form {
@@ -23,7 +25,7 @@ pub(crate) enum Include {
     Object,
 }
 
-const ACCEPTED: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const ACCEPTED: &[&str] = &["application/json", yaml::MEDIA_TYPE, "application/vnd.kubernetes.protobuf"];
 const META: &str = "meta.k8s.io/v1";
 
 impl Form {
@@ -37,7 +39,7 @@ impl Form {
 
     fn of_media_type(media_type: &str) -> Option<Self> {
         let mut parts = media_type.split(';').map(str::trim);
-        if !matches!(parts.next()?, "application/json" | "*/*" | "application/*") {
+        if !matches!(parts.next()?, "application/json" | yaml::MEDIA_TYPE | "*/*" | "application/*") {
             return None;
         }
         let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
@@ -130,14 +132,32 @@ fn table(resource: &ResourceType, objects: &[Value], include: Include, meta: &Va
         .iter()
         .map(|object| {
             let cells: Vec<Value> = columns.iter().map(|column| column.cell(object)).collect();
-            match include {
-                Include::Nothing => json!({"cells": cells, "object": null}),
-                Include::Metadata => json!({"cells": cells, "object": partial(object)}),
-                Include::Object => json!({"cells": cells, "object": object}),
+            let shown = match include {
+                Include::Nothing => Value::Null,
+                Include::Metadata => partial(object),
+                Include::Object => object.clone(),
+            };
+            let mut row = json!({"cells": cells, "object": shown});
+            if let Some(condition) = completion(resource, object) {
+                row["conditions"] = json!([condition]);
             }
+            row
         })
         .collect();
     json!({"kind": "Table", "apiVersion": META, "metadata": meta, "columnDefinitions": definitions, "rows": rows})
+}
+
+/// Rows of pods that are over are marked.
+fn completion(resource: &ResourceType, object: &Value) -> Option<Value> {
+    let message = match text(object, "/status/phase") {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    let reason = &object["status"]["phase"];
+    resource
+        .is("", "pods")
+        .then(|| json!({"type": "Completed", "status": "True", "reason": reason, "message": message}))
 }
 
 #[cfg(test)]
@@ -155,6 +175,7 @@ mod tests {
             ),
             ("application/vnd.kubernetes.protobuf, application/json", Some(Form::Object)),
             ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(Form::PartialMetadata)),
+            ("application/yaml", Some(Form::Object)),
             ("text/html", None),
         ] {
             assert_eq!(Form::parse(accept).ok(), expected, "{accept}");

@@ -1,27 +1,13 @@
-//! Rules about names and metadata that hold for all types, and the demands of built-in types that people meet.
+//! Rules about names and metadata that hold for all types. What single types demand is in `type_rules`.
 
 use serde_json::{Value, json};
 
+use crate::delete::{FOREGROUND, ORPHAN};
 use crate::field_error::FieldError;
 use crate::object;
 use crate::resource::ResourceType;
 use crate::schema::Schema;
-
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
-    and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
-    start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const SERVICE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
-    alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
-    validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
-    '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex \
-    used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
-    with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+use crate::{go_value, names, type_rules};
 
 /// Everything about an object that does not depend on what was there before.
 pub(crate) fn validate(resource: &ResourceType, value: &Value) -> Vec<FieldError> {
@@ -29,15 +15,11 @@ pub(crate) fn validate(resource: &ResourceType, value: &Value) -> Vec<FieldError
     validate_name(resource, object::name(value), &mut errors);
     validate_labels(value, &mut errors);
     validate_owners(value, &mut errors);
-    for (at, finalizer) in object::finalizers(value).into_iter().enumerate() {
-        if !is_qualified(finalizer) {
-            let field = format!("metadata.finalizers[{at}]");
-            errors.push(FieldError::invalid(&field, &json!(finalizer), QUALIFIED));
-        }
-    }
+    validate_finalizers(resource, value, &mut errors);
     if !resource.is_custom() {
-        required(resource.schema(), value, "", &mut errors);
-        validate_type(resource, value, &mut errors);
+        let mut missing = Vec::new();
+        required(resource.schema(), value, "", &mut missing);
+        type_rules::validate(resource, value, missing, &mut errors);
     }
     errors
 }
@@ -50,10 +32,11 @@ pub(crate) fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldErr
         let added: Vec<&str> =
             object::finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
         if !added.is_empty() {
-            errors.push(FieldError::forbidden(
-                "metadata.finalizers",
-                &format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"),
-            ));
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {}",
+                go_value::strings(&json!(added))
+            );
+            errors.push(FieldError::forbidden("metadata.finalizers", &detail));
         }
     }
     errors
@@ -64,84 +47,132 @@ fn validate_name(resource: &ResourceType, name: &str, errors: &mut Vec<FieldErro
         errors.push(FieldError::required_because("metadata.name", "name or generateName is required"));
         return;
     }
-    let fault = match (resource.group.as_str(), resource.plural.as_str()) {
-        ("rbac.authorization.k8s.io", _) => {
-            // Names of roles may hold colons; they must only be one segment of a path.
-            name.contains(['/', '%']).then_some("may not contain '/' or '%'")
-        }
-        ("", "services") => {
-            (!is_label(name) || name.starts_with(|letter: char| letter.is_ascii_digit())).then_some(SERVICE)
-        }
-        ("", "namespaces") => (!is_label(name)).then_some(LABEL),
-        _ => (name.len() > 253 || !name.split('.').all(is_label_part)).then_some(SUBDOMAIN),
+    let faults = match (resource.group.as_str(), resource.plural.as_str()) {
+        // Names of roles may hold colons; they must only be one segment of a path.
+        ("rbac.authorization.k8s.io", _) => names::segment(name),
+        ("", "services") => names::service(name),
+        ("", "namespaces") => names::label(name),
+        _ => names::subdomain(name),
     };
-    if let Some(fault) = fault {
-        errors.push(FieldError::invalid("metadata.name", &json!(name), fault));
-    } else if (resource.is("", "namespaces") || resource.is("", "services")) && name.len() > 63 {
-        errors.push(FieldError::invalid("metadata.name", &json!(name), "must be no more than 63 characters"));
-    }
-}
-
-fn is_label(text: &str) -> bool {
-    is_label_part(text)
-}
-
-fn is_label_part(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-fn is_word(text: &str) -> bool {
-    let is_end = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
-    text.len() <= 63
-        && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
-        && is_end(text.chars().next())
-        && is_end(text.chars().last())
-}
-
-fn is_qualified(text: &str) -> bool {
-    match text.split_once('/') {
-        Some((prefix, name)) => prefix.split('.').all(is_label_part) && is_word(name),
-        None => is_word(text),
-    }
+    errors.extend(faults.iter().map(|fault| FieldError::invalid("metadata.name", &json!(name), fault)));
 }
 
 fn validate_labels(value: &Value, errors: &mut Vec<FieldError>) {
-    for (pointer, field) in
-        [("/metadata/labels", "metadata.labels"), ("/metadata/annotations", "metadata.annotations")]
-    {
-        for (key, content) in object::map(value, pointer).into_iter().flatten() {
-            if !is_qualified(key) {
-                errors.push(FieldError::invalid(field, &json!(key), QUALIFIED));
-            }
-            let text = content.as_str().unwrap_or_default();
-            if field == "metadata.labels" && !text.is_empty() && !is_word(text) {
-                let detail = if text.len() > 63 { "must be no more than 63 characters" } else { LABEL_VALUE };
-                errors.push(FieldError::invalid(field, content, detail));
-            }
+    const FIELD: &str = "metadata.labels";
+    for (key, content) in object::map(value, "/metadata/labels").into_iter().flatten() {
+        for fault in names::qualified(key) {
+            errors.push(FieldError::invalid(FIELD, &json!(key), &fault));
         }
+        for fault in names::label_value(content.as_str().unwrap_or_default()) {
+            errors.push(FieldError::invalid(FIELD, content, &fault));
+        }
+    }
+    const ANNOTATIONS: &str = "metadata.annotations";
+    const MAX_ANNOTATIONS: usize = 256 * 1024;
+    let mut size = 0;
+    for (key, content) in object::map(value, "/metadata/annotations").into_iter().flatten() {
+        // Here capitals do not matter.
+        for fault in names::qualified(&key.to_lowercase()) {
+            errors.push(FieldError::invalid(ANNOTATIONS, &json!(key), &fault));
+        }
+        size += key.len() + content.as_str().unwrap_or_default().len();
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.push(FieldError::too_long(ANNOTATIONS, MAX_ANNOTATIONS as u64));
     }
 }
 
 fn validate_owners(value: &Value, errors: &mut Vec<FieldError>) {
-    let mut controllers = 0;
-    for (at, owner) in object::owners(value).iter().enumerate() {
+    const FIELD: &str = "metadata.ownerReferences";
+    let mut controller = None;
+    for owner in object::owners(value) {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
                 let detail =
                     format!("{} must not be empty", if field == "apiVersion" { "version" } else { field });
-                errors.push(FieldError::invalid(&path, owner.get(field).unwrap_or(&json!("")), &detail));
+                errors.push(FieldError::invalid(&format!("{FIELD}.{field}"), &json!(""), &detail));
             }
         }
-        controllers += usize::from(owner["controller"] == true);
+        if owner["controller"] != true {
+            continue;
+        }
+        let name = format!("{}/{}", object::text(owner, "/kind"), object::text(owner, "/name"));
+        if let Some(first) = &controller {
+            let detail = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+            );
+            let shown = go_value::list("[]v1.OwnerReference", &json!(object::owners(value)), shown_owner);
+            errors.push(FieldError::invalid_typed(FIELD, &shown, &detail));
+        } else {
+            controller = Some(name);
+        }
     }
-    if controllers > 1 {
-        let detail = "Only one reference can have Controller set to true. Found \"true\" in references";
-        errors.push(FieldError::invalid("metadata.ownerReferences", &json!(object::owners(value)), detail));
+}
+
+/// A reference as Go writes it.
+fn shown_owner(owner: &Value) -> String {
+    format!(
+        "v1.OwnerReference{{APIVersion:{}, Kind:{}, Name:{}, UID:{}, Controller:{}, BlockOwnerDeletion:{}}}",
+        go_value::text(&owner["apiVersion"]),
+        go_value::text(&owner["kind"]),
+        go_value::text(&owner["name"]),
+        go_value::text(&owner["uid"]),
+        go_value::pointer("bool", &owner["controller"]),
+        go_value::pointer("bool", &owner["blockOwnerDeletion"])
+    )
+}
+
+fn validate_finalizers(resource: &ResourceType, value: &Value, errors: &mut Vec<FieldError>) {
+    const FIELD: &str = "metadata.finalizers";
+    let finalizers = object::finalizers(value);
+    for finalizer in &finalizers {
+        for fault in names::qualified(finalizer) {
+            errors.push(FieldError::invalid(FIELD, &json!(finalizer), &fault));
+        }
     }
+    if finalizers.contains(&FOREGROUND) && finalizers.contains(&ORPHAN) {
+        let shown = go_value::strings(&json!(finalizers));
+        let detail = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
+        errors.push(FieldError::invalid_typed(FIELD, &shown, &detail));
+    }
+    // Definitions and their objects may have any.
+    if resource.is_custom() || resource.group == "apiextensions.k8s.io" {
+        return;
+    }
+    for (at, finalizer) in finalizers.into_iter().enumerate().filter(|(_, finalizer)| is_nobodys(finalizer)) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(&format!("{FIELD}[{at}]"), &json!(finalizer), detail));
+    }
+}
+
+/// Whether a finalizer's name says nothing of whose it is, and it is none of the server's.
+fn is_nobodys(finalizer: &str) -> bool {
+    !finalizer.contains('/') && !["kubernetes", ORPHAN, FOREGROUND].contains(&finalizer)
+}
+
+/// What to tell the writer of a custom resource that is taken all the same.
+pub(crate) fn warnings(resource: &ResourceType, new: &Value, old: Option<&Value>) -> Vec<String> {
+    if !resource.is_custom() {
+        return Vec::new();
+    }
+    let before = old.map(object::finalizers).unwrap_or_default();
+    let mut added: Vec<&str> =
+        object::finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
+    added.sort_unstable();
+    added.dedup();
+    let warn = |finalizer: &str, why: &str| format!("metadata.finalizers: {finalizer:?}: {why}");
+    let mut all = Vec::new();
+    for finalizer in added {
+        all.extend(names::qualified(finalizer).iter().map(|fault| warn(finalizer, fault)));
+        if is_nobodys(finalizer) {
+            all.push(warn(
+                finalizer,
+                "prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with \
+                 other finalizer writers",
+            ));
+        }
+    }
+    all
 }
 
 /// Fields that the definitions of built-in types call required. The definitions count fields as required that Go's
@@ -191,60 +222,6 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn validate_type(resource: &ResourceType, value: &Value, errors: &mut Vec<FieldError>) {
-    match (resource.group.as_str(), resource.plural.as_str()) {
-        ("apps", _) => validate_workload(value, errors),
-        ("", "services") => validate_ports(value, errors),
-        ("policy", "poddisruptionbudgets") => {
-            let spec = &value["spec"];
-            if spec.get("minAvailable").is_some() && spec.get("maxUnavailable").is_some() {
-                let detail = "minAvailable and maxUnavailable cannot be both set";
-                errors.push(FieldError::invalid("spec", &json!("{}"), detail));
-            }
-        }
-        _ => {}
-    }
-}
-
-fn validate_workload(value: &Value, errors: &mut Vec<FieldError>) {
-    let spec = &value["spec"];
-    if let Some(replicas) = spec["replicas"].as_i64().filter(|replicas| *replicas < 0) {
-        let detail = "must be greater than or equal to 0";
-        errors.push(FieldError::invalid("spec.replicas", &json!(replicas), detail));
-    }
-    let Some(wanted) = object::map(value, "/spec/selector/matchLabels") else { return };
-    let labels = object::map(value, "/spec/template/metadata/labels");
-    if wanted.iter().any(|(key, value)| labels.and_then(|labels| labels.get(key)) != Some(value)) {
-        let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid(
-            "spec.template.metadata.labels",
-            &spec["template"]["metadata"]["labels"],
-            detail,
-        ));
-    }
-}
-
-fn validate_ports(value: &Value, errors: &mut Vec<FieldError>) {
-    let ports = object::list(value, "/spec/ports");
-    let is_headless = value["spec"]["clusterIP"] == "None";
-    if ports.is_empty() && !is_headless && value["spec"]["type"] != "ExternalName" {
-        errors.push(FieldError::required("spec.ports"));
-    }
-    for (at, port) in ports.iter().enumerate() {
-        if ports.len() > 1 && port["name"].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(&format!("spec.ports[{at}].name")));
-        }
-        let number = port["port"].as_i64().unwrap_or(0);
-        if !(1..=65_535).contains(&number) {
-            let detail = "must be between 1 and 65535, inclusive";
-            errors.push(FieldError::invalid(&format!("spec.ports[{at}].port"), &json!(number), detail));
-        }
-        if ports[..at].iter().any(|other| !port["name"].is_null() && other["name"] == port["name"]) {
-            errors.push(FieldError::duplicate(&format!("spec.ports[{at}].name"), &port["name"]));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,16 +259,34 @@ mod tests {
     }
 
     #[test]
-    fn a_stateful_set_needs_what_it_needs() {
+    fn finalizers_say_whose_they_are() {
+        check("", "configmaps", &json!({"metadata": {"name": "a", "finalizers": ["a.b/c", "orphan"]}}), &[]);
         check(
-            "apps",
-            "statefulsets",
-            &json!({"metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
-                "template": {"metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"image": "x"}]}}}}),
+            "",
+            "configmaps",
+            &json!({"metadata": {"name": "a", "finalizers": ["a b"]}}),
             &[
-                "spec.template.spec.containers[0].name: Required value",
-                "spec.template.metadata.labels: Invalid value",
+                "metadata.finalizers: Invalid value: \"a b\": name part must consist of",
+                "metadata.finalizers[0]: Invalid value: \"a b\": name is neither a standard finalizer name nor is it \
+                 fully qualified",
             ],
+        );
+        check(
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            &json!({"metadata": {"name": "a", "finalizers": ["foo"]}, "spec": {"group": "a.b", "scope": "Cluster",
+                "names": {"plural": "x", "kind": "X"}, "versions": [{"name": "v1", "served": true, "storage": true}]}}),
+            &[],
+        );
+    }
+
+    #[test]
+    fn owners_are_named_in_full() {
+        check(
+            "",
+            "configmaps",
+            &json!({"metadata": {"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "b"}]}}),
+            &["metadata.ownerReferences.uid: Invalid value: \"\": uid must not be empty"],
         );
     }
 }

@@ -102,7 +102,7 @@ impl Watch {
         let streams_list = query.get("sendInitialEvents").is_some_and(|_| query.flag("sendInitialEvents"));
         check_options(query)?;
         let revision = if text.is_empty() { 0 } else { parse_revision(text)? };
-        if revision > state.store.revision() {
+        if streams_list && revision > state.store.revision() {
             return Err(ApiError::TooLarge { wanted: revision, current: state.store.revision() });
         }
         let skips_list = query.get("sendInitialEvents") == Some("false");
@@ -154,9 +154,12 @@ impl Watch {
                 () = tokio::time::sleep_until(self.next_bookmark), if self.wants_bookmarks => {
                     self.next_bookmark = Instant::now() + self.shared.settings.bookmark_interval;
                     let shared = Arc::clone(&self.shared);
-                    self.catch_up(&shared.state.lock());
-                    let bookmark = self.bookmark(Value::Null);
-                    self.waiting.push_back(bookmark);
+                    let state = shared.state.lock();
+                    self.catch_up(&state);
+                    if self.revision == state.store.revision() {
+                        let bookmark = self.bookmark(Value::Null);
+                        self.waiting.push_back(bookmark);
+                    }
                 }
                 changed = self.newest.changed() => {
                     changed.ok()?;
@@ -203,7 +206,8 @@ impl Watch {
                 self.waiting.push_back(event);
             }
         }
-        self.revision = state.store.revision();
+        // A watch may wait for a version that is still to come.
+        self.revision = self.revision.max(state.store.revision());
         if !self.is_served(state) {
             self.end = End::Closing;
         }

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 use crate::apply::{self, ManagerId};
 use crate::auth::User;
 use crate::decode::{self, FieldValidation};
-use crate::error::{ApiError, MODIFIED, Subject};
+use crate::error::{ApiError, Subject};
 use crate::field_error::FieldError;
 use crate::object;
-use crate::patch::{PatchKind, json_merge, json_patch, strategic_merge};
+use crate::patch::{PatchKind, go_value, json_merge, json_patch, strategic_merge};
 use crate::resource::ResourceType;
 use crate::state::{State, key, suffix, uid};
 use crate::store::Key;
 use crate::strategy::{self, Door};
-use crate::{custom, defaults, events, time, validate};
+use crate::{apply_config, custom, defaults, events, preconditions, time, validate, zero};
 
 #[derive(Debug, Clone)]
 pub(crate) struct WriteOptions {
@@ -24,6 +24,8 @@ pub(crate) struct WriteOptions {
     pub(crate) validation: FieldValidation,
     pub(crate) manager: String,
     pub(crate) is_forced: bool,
+    /// Fields that the body gives twice.
+    pub(crate) duplicates: Vec<String>,
     /// Who writes.
     pub(crate) user: User,
 }
@@ -53,7 +55,7 @@ impl Place {
         Subject::of(&self.resource, &self.name)
     }
 
-    fn manager(&self, options: &WriteOptions, is_apply: bool) -> ManagerId {
+    pub(crate) fn manager(&self, options: &WriteOptions, is_apply: bool) -> ManagerId {
         ManagerId {
             name: options.manager.clone(),
             is_apply,
@@ -100,8 +102,9 @@ impl State {
 
     /// The rest of a create, also of one that an apply or an update asked for.
     fn insert(&mut self, mut new: Value, change: Change<'_>) -> Result<Written, ApiError> {
-        let Change { place, options, warnings, ownership } = change;
+        let Change { place, options, mut warnings, ownership } = change;
         let resource = &place.resource;
+        warnings.extend(validate::warnings(resource, &new, None));
         self.check_namespace(place)?;
         self.check_escalation(&options.user, resource, place.namespace.as_deref(), &new)?;
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
@@ -109,23 +112,26 @@ impl State {
         }
         object::set_meta(&mut new, "uid", json!(uid()));
         object::set_meta(&mut new, "creationTimestamp", json!(time::now()));
+        let written = new.clone();
         defaults::apply(resource, &mut new);
+        let mut declared = declared(resource, &written, &new);
         strategy::prepare_create(resource, &mut new);
         defaults::apply_status(resource, &mut new);
         self.assign(resource, &mut new);
         let mut errors = validate::validate(resource, &new);
         errors.extend(custom::validate(resource, &new, None));
         if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-            errors.extend(custom::validate_definition(&new));
+            errors.extend(custom::validate_definition(&new, None));
         }
         refuse(place, errors)?;
+        self.check_owner_references((place, &options.user), None, &new)?;
         if self.store.get(&resource.id(), &place.key()).is_some() {
             return Err(ApiError::AlreadyExists(place.subject()));
         }
         if ownership == Ownership::ByChange {
-            object::meta_mut(&mut new).remove("managedFields");
-            let nothing = json!({});
-            apply::record_update(resource.schema(), &nothing, &mut new, &place.manager(options, false));
+            let manager = place.manager(options, false);
+            apply::record_update(resource.schema(), &zero::value(resource), &mut declared, &manager);
+            object::copy_meta(&mut new, &declared, "managedFields");
         }
         let object = if options.dry_run { Arc::new(new) } else { self.commit(resource, new) };
         Ok(Written { object, is_new: true, warnings })
@@ -138,16 +144,7 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
         let (mut new, warnings) = decoded(&place.resource, body, options)?;
-        let name = object::name(&new);
-        if !name.is_empty() && name != place.name {
-            return Err(ApiError::BadRequest(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                place.name
-            )));
-        }
-        if name.is_empty() {
-            return Err(ApiError::BadRequest("name must be provided".to_owned()));
-        }
+        check_name(place, &new)?;
         place_in_namespace(place, &mut new)?;
         let old = match self.store.get(&place.resource.id(), &place.key()) {
             Some(old) => Arc::clone(old),
@@ -157,11 +154,7 @@ impl State {
             }
             None => return Err(ApiError::NotFound(place.subject())),
         };
-        if object::resource_version(&new).is_empty() && place.resource.is_custom() {
-            let detail = "must be specified for an update";
-            let errors = vec![FieldError::invalid("metadata.resourceVersion", &json!(0), detail)];
-            return Err(ApiError::Invalid { subject: place.subject(), errors });
-        }
+        preconditions::check_uid(place, &old, &new)?;
         let change = Change { place, options, warnings, ownership: Ownership::ByChange };
         self.replace(&old, new, change)
     }
@@ -183,23 +176,9 @@ impl State {
             PatchKind::Strategic => new = strategic_merge(place.resource.schema(), &new, patch),
             PatchKind::Merge | PatchKind::Apply => json_merge(&mut new, patch),
         }
-        decode::identify(&place.resource, &mut new)?;
-        let unknown = match decode::conform(&place.resource, &mut new, FieldValidation::Warn) {
-            Ok(unknown) => unknown,
-            Err(ApiError::BadRequest(why)) => return refuse_patch(kind, patch, &why),
-            Err(other) => return Err(other),
-        };
-        if options.validation == FieldValidation::Strict && !unknown.is_empty() {
-            return refuse_patch(kind, patch, &format!("strict decoding error: {}", unknown.join(", ")));
-        }
-        let warnings = if options.validation == FieldValidation::Ignore { Vec::new() } else { unknown };
-        if object::name(&new) != place.name {
-            return Err(ApiError::BadRequest(format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                object::name(&new),
-                place.name
-            )));
-        }
+        let warnings = conform_patched(&place.resource, &mut new, (kind, patch), options.validation)?;
+        place_in_namespace(place, &mut new)?;
+        check_name(place, &new)?;
         let change = Change { place, options, warnings, ownership: Ownership::ByChange };
         self.replace(&old, new, change)
     }
@@ -207,7 +186,7 @@ impl State {
     fn apply(&mut self, place: &Place, config: &Value, options: &WriteOptions) -> Result<Written, ApiError> {
         let resource = &place.resource;
         let mut config = config.clone();
-        check_config(place, &mut config, options)?;
+        apply_config::prepare((place, resource), &mut config, options)?;
         if resource.has_status && place.door == Door::Main {
             object::copy_field(&mut config, &json!({}), "status");
         }
@@ -243,11 +222,13 @@ impl State {
         mut new: Value,
         change: Change<'_>,
     ) -> Result<Written, ApiError> {
-        let Change { place, options, warnings, ownership } = change;
+        let Change { place, options, mut warnings, ownership } = change;
         let resource = &place.resource;
-        check_preconditions(place, old, &new)?;
+        preconditions::check_version(place, old, &new)?;
+        warnings.extend(validate::warnings(resource, &new, Some(old)));
         self.check_escalation(&options.user, resource, place.namespace.as_deref(), &new)?;
         let before = served(resource, old);
+        let changed_uid = preconditions::changed_uid(&before, &new);
         defaults::apply(resource, &mut new);
         if ownership == Ownership::ByChange {
             let sent = new["metadata"].get("managedFields").cloned();
@@ -260,14 +241,16 @@ impl State {
             strategy::prepare_update(resource, place.door, &before, &mut new);
         }
         self.assign(resource, &mut new);
-        let mut errors = validate::validate_metadata_update(&before, &new);
+        let mut errors: Vec<FieldError> = changed_uid.into_iter().collect();
+        errors.extend(validate::validate_metadata_update(&before, &new));
         errors.extend(validate::validate(resource, &new));
         errors.extend(strategy::refused_changes(resource, &before, &new));
         errors.extend(custom::validate(resource, &new, Some(&before)));
         if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-            errors.extend(custom::validate_definition(&new));
+            errors.extend(custom::validate_definition(&new, Some(&before)));
         }
         refuse(place, errors)?;
+        self.check_owner_references((place, &options.user), Some(&before), &new)?;
         object::set_meta(&mut new, "resourceVersion", json!(object::resource_version(old)));
         if same_but_for_times(&new, &before) {
             return Ok(Written { object: Arc::new(before), is_new: false, warnings });
@@ -358,18 +341,57 @@ pub(crate) fn served(resource: &ResourceType, stored: &Value) -> Value {
     object
 }
 
-fn decoded(
+/// What somebody says who makes an object: what he has written, and the defaults, but nothing that the server hands out.
+fn declared(resource: &ResourceType, written: &Value, completed: &Value) -> Value {
+    let mut declared = completed.clone();
+    object::meta_mut(&mut declared).remove("managedFields");
+    if resource.has_status {
+        object::copy_field(&mut declared, &json!({}), "status");
+    }
+    let handed_out = match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "services") => "clusterIPs",
+        ("", "namespaces") => "finalizers",
+        _ => return declared,
+    };
+    if written["spec"].get(handed_out).is_none()
+        && let Some(spec) = declared["spec"].as_object_mut()
+    {
+        spec.remove(handed_out);
+    }
+    declared
+}
+
+pub(crate) fn decoded(
     resource: &ResourceType,
     mut body: Value,
     options: &WriteOptions,
 ) -> Result<(Value, Vec<String>), ApiError> {
     decode::identify(resource, &mut body)?;
-    let warnings = decode::conform(resource, &mut body, options.validation)?;
+    let warnings =
+        decode::conform_beside(resource, &mut body, options.validation, options.duplicates.clone())?;
     object::meta_mut(&mut body);
     Ok((body, warnings))
 }
 
-fn place_in_namespace(place: &Place, new: &mut Value) -> Result<(), ApiError> {
+/// An object stays under the name of its path.
+pub(crate) fn check_name(place: &Place, new: &Value) -> Result<(), ApiError> {
+    let name = object::name(new);
+    if name == place.name {
+        return Ok(());
+    }
+    if name.is_empty() {
+        return Err(ApiError::BadRequest(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            place.name
+        )));
+    }
+    Err(ApiError::BadRequest(format!(
+        "the name of the object ({name}) does not match the name on the URL ({})",
+        place.name
+    )))
+}
+
+pub(crate) fn place_in_namespace(place: &Place, new: &mut Value) -> Result<(), ApiError> {
     let Some(namespace) = place.namespace.as_deref().filter(|_| place.resource.is_namespaced) else {
         object::meta_mut(new).remove("namespace");
         return Ok(());
@@ -383,73 +405,38 @@ fn place_in_namespace(place: &Place, new: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_preconditions(place: &Place, old: &Value, new: &Value) -> Result<(), ApiError> {
-    let conflict = |message: String| Err(ApiError::Conflict { subject: place.subject(), message });
-    let (before, after) = (object::uid(old), object::uid(new));
-    if !after.is_empty() && before != after {
-        return conflict(format!(
-            "Precondition failed: UID in precondition: {after}, UID in object meta: {before}"
-        ));
-    }
-    let version = object::resource_version(new);
-    if !version.is_empty() && version != object::resource_version(old) {
-        if version.parse::<u64>().is_err() {
-            let error =
-                FieldError::invalid("metadata.resourceVersion", &json!(version), "must be an integer");
-            return refuse(place, vec![error]);
-        }
-        return conflict(MODIFIED.to_owned());
-    }
-    Ok(())
-}
-
-fn check_config(place: &Place, config: &mut Value, options: &WriteOptions) -> Result<(), ApiError> {
-    if options.manager.is_empty() {
-        let error = FieldError::required_because("fieldManager", "is required for apply patch");
-        let subject = Subject::options("PatchOptions");
-        return Err(ApiError::Invalid { subject, errors: vec![error] });
-    }
-    decode::identify(&place.resource, config)?;
-    if object::list(config, "/metadata/managedFields").iter().any(|_| true) {
-        return Err(ApiError::BadRequest("metadata.managedFields must be nil".to_owned()));
-    }
-    let name = object::name(config);
-    if !name.is_empty() && name != place.name {
-        return Err(ApiError::BadRequest(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            place.name
-        )));
-    }
-    place_in_namespace(place, config)?;
-    object::set_meta(config, "name", json!(place.name));
-    let typed = |why: &str| {
-        ApiError::Internal(format!(
-            "failed to create typed patch object ({}/{}; {}, Kind={}): {why}",
-            place.namespace.as_deref().unwrap_or_default(),
-            place.name,
-            place.resource.api_version(),
-            place.resource.kind
-        ))
-    };
-    let unknown = decode::prune(&place.resource, config);
-    if let Some(first) = unknown.first() {
-        let path = first.trim_start_matches("unknown field ").trim_matches('"');
-        return Err(typed(&format!(".{path}: field not declared in schema")));
-    }
-    if let Some(duplicate) = apply::duplicate(place.resource.schema(), config) {
-        return Err(typed(&duplicate));
-    }
-    decode::conform(&place.resource, config, FieldValidation::Ignore).map(drop)
-}
-
 fn refuse(place: &Place, errors: Vec<FieldError>) -> Result<(), ApiError> {
     if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid { subject: place.subject(), errors }) }
 }
 
-fn refuse_patch(kind: PatchKind, patch: &Value, why: &str) -> Result<Written, ApiError> {
-    let subject = Subject::new(("", ""), "", "");
-    let error = FieldError::invalid("patch", &json!(kind.shown(patch)), why);
-    Err(ApiError::Invalid { subject, errors: vec![error] })
+/// Brings what a patch has made into the form of its type, as after decoding it; says what to warn of.
+pub(crate) fn conform_patched(
+    resource: &ResourceType,
+    new: &mut Value,
+    (kind, patch): (PatchKind, &Value),
+    validation: FieldValidation,
+) -> Result<Vec<String>, ApiError> {
+    // Of a strategic patch the server shows what it was parsed into, of others what they have made.
+    let shown = if kind == PatchKind::Strategic { go_value(patch) } else { new.to_string() };
+    let refused = |why: &str| {
+        let error = FieldError::invalid("patch", &json!(shown), why);
+        ApiError::Invalid { subject: Subject::new(("", ""), "", ""), errors: vec![error] }
+    };
+    decode::identify(resource, new)?;
+    let unknown = decode::conform(resource, new, FieldValidation::Warn).map_err(|error| match error {
+        ApiError::BadRequest(why) => {
+            let frame = format!(" cannot be handled as a {}: ", resource.kind);
+            refused(why.split_once(&frame).map_or(&*why, |(_, why)| why))
+        }
+        other => other,
+    })?;
+    match validation {
+        FieldValidation::Strict if !unknown.is_empty() => {
+            Err(refused(&format!("strict decoding error: {}", unknown.join(", "))))
+        }
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict | FieldValidation::Warn => Ok(unknown),
+    }
 }
 
 /// A change that changes nothing but when somebody wrote is none.

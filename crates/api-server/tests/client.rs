@@ -39,7 +39,7 @@ async fn an_object_is_made_read_changed_and_deleted() {
         .preconditions(kube::api::Preconditions { uid: Some("b".to_owned()), resource_version: None });
     let refused = status(maps.delete("a", &wrong).await);
     assert!(
-        refused.message.contains("Precondition failed: UID in precondition: b, UID in object meta: "),
+        refused.message.contains("the UID in the precondition (b) does not match the UID in record ("),
         "{refused:?}"
     );
     maps.delete("a", &DeleteParams::default()).await.unwrap();

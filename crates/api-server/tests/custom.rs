@@ -41,7 +41,11 @@ async fn a_custom_resource_is_completed_pruned_and_validated() {
     let server = start().await;
     let client = admin(&server).await;
     let made = cluster_api(&client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition");
-    made.create(&PostParams::default(), &definition()).await.unwrap();
+    let new = made.create(&PostParams::default(), &definition()).await.unwrap();
+    assert_eq!(
+        new.data["status"],
+        json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": ["v1"]})
+    );
     let conditions = &made.get("grids.example.dev").await.unwrap().data["status"]["conditions"];
     assert_eq!((&conditions[1]["type"], &conditions[1]["status"]), (&json!("Established"), &json!("True")));
 
@@ -117,7 +121,7 @@ async fn an_unknown_field_is_no_part_of_what_is_applied() {
     assert_eq!(refused.code, 500);
     assert_eq!(
         refused.message,
-        "failed to create typed patch object (default/g; example.dev/v1, Kind=Grid): .spec.sise: field not declared \
+        "failed to create typed patch object (/; example.dev/v1, Kind=Grid): .spec.sise: field not declared \
          in schema"
     );
 }

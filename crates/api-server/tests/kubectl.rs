@@ -221,3 +221,19 @@ async fn somebody_without_rights_is_told_which_are_missing() {
     kubectl.check("api-resources", &["statefulsets"]).await;
     assert_eq!(kubectl.run("auth can-i get pods", "true").await.stdout, b"no\n");
 }
+
+#[tokio::test]
+async fn people_ask_who_they_are_and_act_as_others() {
+    let Some(kubectl) = Kubectl::start("people_ask_who_they_are_and_act_as_others").await else { return };
+    kubectl.check("auth whoami", &["Username    kubernetes-admin", "system:masters"]).await;
+    kubectl
+        .check("auth whoami --as=jane --as-group=dev", &["Username    jane", "[dev system:authenticated]"])
+        .await;
+    kubectl.check("auth can-i --list", &["*.*", "[*]"]).await;
+    kubectl
+        .check("auth can-i --list --as=jane", &["selfsubjectreviews.authentication.k8s.io", "[/version/]"])
+        .await;
+    assert_eq!(kubectl.run("auth can-i list secrets --as=nobody", "true").await.stdout, b"no\n");
+    let complaint = kubectl.fails("get ns --as=nobody").await;
+    assert!(complaint.contains("User \"nobody\" cannot list resource \"namespaces\""), "{complaint}");
+}

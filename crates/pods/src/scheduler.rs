@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, PersistentVolumeClaim, Pod};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::runtime::controller::{Action, Controller};
 use kube::{Api, Resource as _};
 use serde_json::json;
@@ -43,8 +44,19 @@ async fn reconcile(seen: Arc<Pod>, context: Arc<Context>) -> Result<Action, Erro
         Ok(node) => node,
         Err(message) => return refuse(&context, &pod, &message).await,
     };
-    let bind = json!({"metadata": {"uid": pod.metadata.uid}, "spec": {"nodeName": node}});
-    pods.patch(name, &PatchParams::default(), &Patch::Merge(bind)).await?;
+    let binding = Binding {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            uid: pod.metadata.uid.clone(),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_owned()),
+            ..ObjectReference::default()
+        },
+    };
+    let _: Status = pods.create_subresource("binding", name, &PostParams::default(), &binding).await?;
     let note = format!("Successfully assigned {}/{name} to {node}", object::namespace(&pod.metadata));
     context.events.normal(pod.object_ref(&()), "Scheduled", &note);
     Ok(Action::await_change())

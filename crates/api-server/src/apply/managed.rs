@@ -10,12 +10,23 @@ use crate::schema::Schema;
 use crate::time;
 
 /// Who writes, through which subresource and in which version.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct ManagerId {
     pub(crate) name: String,
     pub(crate) is_apply: bool,
     pub(crate) api_version: String,
     pub(crate) subresource: String,
+}
+
+/// Who applies stays the same when the configuration comes in another version.
+impl PartialEq for ManagerId {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_version = self.is_apply || self.api_version == other.api_version;
+        is_same_version
+            && self.is_apply == other.is_apply
+            && self.name == other.name
+            && self.subresource == other.subresource
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -64,9 +75,6 @@ impl Entry {
         }
         if !self.manager.is_apply {
             text += &format!(" using {}", self.manager.api_version);
-            if let Some(time) = &self.time {
-                text += &format!(" at {time}");
-            }
         }
         text
     }
@@ -303,7 +311,6 @@ mod tests {
         let mut live = deployment(&json!([{"name": "web", "image": "web:1"}]));
         live["spec"]["replicas"] = json!(3);
         record_update(kind.schema(), &empty(), &mut live, &manager("kubectl-scale", false));
-        live["metadata"]["managedFields"][0].as_object_mut().unwrap().remove("time");
         let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
             "spec": {"replicas": 5}});
         let error = applied(&live, &config, "ours", false).unwrap_err();

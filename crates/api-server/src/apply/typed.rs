@@ -26,7 +26,7 @@ fn shape<'a>(schema: Option<Schema<'a>>, value: &'a Value) -> Shape<'a> {
     }
 }
 
-fn element(schema: Option<Schema<'_>>, kind: ListType<'_>, item: &Value) -> Element {
+pub(crate) fn element(schema: Option<Schema<'_>>, kind: ListType<'_>, item: &Value) -> Element {
     match kind {
         ListType::Map(names) => {
             let items = schema.and_then(|schema| schema.items());
@@ -49,26 +49,6 @@ fn item_map<'a>(
     items: &'a [Value],
 ) -> Vec<(Element, &'a Value)> {
     items.iter().map(|item| (element(schema, kind, item), item)).collect()
-}
-
-/// Two items of a list with the same key, which no list of that type may have.
-pub(crate) fn duplicate_key(schema: Option<Schema<'_>>, value: &Value) -> Option<String> {
-    match shape(schema, value) {
-        Shape::Whole => None,
-        Shape::Map(map) => map.iter().find_map(|(name, value)| {
-            duplicate_key(schema.and_then(|schema| schema.child(name)), value)
-                .map(|below| format!(".{name}{below}"))
-        }),
-        Shape::Items(items, kind) => {
-            let all = item_map(schema, kind, items);
-            all.iter()
-                .enumerate()
-                .find(|(at, (element, _))| all[..*at].iter().any(|(other, _)| other == element))
-                .map(|(_, (element, _))| {
-                    format!(": duplicate entries for key {}", super::field_set::shown(element))
-                })
-        }
-    }
 }
 
 /// All fields that a value sets.
@@ -158,7 +138,15 @@ fn walk(
         return;
     }
     let parts = |value: Option<&Value>| value.and_then(|value| parts_of(schema, value));
-    let (before, after) = (parts(old), parts(new));
+    let (mut before, mut after) = (parts(old), parts(new));
+    // Nothing is an empty whole of what it is compared with.
+    let is_null = |value: Option<&Value>| value.is_some_and(Value::is_null);
+    if is_null(old) && after.as_ref().is_some_and(|parts| !parts.is_empty()) {
+        before = Some(BTreeMap::new());
+    }
+    if is_null(new) && before.as_ref().is_some_and(|parts| !parts.is_empty()) {
+        after = Some(BTreeMap::new());
+    }
     match (old, new) {
         (None, Some(_)) => found.added.insert(path),
         (Some(_), None) => found.removed.insert(path),

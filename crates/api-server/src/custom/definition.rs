@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{structure, termination};
-use crate::field_error::FieldError;
+use super::termination;
 use crate::object;
 use crate::resource::{Custom, ResourceId, ResourceType, ScalePaths, complete};
 use crate::state::{State, id};
@@ -125,46 +124,4 @@ fn status(definition: &Value, is_accepted: bool) -> Value {
     let names =
         if is_accepted { definition["spec"]["names"].clone() } else { json!({"plural": "", "kind": ""}) };
     json!({"acceptedNames": names, "conditions": conditions, "storedVersions": stored})
-}
-
-/// What is wrong with a definition.
-pub(crate) fn validate_definition(definition: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let plural = object::text(definition, "/spec/names/plural");
-    let group = object::text(definition, "/spec/group");
-    let name = object::name(definition);
-    if name != format!("{plural}.{group}") {
-        let detail = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid("metadata.name", &json!(name), detail));
-    }
-    let scope = &definition["spec"]["scope"];
-    if scope != "Namespaced" && scope != "Cluster" {
-        let supported = ["Cluster", "Namespaced"].map(str::to_owned);
-        errors.push(FieldError::not_supported("spec.scope", scope, &supported));
-    }
-    let versions = object::list(definition, "/spec/versions");
-    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", &json!(versions), detail));
-    }
-    validate_schemas(versions, &mut errors);
-    errors
-}
-
-/// A schema that all versions share is named as what it becomes: one validation for the whole definition.
-fn validate_schemas(versions: &[Value], errors: &mut Vec<FieldError>) {
-    let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
-    if let Some(first) = versions.first().map(schema)
-        && first.is_object()
-        && versions.iter().all(|version| schema(version) == first)
-    {
-        return structure::validate(&first, "spec.validation.openAPIV3Schema", errors);
-    }
-    for (at, version) in versions.iter().enumerate() {
-        let path = format!("spec.versions[{at}].schema.openAPIV3Schema");
-        match version["schema"].get("openAPIV3Schema") {
-            None => errors.push(FieldError::required_because(&path, "schemas are required")),
-            Some(schema) => structure::validate(schema, &path, errors),
-        }
-    }
 }

@@ -24,11 +24,17 @@ pub(crate) fn compile(rule: &str) -> Result<Program, ParseErrors> {
 
 pub(crate) fn validate(schema: Schema<'_>, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    walk(schema, new, old, "", &mut errors);
+    walk(schema, (new, old), "", &mut errors);
     errors
 }
 
-fn walk(schema: Schema<'_>, new: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+/// The rules of a value and of all below it.
+pub(super) fn walk(
+    schema: Schema<'_>,
+    (new, old): (&Value, Option<&Value>),
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
     if new.is_null() {
         return;
     }
@@ -41,13 +47,14 @@ fn walk(schema: Schema<'_>, new: &Value, old: Option<&Value>, path: &str, errors
             for (name, value) in map.iter().filter(|(name, _)| !path.is_empty() || *name != "metadata") {
                 let Some(child) = schema.child(name) else { continue };
                 let before = old.and_then(|old| old.get(name));
-                walk(child, value, before, &join(path, name), errors);
+                walk(child, (value, before), &join(path, name), errors);
             }
         }
         Value::Array(items) => {
             let Some(child) = schema.items() else { return };
             for (at, item) in items.iter().enumerate() {
-                walk(child, item, earlier(schema, old, item), &format!("{path}[{at}]"), errors);
+                let before = earlier(schema, old, item);
+                walk(child, (item, before), &format!("{path}[{at}]"), errors);
             }
         }
         _ => {}
@@ -155,7 +162,7 @@ fn to_cel(schema: Option<Schema<'_>>, value: &Value) -> cel::Value {
 }
 
 /// Field names that are no identifiers of CEL, as Kubernetes writes them in rules.
-fn escaped(name: &str) -> String {
+pub(super) fn escaped(name: &str) -> String {
     const RESERVED: [&str; 21] = [
         "true",
         "false",

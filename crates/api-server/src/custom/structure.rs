@@ -1,8 +1,10 @@
-//! Whether a schema is structural: every value has one type, and logic only narrows what the types allow.
+//! Whether a schema is structural: every value has one type, and logic only narrows what the types allow
+//! (apiextensions-apiserver's `pkg/apiserver/schema`). Then its defaults and keywords are looked at.
 
-use serde_json::{Value, json};
+use regex::Regex;
+use serde_json::{Map, Value, json};
 
-use super::rules;
+use super::{defaulting, keywords};
 use crate::field_error::FieldError;
 use crate::object::{list, map, text};
 
@@ -13,42 +15,45 @@ enum Level {
     Item,
 }
 
+/// What is wrong with a schema. One step is taken only if the one before found nothing, but for keywords.
 pub(crate) fn validate(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    if !text(schema, "/type").is_empty() && schema["type"] != "object" {
-        errors.push(FieldError::invalid(
-            &format!("{path}.type"),
-            &schema["type"],
-            "must be object at the root",
-        ));
+    let mut found = Vec::new();
+    check(schema, path, Level::Root, &mut found);
+    complete(schema, schema, path, path, &mut found);
+    found.sort_by_key(FieldError::text);
+    if found.is_empty() {
+        defaulting::validate(schema, path, &mut found);
     }
-    check(schema, path, Level::Root, errors);
+    let is_sound = found.is_empty();
+    errors.extend(found);
+    keywords::validate(schema, path, is_sound, errors);
+}
+
+fn is_set(schema: &Value, field: &str) -> bool {
+    schema[field] == true
 }
 
 fn check(schema: &Value, path: &str, level: Level, errors: &mut Vec<FieldError>) {
-    let is_set = |field: &str| schema[field] == true;
-    let is_free = is_set("x-kubernetes-int-or-string") || is_set("x-kubernetes-preserve-unknown-fields");
-    if text(schema, "/type").is_empty() && !is_free {
-        let place = match level {
-            Level::Root => "at the root",
-            Level::Field => "for specified object fields",
-            Level::Item => "for specified array items",
-        };
-        errors.push(FieldError::required_because(
-            &format!("{path}.type"),
-            &format!("must not be empty {place}"),
-        ));
-    }
     if schema["type"] == "array" && schema.get("items").is_none() {
         errors.push(FieldError::required_because(&format!("{path}.items"), "must be specified"));
     }
-    if schema.get("properties").is_some() && schema.get("additionalProperties").is_some() {
-        let detail = "additionalProperties and properties are mutual exclusive";
-        errors.push(FieldError::forbidden(&format!("{path}.additionalProperties"), detail));
+    if schema.get("additionalProperties").is_some() && level == Level::Root {
+        errors.push(FieldError::forbidden(
+            &format!("{path}.additionalProperties"),
+            "must not be used at the root",
+        ));
     }
-    check_unsupported(schema, path, errors);
-    check_keys(schema, path, errors);
-    check_rules(schema, path, errors);
-    check_logic(schema, path, is_set("x-kubernetes-int-or-string"), errors);
+    check_type(schema, path, level, errors);
+    check_resource(schema, path, level, errors);
+    if is_set(schema, "x-kubernetes-int-or-string") {
+        for field in ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"] {
+            if is_set(schema, field) {
+                let detail = "must be false if x-kubernetes-int-or-string is true";
+                errors.push(FieldError::invalid(&format!("{path}.{field}"), &json!(true), detail));
+            }
+        }
+    }
+    check_logic(schema, path, is_set(schema, "x-kubernetes-int-or-string"), errors);
     for (name, child) in map(schema, "/properties").into_iter().flatten() {
         check(child, &format!("{path}.properties[{name}]"), Level::Field, errors);
     }
@@ -60,53 +65,76 @@ fn check(schema: &Value, path: &str, level: Level, errors: &mut Vec<FieldError>)
     }
 }
 
-fn check_unsupported(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for field in ["$ref", "definitions", "dependencies", "patternProperties", "additionalItems"] {
-        if schema.get(field).is_some() {
-            errors.push(FieldError::forbidden(
-                &format!("{path}.{field}"),
-                &format!("{field} is not supported"),
-            ));
-        }
+fn check_type(schema: &Value, path: &str, level: Level, errors: &mut Vec<FieldError>) {
+    let field = format!("{path}.type");
+    let kind = text(schema, "/type");
+    let is_free = is_set(schema, "x-kubernetes-int-or-string")
+        || is_set(schema, "x-kubernetes-preserve-unknown-fields");
+    if is_set(schema, "x-kubernetes-embedded-resource") && kind != "object" {
+        let detail = "must be object if x-kubernetes-embedded-resource is true";
+        errors.push(if kind.is_empty() {
+            FieldError::required_because(&field, detail)
+        } else {
+            FieldError::invalid(&field, &schema["type"], detail)
+        });
+    } else if kind.is_empty() && !is_free {
+        let place = match level {
+            Level::Root => "at the root",
+            Level::Field => "for specified object fields",
+            Level::Item => "for specified array items",
+        };
+        errors.push(FieldError::required_because(&field, &format!("must not be empty {place}")));
     }
-    if schema["uniqueItems"] == true {
-        let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        errors.push(FieldError::forbidden(&format!("{path}.uniqueItems"), detail));
+    if level == Level::Root && !kind.is_empty() && kind != "object" {
+        errors.push(FieldError::invalid(&field, &schema["type"], "must be object at the root"));
     }
 }
 
-/// Items of a list with keys must have them.
-fn check_keys(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    if schema["x-kubernetes-list-type"] != "map" {
+/// What every resource has by itself may hardly be described: the definition's own, and those embedded.
+fn check_resource(schema: &Value, path: &str, level: Level, errors: &mut Vec<FieldError>) {
+    let is_embedded = is_set(schema, "x-kubernetes-embedded-resource");
+    if is_embedded && schema.get("additionalProperties").is_some() {
+        let detail = "must not be used if x-kubernetes-embedded-resource is set";
+        errors.push(FieldError::forbidden(&format!("{path}.additionalProperties"), detail));
+    }
+    let properties = map(schema, "/properties");
+    if is_embedded
+        && !is_set(schema, "x-kubernetes-preserve-unknown-fields")
+        && properties.is_none_or(Map::is_empty)
+    {
+        let detail = "must not be empty if x-kubernetes-embedded-resource is true without \
+                      x-kubernetes-preserve-unknown-fields";
+        errors.push(FieldError::required_because(&format!("{path}.properties"), detail));
+    }
+    if level != Level::Root && !is_embedded {
         return;
     }
-    let required = list(schema, "/items/required");
-    for key in list(schema, "/x-kubernetes-list-map-keys").iter().filter_map(Value::as_str) {
-        let field = format!("{path}.items.properties[{key}]");
-        let Some(property) = schema["items"]["properties"].get(key) else {
-            let field = format!("{path}.x-kubernetes-list-map-keys");
-            let detail = "entries must all be names of item properties";
-            errors.push(FieldError::invalid(&field, &json!(key), detail));
-            continue;
-        };
-        if !required.contains(&json!(key)) && property.get("default").is_none() {
-            let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-            errors.push(FieldError::required_because(&format!("{field}.default"), detail));
+    for (name, kind) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
+        let Some(property) = properties.and_then(|properties| properties.get(name)) else { continue };
+        if property["type"] != kind {
+            let field = format!("{path}.properties[{name}].type");
+            let found = json!(text(property, "/type"));
+            errors.push(FieldError::invalid(&field, &found, &format!("must be {kind}")));
         }
-        if property["nullable"] == true {
-            let detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
-            errors.push(FieldError::forbidden(&format!("{field}.nullable"), detail));
-        }
+    }
+    if let Some(metadata) = properties.and_then(|properties| properties.get("metadata"))
+        && level == Level::Root
+        && !says_only_names(metadata)
+    {
+        let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        errors.push(FieldError::forbidden(&format!("{path}.properties[metadata]"), detail));
     }
 }
 
-fn check_rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for (at, rule) in list(schema, "/x-kubernetes-validations").iter().enumerate() {
-        if let Err(why) = rules::compile(text(rule, "/rule")) {
-            let field = format!("{path}.x-kubernetes-validations[{at}].rule");
-            errors.push(FieldError::invalid(&field, &rule["rule"], &format!("compilation failed: {why}")));
-        }
-    }
+fn says_only_names(metadata: &Value) -> bool {
+    let names = |properties: &Map<String, Value>| {
+        properties.keys().all(|name| name == "name" || name == "generateName")
+    };
+    metadata.as_object().into_iter().flatten().all(|(keyword, value)| match keyword.as_str() {
+        "type" | "default" => true,
+        "properties" => value.as_object().is_none_or(names),
+        _ => value.is_null(),
+    })
 }
 
 /// Inside of `allOf` and its like nothing may say what belongs to the type itself.
@@ -123,6 +151,10 @@ fn check_logic(schema: &Value, path: &str, is_int_or_string: bool, errors: &mut 
     if let Some(node) = schema.get("not") {
         check_nested(node, &format!("{path}.not"), errors);
     }
+    if let Some(Err(why)) = schema["pattern"].as_str().map(Regex::new) {
+        let detail = format!("must be a valid regular expression, but isn't: {why}");
+        errors.push(FieldError::invalid(&format!("{path}.pattern"), &schema["pattern"], &detail));
+    }
 }
 
 fn check_nested(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -132,6 +164,10 @@ fn check_nested(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
     for (name, child) in map(node, "/properties").into_iter().flatten() {
         check_nested(child, &format!("{path}.properties[{name}]"), errors);
+    }
+    if node["properties"].get("metadata").is_some() {
+        let detail = "must not be specified in a nested context";
+        errors.push(FieldError::forbidden(&format!("{path}.properties[metadata]"), detail));
     }
     for (field, what) in [
         ("type", "empty"),
@@ -143,6 +179,9 @@ fn check_nested(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
         ("x-kubernetes-preserve-unknown-fields", "false"),
         ("x-kubernetes-int-or-string", "false"),
         ("x-kubernetes-embedded-resource", "false"),
+        ("x-kubernetes-list-map-keys", "empty"),
+        ("x-kubernetes-list-type", "undefined"),
+        ("x-kubernetes-map-type", "undefined"),
         ("x-kubernetes-validations", "empty"),
     ] {
         let is_set = node.get(field).is_some_and(|value| *value != false && *value != "");
@@ -150,6 +189,36 @@ fn check_nested(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
             let detail = format!("must be {what} to be structural");
             errors.push(FieldError::forbidden(&format!("{path}.{field}"), &detail));
         }
+    }
+}
+
+/// What logic speaks of must be described outside of it too. `node` is the schema itself, or logic about it.
+fn complete(node: &Value, schema: &Value, path: &str, said_at: &str, errors: &mut Vec<FieldError>) {
+    let is_logic = path != said_at;
+    for word in ["allOf", "anyOf", "oneOf"] {
+        for (at, nested) in list(node, &format!("/{word}")).iter().enumerate() {
+            complete(nested, schema, path, &format!("{said_at}.{word}[{at}]"), errors);
+        }
+    }
+    if let Some(not) = node.get("not") {
+        complete(not, schema, path, &format!("{said_at}.not"), errors);
+    }
+    let mut descend = |step: String, nested: &Value, described: Option<&Value>| {
+        let (below, said_below) = (format!("{path}.{step}"), format!("{said_at}.{step}"));
+        match described {
+            Some(described) => complete(nested, described, &below, &said_below, errors),
+            None if is_logic => {
+                let detail = format!("because it is defined in {said_below}");
+                errors.push(FieldError::required_because(&below, &detail));
+            }
+            None => {}
+        }
+    };
+    for (name, nested) in map(node, "/properties").into_iter().flatten() {
+        descend(format!("properties[{name}]"), nested, schema["properties"].get(name));
+    }
+    if let Some(nested) = node.get("items") {
+        descend("items".to_owned(), nested, schema.get("items"));
     }
 }
 
@@ -184,8 +253,8 @@ mod tests {
         check(
             json!({"type": "string", "oneOf": [{"type": "string", "description": "x"}]}),
             &[
-                "s.properties[a].oneOf[0].type: Forbidden: must be empty to be structural",
                 "s.properties[a].oneOf[0].description: Forbidden: must be empty to be structural",
+                "s.properties[a].oneOf[0].type: Forbidden: must be empty to be structural",
             ],
         );
         check(
@@ -204,5 +273,33 @@ mod tests {
             &["s.properties[a].items.properties[type].default: Required value: this property is in \
                x-kubernetes-list-map-keys, so it must have a default or be a required property"],
         );
+    }
+
+    #[test]
+    fn metadata_is_not_described() {
+        let root = |metadata: Value| {
+            let mut errors = Vec::new();
+            validate(&json!({"type": "object", "properties": {"metadata": metadata}}), "s", &mut errors);
+            errors.iter().map(FieldError::text).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            root(json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 4}}})),
+            [""; 0]
+        );
+        let expected = "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, \
+            but metadata is implicitly specified";
+        assert_eq!(root(json!({"type": "object", "properties": {"labels": {"type": "object"}}})), [expected]);
+    }
+
+    #[test]
+    fn logic_speaks_of_what_is_described() {
+        check(
+            json!({"type": "object", "anyOf": [{"properties": {"b": {"minimum": 1}}}]}),
+            &["s.properties[a].properties[b]: Required value: because it is defined in \
+               s.properties[a].anyOf[0].properties[b]"],
+        );
+        let described = json!({"type": "object", "properties": {"b": {"type": "integer"}},
+            "anyOf": [{"properties": {"b": {"minimum": 1}}}]});
+        check(described, &[]);
     }
 }

@@ -33,14 +33,10 @@ impl PatchKind {
             _ => Err(ApiError::UnsupportedMediaType { accepted }),
         }
     }
-
-    /// A refused patch as the server shows it: a strategic one as Go prints the map it was parsed into.
-    pub(crate) fn shown(self, patch: &Value) -> String {
-        if self == Self::Strategic { go_value(patch) } else { patch.to_string() }
-    }
 }
 
-fn go_value(value: &Value) -> String {
+/// As Go prints a value with `%v`.
+pub(crate) fn go_value(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),

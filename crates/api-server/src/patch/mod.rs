@@ -7,7 +7,7 @@ mod strategic;
 use serde_json::Value;
 
 pub(crate) use json_patch::json_patch;
-pub(crate) use kind::PatchKind;
+pub(crate) use kind::{PatchKind, go_value};
 pub(crate) use strategic::strategic_merge;
 
 /// RFC 7396.
