@@ -116,7 +116,7 @@ impl Operate {
         getrandom::fill(&mut random).context("no random numbers can be had")?;
         Ok(Settings {
             namespaces: self.namespaces,
-            own_namespace: self.lease_namespace,
+            lease_namespace: self.lease_namespace,
             // A pod keeps its name when its container starts again, which is another operator to those who wait for the Lease.
             identity: format!("{}_{:08x}", self.name, u32::from_ne_bytes(random)),
             lease_duration: self.lease_duration,

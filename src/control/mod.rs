@@ -201,9 +201,9 @@ impl Control {
         self.table_followed.borrow().0
     }
 
-    /// How far what it knows is.
+    /// How far what it knows is. Of what has changed nothing others need not hear, and do not follow it.
     pub(crate) fn decided_position(&self) -> ControlPosition {
-        ControlPosition { version: self.decided.borrow().version.0, ..self.position() }
+        ControlPosition { version: self.decided.borrow().changed.0, ..self.position() }
     }
 
     /// What is decided, as far as this node knows.

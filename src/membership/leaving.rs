@@ -19,6 +19,9 @@ use crate::control::NotDecided;
 use crate::grid::Grid;
 use crate::peering::{Inside, Links};
 
+/// So long a member that ends waits for others to hear that nobody is left.
+const HEARING_TIME: Duration = Duration::from_secs(5);
+
 /// A member that may have to leave.
 pub(crate) struct Leaver {
     pub(crate) grid: Arc<Grid>,
@@ -91,7 +94,13 @@ impl Leaver {
     async fn give_away_and_go(&self, for_good: bool) {
         loop {
             match self.give_away(false).await {
-                Given::Nobody => return self.say_what_is_lost().await,
+                Given::Nobody => {
+                    self.say_what_is_lost().await;
+                    if timeout(HEARING_TIME, self.let_others_hear()).await.is_err() {
+                        debug!("not all others have heard in time that nobody is left to take anything");
+                    }
+                    return;
+                }
                 Given::All if !for_good => return,
                 Given::All => {
                     if self.go().await {
@@ -188,6 +197,35 @@ impl Leaver {
                 false
             }
         }
+    }
+
+    /// Where all leave at once, each ends when it has heard that of the others. Without this member's vote it might never: so that says first
+    /// that it leaves, and waits until who answers has followed.
+    async fn let_others_hear(&self) {
+        let state = self.grid.control.decided();
+        let Some(table) = state.grid() else { return };
+        let presence = self.presence(table).await;
+        // Who prepares gives nothing away.
+        let waits = |node: &&Node| {
+            let answers = presence.get(&node.member) == Some(&Presence::Alive);
+            node.member != self.me() && answers && !node.description.prepares
+        };
+        let others: Vec<MemberId> = table.nodes().filter(waits).map(|node| node.member).collect();
+        if others.is_empty() {
+            return;
+        }
+        if !self.is_draining(&state) {
+            self.propose(GridCommand::Drain { node: self.me().node }).await;
+        }
+        let decided = self.grid.control.decided_position();
+        let heard = others.into_iter().map(|member| async move {
+            while let Ok(Ok(heartbeat)) = timeout(HEARTBEAT_TIME, self.links.ask_heartbeat(member)).await
+                && heartbeat.position < decided
+            {
+                sleep(HEARTBEAT_TIME / 20).await;
+            }
+        });
+        join_all(heard).await;
     }
 
     async fn say_what_is_lost(&self) {

@@ -129,7 +129,7 @@ impl MapService for MapCalls {
             max_bytes: request.max_bytes.map(|bytes| Some(bytes).filter(|bytes| *bytes > 0)),
             eviction: policy,
         };
-        let name = self.grid.map(&request.name)?.descriptor.name.clone();
+        let name = Name::new(&request.name).map_err(Failure::from)?;
         let applied = self.grid.propose(Command::UpdateMap { name, change }).await?;
         Ok(Response::new(v1::UpdateMapResponse { map: Some(self.named(&applied)?) }))
     }
@@ -177,7 +177,7 @@ impl MapService for MapCalls {
         &self,
         call: Call<v1::DeleteMapRequest>,
     ) -> Result<Response<v1::DeleteMapResponse>, Status> {
-        let name = self.grid.map(&call.into_inner().name)?.descriptor.name.clone();
+        let name = Name::new(&call.into_inner().name).map_err(Failure::from)?;
         let at = self.grid.partitions.clock().now();
         self.grid.propose(Command::DeleteMap { name, at }).await?;
         Ok(Response::new(v1::DeleteMapResponse {}))
