@@ -11,7 +11,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 use wattle_core::limits::NODES;
 
@@ -170,10 +170,14 @@ impl Watched {
         let mut events = Box::pin(watcher(self.slices.clone(), config).default_backoff());
         // What is listed counts when it is complete.
         let (mut slices, mut is_complete) = (Slices::default(), false);
+        let mut heard = Instant::now();
         loop {
-            let patience = if is_complete { self.patience.changes } else { self.patience.list };
+            // Streams that fail one after the other tell nothing either.
+            let left = self.patience.changes.saturating_sub(heard.elapsed());
+            let patience = if is_complete { left } else { self.patience.list };
             match timeout(patience, events.next()).await {
                 Ok(Some(Ok(event))) => {
+                    heard = Instant::now();
                     match event {
                         Event::Init => (slices, is_complete) = (Slices::default(), false),
                         Event::InitApply(slice) | Event::Apply(slice) => slices.apply(slice),

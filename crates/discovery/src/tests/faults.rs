@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wattle_api_server::{Break, Outage};
+use wattle_api_server::{Break, Outage, Refusal};
 
 use crate::kubernetes::Patience;
 use crate::{Claim, LookupError};
@@ -126,6 +126,26 @@ async fn a_stream_that_is_asked_for_and_does_not_begin_is_given_up() {
     cluster.set("a", &[("10.0.0.2", "west")]).await;
     is_at(&nodes, &["10.0.0.2"]).await;
     assert_eq!(cluster.lists(), 2, "it began anew");
+}
+
+#[tokio::test]
+async fn streams_that_are_refused_again_and_again_are_given_up() {
+    let cluster = Cluster::start().await;
+    cluster.set("a", &[("10.0.0.1", "west")]).await;
+    // Longer than most pauses between attempts.
+    let patience = Patience { changes: Duration::from_secs(40), ..Patience::default() };
+    let nodes = cluster.watched_with(patience).await;
+    is_at(&nodes, &["10.0.0.1"]).await;
+    cluster.has_streamed(1).await;
+    let faults = cluster.server.faults();
+    faults.only_on_paths_with(PATH);
+    faults.refuse_all(Refusal::Unavailable);
+    faults.break_watches(Break::Close);
+    eventually(|| cluster.lists() >= 2).await;
+    is_at(&nodes, &["10.0.0.1"]).await;
+    faults.refuse_nothing();
+    cluster.set("a", &[("10.0.0.2", "west")]).await;
+    is_at(&nodes, &["10.0.0.2"]).await;
 }
 
 #[tokio::test]
