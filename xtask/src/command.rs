@@ -1,11 +1,12 @@
 //! Other programs: started in the repository's root, shown before they run, and their failure reported with their name.
 
 use crate::failure::Failure;
+use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -67,6 +68,39 @@ pub(crate) fn works(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// Starts it in the background. What it writes is in this file.
+pub(crate) fn start_logged(command: &mut Command, log: &Path) -> Result<Child, Failure> {
+    let file = File::create(log).map_err(Failure::file(log))?;
+    command.stdout(file.try_clone().map_err(Failure::file(log))?).stderr(file);
+    command.spawn().map_err(|source| Failure::CannotStart { command: shown(command), source })
+}
+
+/// Asks a process to end, and has it ended by force past a deadline. Whether that was not needed.
+pub(crate) fn end(child: &mut Child, deadline: Duration) -> bool {
+    let has_ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
+    if has_ended(child) {
+        return true;
+    }
+    let asked = works(&mut program("kill", &["-TERM", &child.id().to_string()]));
+    let start = Instant::now();
+    while asked && start.elapsed() < deadline {
+        if has_ended(child) {
+            return true;
+        }
+        std::thread::sleep(POLL);
+    }
+    end_by_force(child);
+    false
+}
+
+pub(crate) fn end_by_force(child: &mut Child) {
+    if child.kill().and_then(|()| child.wait()).is_err() {
+        eprintln!("process {} could not be ended", child.id());
+    }
+}
+
+/// How often a process is looked at that is to end.
+const POLL: Duration = Duration::from_millis(5);
 /// How long a program that is watched may say nothing: a test that never ends is to be named, not waited for.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
 
@@ -121,7 +155,7 @@ fn kill_with_children(id: &str) {
     children.split_whitespace().for_each(kill_with_children);
 }
 
-fn start_piped(command: &mut Command) -> std::io::Result<(PipeReader, std::process::Child)> {
+fn start_piped(command: &mut Command) -> std::io::Result<(PipeReader, Child)> {
     let (reader, writer) = std::io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let child = command.spawn()?;

@@ -49,7 +49,7 @@ pub(crate) fn build(log: &mut TestLog) -> Result<(), Failure> {
         if has_c_compiler() {
             run(program("bash", &[]).arg(&script))?;
         } else {
-            log.read_line(&format!("SKIPPED examples/{name}: clang and lld are not installed"));
+            log.skip(&format!("examples/{name}"), "clang and lld are not installed");
         }
     }
     Ok(())

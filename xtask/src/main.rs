@@ -30,9 +30,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test            format, tidy, licences, lints, guests, every test, the demo: what CI runs
+  test            format, tidy, licences, lints, documentation, guests, every test, the demo, the guide, the image: what CI runs
   tidy            only the rules of style and layering that a machine can check
-  demo [--keep]   Wattle in two minutes, on real data; --keep leaves the node running
+  demo [--keep]   Wattle in two minutes, on real data; --keep leaves the nodes running
   guide           the commands of docs/kubernetes.md, as written, behind the stand-in for a cluster; needs kubectl
   image [--tag TAG] [--check]   the container image, static; --check runs grids and the operator of it; --quick has what the tests have built
   mutants [NAME…] takes each rule of replication and of the grid out of the code: the model must miss it

@@ -1,10 +1,9 @@
 //! A node of its own for one run: started on a free port of the loopback interface with a data directory that is
 //! removed at the end, and stopped when this goes out of scope, however the run ends.
 
-use crate::command::{cargo, output, program, root, run, shown, works};
+use crate::command::{cargo, end, end_by_force, output, program, root, run, start_logged};
 use crate::failure::Failure;
 use crate::json::Json;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,6 +15,8 @@ use std::time::{Duration, Instant};
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(2);
+
+const LOG: &str = "node.log";
 
 /// Nodes that this run has started.
 static NODES: AtomicUsize = AtomicUsize::new(0);
@@ -63,17 +64,18 @@ pub(crate) fn typed(arguments: &[&str]) -> String {
 /// Builds the program: the fast one, or the quickly built one that the tests have built already.
 pub(crate) fn build(dev: bool) -> Result<PathBuf, Failure> {
     if dev {
-        return build_for_tests("wattle");
+        build_for_tests(&["wattle"])?;
+        return Ok(root().join("target/debug/wattle"));
     }
     run(&mut cargo(&["build", "--locked", "--bin", "wattle", "--release"]))?;
     Ok(root().join("target/release/wattle"))
 }
 
-/// Builds one of the workspace's programs as tests have it.
-pub(crate) fn build_for_tests(name: &str) -> Result<PathBuf, Failure> {
+/// Builds programs of the workspace as tests have them.
+pub(crate) fn build_for_tests(names: &[&str]) -> Result<(), Failure> {
     // With the features that tests ask for, or all dependencies would be built once more.
-    run(&mut cargo(&["build", "--locked", "--bin", name, "--workspace", "--tests"]))?;
-    Ok(root().join("target/debug").join(name))
+    let mut build = cargo(&["build", "--locked", "--workspace", "--tests"]);
+    run(build.args(names.iter().flat_map(|name| ["--bin", name])))
 }
 
 #[derive(Debug)]
@@ -107,8 +109,6 @@ impl Node {
         let number = NODES.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("wattle-xtask-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
-        let log_path = folder.join("node.log");
-        let log = File::create(&log_path).map_err(Failure::file(&log_path))?;
         let port = free_port().map_err(Failure::file("a free port"))?;
         let mut command = program(&binary.to_string_lossy(), &["serve", "--listen"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(folder.join("data"));
@@ -120,10 +120,8 @@ impl Node {
         if let Some(other) = other {
             command.arg("--join").arg(other.address());
         }
-        command.stdout(log.try_clone().map_err(Failure::file(&log_path))?).stderr(log);
         let start = Instant::now();
-        let child =
-            command.spawn().map_err(|source| Failure::CannotStart { command: shown(&command), source })?;
+        let child = start_logged(&mut command, &folder.join(LOG))?;
         let binary = binary.to_owned();
         let (settings, started_in) = (settings.to_owned(), Duration::ZERO);
         let mut node = Self { child, binary, folder, settings, port, keep: false, started_in };
@@ -171,7 +169,7 @@ impl Node {
     }
 
     pub(crate) fn log(&self) -> PathBuf {
-        self.folder.join("node.log")
+        self.folder.join(LOG)
     }
 
     /// The node's own binary as its client, answering in JSON.
@@ -191,30 +189,7 @@ impl Node {
 
     /// Ends it without a word. Its folder goes.
     pub(crate) fn kill(mut self) {
-        self.end_by_force();
-    }
-
-    fn end_by_force(&mut self) {
-        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
-            eprintln!("process {} could not be ended", self.child.id());
-        }
-    }
-
-    /// Asks it to end, as an operator would; ends it by force past a deadline.
-    fn stop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_some()) {
-            return;
-        }
-        let asked = works(&mut program("kill", &["-TERM", &self.child.id().to_string()]));
-        let start = Instant::now();
-        while asked && start.elapsed() < STOP_DEADLINE {
-            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
-                return;
-            }
-            thread::sleep(POLL);
-        }
-        println!("the node did not stop within {STOP_DEADLINE:?}: ending it by force");
-        self.end_by_force();
+        end_by_force(&mut self.child);
     }
 }
 
@@ -223,7 +198,9 @@ impl Drop for Node {
         if self.keep {
             return;
         }
-        self.stop();
+        if !end(&mut self.child, STOP_DEADLINE) {
+            println!("the node did not stop within {STOP_DEADLINE:?}: it was ended by force");
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
             eprintln!("{} could not be removed: {error}", self.folder.display());
         }

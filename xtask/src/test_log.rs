@@ -28,6 +28,12 @@ impl TestLog {
         }
     }
 
+    /// What no test of cargo's is.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        println!("SKIPPED {name}: {reason}");
+        self.skipped.insert(name.to_owned(), reason.to_owned());
+    }
+
     /// The closing line of a run, for people and for CI.
     pub(crate) fn closing_line(&self) -> String {
         format!("tests: {} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len())

@@ -7,6 +7,7 @@ mod stand_in;
 use crate::command::{cargo, program, root, run, run_watched, works};
 use crate::demo::Expected;
 use crate::failure::Failure;
+use crate::node::build_for_tests;
 use crate::prerequisites;
 use crate::test_log::TestLog;
 use stand_in::StandIn;
@@ -22,17 +23,17 @@ pub(crate) fn run_all() -> Result<(), Failure> {
         let advice = "install it (https://kubernetes.io/docs/tasks/tools/)".to_owned();
         return Err(Failure::Missing { what: "kubectl", advice });
     }
-    follow(&["--package", "wattle", "--package", "wattle-pods"])
+    run(&mut cargo(&["build", "--locked", "--package", "wattle", "--package", "wattle-pods"]))?;
+    follow()
 }
 
 /// Where there is no kubectl, that counts as skipped.
 pub(crate) fn check(log: &mut TestLog) -> Result<(), Failure> {
     if has_kubectl() {
-        // With the features that tests ask for, or all dependencies would be built once more.
-        return follow(&["--workspace", "--tests"]);
+        build_for_tests(&["wattle", "wattle-pods"])?;
+        return follow();
     }
-    println!("kubectl is not installed");
-    log.read_line("SKIPPED guide: kubectl is not installed");
+    log.skip("guide", "kubectl is not installed");
     Ok(())
 }
 
@@ -40,12 +41,11 @@ fn has_kubectl() -> bool {
     works(&mut program("kubectl", &["version", "--client"]))
 }
 
-fn follow(what: &[&str]) -> Result<(), Failure> {
+fn follow() -> Result<(), Failure> {
     for port in PORTS {
         check_free(port)?;
     }
     prerequisites::guest_target()?;
-    run(cargo(&["build", "--locked", "--bin", "wattle", "--bin", "wattle-pods"]).args(what))?;
     let programs = root().join("target/debug");
     let path = page::path();
     let text = std::fs::read_to_string(&path).map_err(Failure::file(&path))?;
@@ -80,6 +80,7 @@ struct Reading {
 impl Reading {
     fn hear(&mut self, line: &str) {
         if let Some((place, command)) = page::shown(line) {
+            self.close();
             self.counting = command.starts_with(COUNT).then(|| place.to_owned());
         } else if let Some(place) = page::failed(line) {
             self.failed.get_or_insert_with(|| place.to_owned());
@@ -90,8 +91,14 @@ impl Reading {
         }
     }
 
+    /// A count that did not come is none.
+    fn close(&mut self) {
+        self.counts.extend(self.counting.take().map(|place| (place, String::new())));
+    }
+
     /// The map has all its entries whenever it is asked.
-    fn check(&self, rows: &str) -> Result<(), Failure> {
+    fn check(mut self, rows: &str) -> Result<(), Failure> {
+        self.close();
         let wrong = self.counts.iter().find(|(_, count)| count != rows);
         match wrong {
             Some((place, count)) => {
@@ -123,8 +130,9 @@ mod tests {
             read(&[other, "12", size, "Handling connection for 7118", "27004", "13", size, "27004"]);
         assert_eq!(reading.counts.len(), 2);
         assert!(reading.check("27004").is_ok());
-        assert!(matches!(reading.check("27005"), Err(Failure::Unexpected { .. })));
-        assert!(matches!(read(&[other, "12"]).check("12"), Err(Failure::Unexpected { .. })));
+        for lines in [&[size, "27003"][..], &[size, "27004", size, other], &[size, "27004", size], &[other]] {
+            assert!(matches!(read(lines).check("27004"), Err(Failure::Unexpected { .. })), "{lines:?}");
+        }
     }
 
     #[test]

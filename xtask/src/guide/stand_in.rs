@@ -1,10 +1,9 @@
 //! The stand-in for a cluster that the guide speaks of, in a folder of its own, until this goes out of scope; and what runs
 //! of it: everything that it starts, and that calls it, has the folder in its environment.
 
-use crate::command::{program, root, shown, works};
+use crate::command::{end, program, root, start_logged};
 use crate::failure::Failure;
 use crate::node::free_port;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
@@ -30,11 +29,7 @@ impl StandIn {
         command.arg("--image").arg(format!("wattle={}", programs.join("wattle").display()));
         command.arg("--kubeconfig").arg(folder.join("kubeconfig"));
         command.arg("--directory").arg(folder.join("cluster"));
-        let path = folder.join("log");
-        let log = File::create(&path).map_err(Failure::file(&path))?;
-        command.stdout(log.try_clone().map_err(Failure::file(&path))?).stderr(log);
-        let child =
-            command.spawn().map_err(|source| Failure::CannotStart { command: shown(&command), source })?;
+        let child = start_logged(&mut command, &folder.join("log"))?;
         let mut stand_in = Self { child, folder };
         stand_in.wait_for_its_kubeconfig()?;
         Ok(stand_in)
@@ -103,30 +98,14 @@ impl StandIn {
 
     /// Ends it as Ctrl-C would: with it ends all that it has started.
     pub(super) fn stop(mut self) -> Result<(), Failure> {
-        self.end();
+        end(&mut self.child, END_DEADLINE);
         self.wait_until_it_is_alone()
-    }
-
-    fn end(&mut self) {
-        let asked = works(&mut program("kill", &["-TERM", &self.child.id().to_string()]));
-        let start = Instant::now();
-        while asked && start.elapsed() < END_DEADLINE {
-            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
-                return;
-            }
-            thread::sleep(POLL);
-        }
-        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
-            eprintln!("process {} could not be ended", self.child.id());
-        }
     }
 }
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            self.end();
-        }
+        end(&mut self.child, END_DEADLINE);
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
             eprintln!("{} could not be removed: {error}", self.folder.display());
         }

@@ -3,10 +3,9 @@
 //! An engine of our own lives in namespaces of its own for networks and mounts: the machine's bridges, routes and
 //! firewall stay as they are, and nothing is left of it but a folder, which is removed.
 
-use crate::command::{output, program, shown, works};
+use crate::command::{end, output, program, shown, start_logged, works};
 use crate::failure::Failure;
 use crate::prerequisites;
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread;
@@ -89,8 +88,6 @@ impl Own {
     fn start() -> Result<Self, Failure> {
         let folder = std::env::temp_dir().join(format!("wattle-docker-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
-        let log = folder.join("log");
-        let log = File::create(&log).map_err(Failure::file(&log))?;
         let mut command = program("unshare", &["--net", "--mount", "dockerd"]);
         for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(option).arg(folder.join(name));
@@ -98,10 +95,8 @@ impl Own {
         command.arg("--host").arg(format!("unix://{}", folder.join("socket").display()));
         // Containers talk among themselves: they need no way out, and so no rules of a firewall.
         command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]);
-        command.stdout(log.try_clone().map_err(Failure::file("the engine's log"))?).stderr(log);
         println!("$ {}", shown(&command));
-        let process =
-            command.spawn().map_err(|source| Failure::CannotStart { command: shown(&command), source })?;
+        let process = start_logged(&mut command, &folder.join("log"))?;
         Ok(Self { process, folder })
     }
 
@@ -112,26 +107,12 @@ impl Own {
     fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
-
-    /// Asked to, it ends its containers, and then itself.
-    fn stop(&mut self) -> bool {
-        let asked = works(&mut program("kill", &["-TERM", &self.process.id().to_string()]));
-        let start = Instant::now();
-        while asked && start.elapsed() < STOP_DEADLINE {
-            if self.process.try_wait().is_ok_and(|status| status.is_some()) {
-                return true;
-            }
-            thread::sleep(POLL);
-        }
-        self.process.kill().and_then(|()| self.process.wait()).is_ok()
-    }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        if !self.stop() {
-            eprintln!("process {} could not be ended", self.process.id());
-        }
+        // Asked to, it ends its containers, and then itself.
+        end(&mut self.process, STOP_DEADLINE);
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
             eprintln!("{} could not be removed: {error}", self.folder.display());
         }

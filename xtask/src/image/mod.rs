@@ -19,7 +19,7 @@ pub(crate) use http::answer as probe;
 
 /// All crates of the workspace have one version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// What must not be passed on to whoever pulls it.
+/// Whoever pulls the static image waits for it: it stays below this.
 const BYTES_MAX: u64 = 60_000_000;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub(crate) fn check_quick(log: &mut TestLog) -> Result<(), Failure> {
         Ok(engine) => engine,
         Err(failure) => {
             println!("{failure}");
-            log.read_line("SKIPPED image: Docker's engine cannot be installed or started");
+            log.skip("image", "Docker's engine cannot be installed or started");
             return Ok(());
         }
     };

@@ -26,9 +26,7 @@ pub(super) fn run_all(engine: &Engine, image: &str, kind: Program, log: &mut Tes
     guests::build_rust(&[dns::GUEST.to_owned()])?;
     Network::during(engine, |network| dns::check(network, image))?;
     let Some(kubectl) = cluster::kubectl() else {
-        let skipped = "SKIPPED image::cluster: kubectl is not installed";
-        println!("{skipped}");
-        log.read_line(skipped);
+        log.skip("image::cluster", "kubectl is not installed");
         return Ok(());
     };
     let server = api_server(kind)?;
@@ -63,12 +61,10 @@ fn is_as_it_should_be(form: &str, kind: Program) -> bool {
 fn api_server(kind: Program) -> Result<PathBuf, Failure> {
     const NAME: &str = "wattle-api-server";
     match kind {
-        Program::Quick => node::build_for_tests(NAME),
-        Program::Static => {
-            run(&mut cargo(&["build", "--locked", "--package", NAME]))?;
-            Ok(root().join("target/debug").join(NAME))
-        }
+        Program::Quick => node::build_for_tests(&[NAME])?,
+        Program::Static => run(&mut cargo(&["build", "--locked", "--package", NAME]))?,
     }
+    Ok(root().join("target/debug").join(NAME))
 }
 
 /// An image of a program that the check needs in containers, both called so.
