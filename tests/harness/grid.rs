@@ -40,7 +40,7 @@ pub(crate) async fn processes() -> [ProcessNode; 3] {
 }
 
 /// Waits until three nodes vote, and each has its share of the primaries and of two copies of all partitions: nothing moves then.
-async fn is_shared_by_three(client: &Client) {
+pub(crate) async fn is_shared_by_three(client: &Client) {
     eventually(async || {
         let status = client.status().await.unwrap();
         let partitions: u32 = status.partitions.as_ref().map(|counts| counts.ok).filter(|ok| *ok > 0)?;

@@ -1,14 +1,17 @@
 //! Grids as people ask for them: founded, scaled, with maps and functions, deleted.
 
+use std::cell::RefCell;
+
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use tokio::time::timeout;
 use wattle_operator::api::Phase;
 
 use super::observer::Taken;
 use super::operated::{GRID, Operated, condition};
 use crate::harness::examples::example;
-use crate::harness::wire::eventually;
+use crate::harness::wire::{PATIENCE, eventually};
 use crate::harness::writer::{Writer, members};
 
 /// All that the operator makes for a grid, and what follows from it.
@@ -103,13 +106,16 @@ async fn a_grid_goes_with_its_namespace_whatever_it_holds() {
 }
 
 async fn nothing_is_left(grid: &Operated, version: &str, kind: &str) {
-    let is_ours = |object: &DynamicObject| object.name_any().starts_with('g');
+    let is_ours = |object: &&DynamicObject| object.name_any().starts_with('g');
     let api = grid.cluster.api(version, kind);
-    eventually(async || {
+    let left = RefCell::new(Vec::new());
+    let gone = eventually(async || {
         let found = api.list(&ListParams::default()).await.unwrap();
-        (!found.iter().any(is_ours)).then_some(())
-    })
-    .await;
+        *left.borrow_mut() = found.iter().filter(is_ours).cloned().collect();
+        left.borrow().is_empty().then_some(())
+    });
+    let gone = timeout(PATIENCE / 2, gone).await;
+    assert!(gone.is_ok(), "{:?}", left.borrow());
 }
 
 #[tokio::test(flavor = "multi_thread")]

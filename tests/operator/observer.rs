@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use parking_lot::Mutex;
@@ -28,11 +30,16 @@ pub(super) struct Seen {
     pub(super) messages: Vec<String>,
     /// Whether a pod serves, by its name.
     pods: BTreeMap<String, bool>,
+    /// As which version each pod was heard of last.
+    pub(super) versions: BTreeMap<String, Option<String>>,
+    /// The Grid, as it was heard of last.
+    pub(super) grid: Option<Grid>,
 }
 
 impl Seen {
     fn hear_of_pod(&mut self, pod: &Pod) {
         let name = pod.name_any();
+        self.versions.insert(name.clone(), pod.resource_version());
         let serves = is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
         let served = self.pods.insert(name.clone(), serves).unwrap_or_default();
         if served && pod.metadata.deletion_timestamp.is_some() {
@@ -42,6 +49,7 @@ impl Seen {
     }
 
     fn hear_of_grid(&mut self, grid: Grid) {
+        self.grid = Some(grid.clone());
         let Some(status) = grid.status else { return };
         // On a busy machine a grid may have to be asked again whether it is safe.
         let is_unsure =
@@ -59,6 +67,21 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// Short, however long the API server is away: what has happened meanwhile is asked for soon.
+struct Pause;
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(500))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {}
+}
+
 /// Looks on until it is dropped.
 pub(super) struct Observer {
     // A leaf: what two tasks write and the test reads.
@@ -71,7 +94,7 @@ impl Observer {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut tasks = JoinSet::new();
         let all: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let changes = watcher(all, Config::default().labels(pods)).default_backoff();
+        let changes = watcher(all, Config::default().labels(pods)).backoff(Pause);
         let told = Arc::clone(&seen);
         tasks.spawn(changes.for_each(move |event| {
             match event {
@@ -81,8 +104,7 @@ impl Observer {
             }
             std::future::ready(())
         }));
-        let changes =
-            watcher(Api::<Grid>::namespaced(client, namespace), Config::default()).default_backoff();
+        let changes = watcher(Api::<Grid>::namespaced(client, namespace), Config::default()).backoff(Pause);
         let told = Arc::clone(&seen);
         tasks.spawn(changes.for_each(move |event| {
             if let Ok(Event::Apply(grid) | Event::InitApply(grid)) = event {
@@ -104,7 +126,7 @@ impl Observer {
     /// What has been seen since this was asked last.
     pub(super) fn take(&self) -> Seen {
         let mut seen = self.seen.lock();
-        let pods = seen.pods.clone();
-        std::mem::replace(&mut *seen, Seen { pods, ..Seen::default() })
+        let (pods, grid, versions) = (seen.pods.clone(), seen.grid.clone(), seen.versions.clone());
+        std::mem::replace(&mut *seen, Seen { pods, grid, versions, ..Seen::default() })
     }
 }

@@ -94,14 +94,18 @@ impl Operated {
         self.grids().patch("g", &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Waits until what is said of the Grid as it is now is so. Each step on the way may take its time.
+    /// Waits until what is said of the Grid as it is now is so, and has been heard of. Each step on the way may take its time.
     pub(super) async fn until(&self, is_so: impl Fn(&GridStatus) -> bool) -> GridStatus {
         let mut last = GridStatus::default();
         // A bound, should it never come to rest.
         for _ in 0..1000 {
             let found = eventually(async || {
-                let grid = self.grids().get("g").await.ok()?;
-                let status = grid.status.filter(|now| now.observed_generation == grid.metadata.generation)?;
+                let now = self.grids().get("g").await.ok()?;
+                let grid = self.observer.seen().grid?;
+                let is_new = now.metadata.generation == grid.metadata.generation;
+                let status = grid
+                    .status
+                    .filter(|told| is_new && told.observed_generation == now.metadata.generation)?;
                 (status != last).then_some(status)
             });
             last = found.await;
@@ -110,6 +114,16 @@ impl Operated {
             }
         }
         panic!("the grid does not come to rest");
+    }
+
+    /// Waits until all that has happened to the pods has been heard of.
+    async fn pods_are_heard_of(&self) {
+        let is_heard = async || {
+            let heard = self.observer.seen().versions;
+            let is_known = |pod: &Pod| heard.get(&pod.name_any()) == Some(&pod.resource_version());
+            self.pods().await.iter().all(is_known).then_some(())
+        };
+        eventually(is_heard).await;
     }
 
     /// Waits until the grid is as it should be.
@@ -128,6 +142,7 @@ impl Operated {
         }
         assert_eq!(status.message, "all is as it should be");
         assert!(status.members.iter().all(|member| member.answers && !member.pod.is_empty()), "{status:?}");
+        self.pods_are_heard_of().await;
         status
     }
 

@@ -3,15 +3,18 @@
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
 };
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::api::Grid;
 use crate::error::Error;
 use crate::manifests::GRID_UID;
 
 /// Who owns the fields that the operator applies.
 pub(crate) const MANAGER: &str = "wattle-operator";
+/// How often what must not have changed since it was read is tried again: whoever runs pods changes their set all the time.
+pub(crate) const ATTEMPTS: u32 = 5;
 
 /// Makes an object, or makes it what it should be again. Refused if one of its name is there that has another owner, or none.
 pub(crate) async fn apply(client: &Client, object: &Value) -> Result<DynamicObject, Error> {
@@ -24,15 +27,34 @@ pub(crate) async fn apply(client: &Client, object: &Value) -> Result<DynamicObje
     Ok(api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?)
 }
 
-/// Changes an object if it is there. One of its name that has another owner, or none, stays as it is.
-pub(crate) async fn change(client: &Client, object: &Value) -> Result<(), Error> {
+/// Has an object go with its Grid, if it is there. One of its name that was made for another Grid, or for none, does not.
+pub(crate) async fn own(client: &Client, grid: &Grid, object: &Value) -> Result<(), Error> {
     let (api, name) = (api_of(client, object)?, text(object, "/metadata/name")?);
-    match find(&api, name).await? {
-        Some(there) if is_ours(&there, object) => {
-            api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?;
-            Ok(())
+    let owner = grid.controller_owner_ref(&()).ok_or(Error::Malformed { what: "no name or no uid" })?;
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let mut attempts = 0;
+    loop {
+        let there = find(&api, name).await?.filter(|there| is_ours(there, object));
+        let Some(there) = there else { return Ok(()) };
+        let mut owners = there.owner_references().to_vec();
+        if owners.contains(&owner) {
+            return Ok(());
         }
-        Some(_) | None => Ok(()),
+        owners.retain(|other| other.uid != owner.uid);
+        owners.push(owner.clone());
+        // Of the object that was read, and as it was: others may have given it owners since.
+        let metadata = json!({
+            "ownerReferences": owners, "uid": there.uid(), "resourceVersion": there.resource_version(),
+        });
+        attempts += 1;
+        match api
+            .patch(name, &params, &Patch::Merge(json!({"metadata": metadata})))
+            .await
+            .map_err(Error::from)
+        {
+            Err(Error::Refused { code: 409, .. }) if attempts < ATTEMPTS => {}
+            done => return done.map(drop),
+        }
     }
 }
 

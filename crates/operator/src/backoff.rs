@@ -22,6 +22,11 @@ pub(crate) fn while_busy() -> Duration {
     jittered(BUSY, chance())
 }
 
+/// While something is wrong that may take people to put right.
+pub(crate) fn while_not_ready() -> Duration {
+    while_busy() * 4
+}
+
 pub(crate) fn while_idle() -> Duration {
     jittered(IDLE, chance())
 }

@@ -26,6 +26,12 @@ impl From<bool> for Holds {
     }
 }
 
+/// Whether the readiness that was told last had other grounds.
+pub(crate) fn is_news(before: &[Condition], reason: &str, message: &str) -> bool {
+    let was = before.iter().find(|condition| condition.type_ == "Ready");
+    was.is_none_or(|was| was.reason != reason || was.message != message)
+}
+
 impl<'a> Conditions<'a> {
     pub(crate) fn new(previous: &'a [Condition], generation: Option<i64>, now: Timestamp) -> Self {
         Self { previous, generation, now, told: Vec::new(), dropped: Vec::new() }

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Debug;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::backoff;
@@ -19,20 +22,26 @@ use crate::error::Error;
 use crate::lease::Tenure;
 use crate::manifests::Images;
 use crate::metrics::Metrics;
+use crate::operator::Settings;
 use crate::reach::Ports;
 
 /// No event says more.
 const NOTE_BYTES: usize = 1024;
 const ACTION_BYTES: usize = 128;
+const FETCHES: usize = 4;
 
 #[derive(Clone)]
 pub(crate) struct Context {
+    /// It writes only as long as the tenure lasts.
     pub(crate) client: Client,
     pub(crate) images: Images,
     pub(crate) ports: Ports,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
-    pub(crate) tenure: Tenure,
+    /// Grids are changed only as long as this lasts.
+    tenure: Tenure,
+    /// For functions that are looked at at once, of all namespaces: each may hold a module, twice while it is uploaded.
+    pub(crate) fetches: Arc<Semaphore>,
     /// A leaf: how often each object has failed since it last did not.
     failures: Arc<Mutex<HashMap<String, u32>>>,
     /// A leaf: objects that were looked at just now.
@@ -53,29 +62,35 @@ impl Context {
         client: Client,
         recorder: Recorder,
         metrics: Arc<Metrics>,
-        images: Images,
-        ports: Ports,
+        settings: &Settings,
+        tenure: Tenure,
     ) -> Self {
         Self {
             client,
-            images,
-            ports,
+            images: settings.images.clone(),
+            ports: settings.ports,
             metrics,
             recorder,
-            tenure: Tenure::default(),
+            tenure,
+            fetches: Arc::new(Semaphore::new(FETCHES)),
             failures: Arc::default(),
             looked_at: Arc::default(),
         }
     }
 
-    /// Steps are carried out only as long as this lasts.
-    pub(crate) fn during(self, tenure: Tenure) -> Self {
-        Self { tenure, ..self }
-    }
-
-    /// What was seen may be long ago if this process stood still, and another one may have done something since.
+    /// Before a grid is changed: what was seen may be long ago if this process stood still, and another one may have done something since.
     pub(crate) fn check_tenure(&self) -> Result<(), Error> {
         if self.tenure.lasts() { Ok(()) } else { Err(Error::LeaseOver) }
+    }
+
+    /// What is in an object's namespace.
+    pub(crate) fn api_beside<K>(&self, object: &impl Resource) -> Result<Api<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        let namespace =
+            object.meta().namespace.as_deref().ok_or(Error::Malformed { what: "no namespace" })?;
+        Ok(Api::namespaced(self.client.clone(), namespace))
     }
 
     /// Tells whoever looks at the object's events. Losing one does no harm.
@@ -167,7 +182,9 @@ impl Context {
 
 /// What a controller says beside the results of its reconcilers, which are logged where they fail: watches that break, above all those that
 /// are forbidden.
-pub(crate) fn log_queue<K>(done: Result<(ObjectRef<K>, Action), controller::Error<Error, watcher::Error>>)
+pub(crate) fn log_queue<K>(
+    done: Result<(ObjectRef<K>, Action), controller::Error<Error, watcher::Error>>,
+) -> Ready<()>
 where
     K: Resource<DynamicType = ()>,
 {
@@ -179,6 +196,7 @@ where
         }
         Err(error @ controller::Error::RunnerError(_)) => tracing::error!(%error, "controller broken"),
     }
+    ready(())
 }
 
 fn watch_error(error: watcher::Error) -> Error {

@@ -49,6 +49,11 @@ impl From<kube::Error> for Error {
                 Self::Forbidden(Box::new(Forbidden::parse(&status.message)))
             }
             kube::Error::Api(status) => Self::Refused { code: status.code, message: status.message },
+            // The operator's own client may have failed with its own error.
+            kube::Error::Service(error) => match error.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(error) => Self::Kube(kube::Error::Service(error)),
+            },
             other => Self::Kube(other),
         }
     }

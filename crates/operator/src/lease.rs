@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::{Method, Request};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use kube::client::Body;
+use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tower::{BoxError, service_fn};
 
 use crate::error::Error;
 
@@ -39,6 +42,22 @@ pub(crate) struct Tenure {
 impl Tenure {
     pub(crate) fn lasts(&self) -> bool {
         self.end.lock().is_some_and(|end| Instant::now() < end)
+    }
+
+    /// A client that reads at any time, and writes only as long as this lasts: others fail with [`Error::LeaseOver`].
+    pub(crate) fn guard(&self, client: &Client) -> Client {
+        let namespace = client.default_namespace().to_owned();
+        let (tenure, client) = (self.clone(), client.clone());
+        let send = move |request: Request<Body>| {
+            let (tenure, client) = (tenure.clone(), client.clone());
+            async move {
+                if request.method() != Method::GET && !tenure.lasts() {
+                    return Err(BoxError::from(Error::LeaseOver));
+                }
+                client.send(request).await.map_err(BoxError::from)
+            }
+        };
+        Client::new(service_fn(send), namespace)
     }
 
     fn extend_to(&self, end: Instant) {
@@ -186,6 +205,10 @@ fn claim(lease: &Lease, identity: &str, unchanged: Duration) -> Claim {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use hyper::Response;
+
     use super::*;
 
     fn lease(holder: Option<&str>) -> Lease {
@@ -229,5 +252,30 @@ mod tests {
         assert!(tenure.lasts());
         tenure.extend_to(now.checked_sub(second).unwrap_or(now));
         assert!(!tenure.lasts());
+    }
+
+    #[tokio::test]
+    async fn who_may_not_act_reads_and_writes_nothing() {
+        let written = Arc::new(Mutex::new(0));
+        let count = written.clone();
+        let server = service_fn(move |request: Request<Body>| {
+            *count.lock() += u32::from(request.method() != Method::GET);
+            let lease = serde_json::to_vec(&lease(Some("other"))).unwrap();
+            async move { Ok::<_, Infallible>(Response::new(Body::from(lease))) }
+        });
+        let tenure = Tenure::default();
+        let leases: Api<Lease> = Api::namespaced(tenure.guard(&Client::new(server, "n")), "n");
+        let patch = || async {
+            let patch = kube::api::Patch::Merge(serde_json::json!({}));
+            leases.patch("l", &Default::default(), &patch).await.map_err(Error::from)
+        };
+        leases.get("l").await.unwrap();
+        assert!(matches!(patch().await, Err(Error::LeaseOver)));
+        let deleted = leases.delete("l", &Default::default()).await.map_err(Error::from);
+        assert!(matches!(deleted, Err(Error::LeaseOver)));
+        assert_eq!(*written.lock(), 0);
+        tenure.extend_to(Instant::now() + Duration::from_secs(3600));
+        patch().await.unwrap();
+        assert_eq!(*written.lock(), 1);
     }
 }

@@ -9,10 +9,10 @@ pub mod api;
 mod apply;
 mod authorities;
 mod backoff;
+mod claims;
 mod conditions;
 mod context;
 mod decision;
-mod duplicates;
 mod error;
 mod forbidden;
 mod function;
@@ -26,8 +26,7 @@ mod metrics;
 mod operator;
 mod probes;
 mod reach;
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+mod triggers;
 
 pub use error::{Error, StartError};
 pub use manifests::{API_PORT, HTTP_PORT, Images, node_configuration};
@@ -44,11 +43,7 @@ pub fn definitions_as_yaml() -> Result<String, serde_saphyr::SerializeError> {
     );
     for definition in api::definitions() {
         text.push_str("---\n");
-        text.push_str(&document(&definition)?);
+        text.push_str(&serde_saphyr::to_string(&definition)?);
     }
     Ok(text)
-}
-
-fn document(definition: &CustomResourceDefinition) -> Result<String, serde_saphyr::SerializeError> {
-    serde_saphyr::to_string(definition)
 }

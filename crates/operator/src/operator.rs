@@ -1,5 +1,6 @@
 //! The whole operator: it waits for its turn, runs the controllers, and answers probes meanwhile.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -8,11 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use k8s_openapi::NamespaceResourceScope;
 use kube::api::ListParams;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client, Config, Resource};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
 
 use crate::api::{Grid, GridFunction, GridMap};
@@ -23,6 +22,7 @@ use crate::manifests::Images;
 use crate::metrics::Metrics;
 use crate::probes::Probes;
 use crate::reach::Ports;
+use crate::triggers::api_in;
 use crate::{function, grid, map};
 
 const LEASE: &str = "wattle-operator";
@@ -37,7 +37,7 @@ pub struct Settings {
     /// Those whose grids it looks after; none means all.
     pub namespaces: Vec<String>,
     /// Where the Lease is; that of the pod, or of the kubeconfig, by default.
-    pub own_namespace: Option<String>,
+    pub lease_namespace: Option<String>,
     /// Of this process, and of no other.
     pub identity: String,
     pub lease_duration: Duration,
@@ -113,9 +113,10 @@ impl Operator {
     }
 
     fn candidate(&self) -> Candidate {
-        let own = self.settings.own_namespace.as_deref();
+        let namespace = self.settings.lease_namespace.as_deref();
+        let namespace = namespace.unwrap_or(self.client.default_namespace());
         Candidate {
-            leases: Api::namespaced(self.client.clone(), own.unwrap_or(self.client.default_namespace())),
+            leases: Api::namespaced(self.client.clone(), namespace),
             name: LEASE.to_owned(),
             identity: self.settings.identity.clone(),
             terms: Terms::of(self.settings.lease_duration),
@@ -128,7 +129,8 @@ impl Operator {
         if self.settings.namespaces.is_empty() {
             return vec![None];
         }
-        self.settings.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect()
+        let named: BTreeSet<&str> = self.settings.namespaces.iter().map(String::as_str).collect();
+        named.into_iter().map(Some).collect()
     }
 
     /// Without its kinds the operator has nothing to watch.
@@ -158,10 +160,10 @@ impl Operator {
     async fn controllers(&self, metrics: &Arc<Metrics>, tenure: Tenure) {
         let reporter =
             Reporter { controller: LEASE.to_owned(), instance: Some(self.settings.identity.clone()) };
-        let recorder = Recorder::new(self.client.clone(), reporter);
-        let Settings { images, ports, .. } = &self.settings;
-        let context = Context::new(self.client.clone(), recorder, metrics.clone(), images.clone(), *ports);
-        let context = Arc::new(context.during(tenure));
+        let client = tenure.guard(&self.client);
+        let recorder = Recorder::new(client.clone(), reporter);
+        let context = Context::new(client, recorder, metrics.clone(), &self.settings, tenure);
+        let context = Arc::new(context);
         let in_each = self.namespaces().into_iter().map(|namespace| {
             let context = context.clone();
             async move {
@@ -173,16 +175,5 @@ impl Operator {
             }
         });
         join_all(in_each).await;
-    }
-}
-
-/// Of a namespace, or of all.
-pub(crate) fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }

@@ -3,14 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use hyper::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::ResourceExt as _;
 use kube::api::ListParams;
 use wattle_client::{Client, Options, api as wire};
 
 use crate::api::Grid;
 use crate::backoff;
+use crate::claims::Claims;
 use crate::context::Context;
 use crate::error::Error;
 use crate::http_get::{Get, GetError, get};
@@ -22,6 +24,8 @@ pub(crate) const CALL_TIME: Duration = Duration::from_secs(8);
 pub(crate) const CALL_TIME_BEFORE: Duration = Duration::from_secs(1);
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const PROBE_TIME: Duration = Duration::from_secs(5);
+/// Members that are asked for the same.
+const ASKED_AT_ONCE: usize = 3;
 /// A probe says one line.
 const PROBE_BYTES: usize = 64 << 10;
 
@@ -69,6 +73,41 @@ pub(crate) fn client_within(
     Ok(Client::prepare(patient.endpoints_only())?)
 }
 
+/// The first member that knows what is decided, and what it says. If the first that is asked does not, several are asked at once: it may be
+/// cut off from the others.
+pub(crate) async fn ask(
+    addresses: &[IpAddr],
+    ports: Ports,
+    time: Duration,
+) -> Result<(IpAddr, wire::StatusResponse), Unreachable> {
+    let asked = |address: IpAddr| async move {
+        let status = client_within(&[address], ports, time)?.status().await?;
+        if status.outdated { Err(Unreachable::Outdated) } else { Ok((address, status)) }
+    };
+    let (first, others) = addresses.split_first().ok_or(Unreachable::NobodyReady)?;
+    let mut why = match asked(*first).await {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let mut answers = stream::iter(others.iter().copied()).map(asked).buffer_unordered(ASKED_AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(found) => return Ok(found),
+            // It is told the same, whoever answers last.
+            Err(error) if !matches!(why, Unreachable::Outdated) => why = error,
+            Err(_) => {}
+        }
+    }
+    Err(why)
+}
+
+/// A client of a grid that begins with a member that knows what is decided.
+async fn informed_client(mut addresses: Vec<IpAddr>, ports: Ports) -> Result<Client, Unreachable> {
+    let (informed, _) = ask(&addresses, ports, CALL_TIME).await?;
+    addresses.sort_by_key(|address| *address != informed);
+    client_of(&addresses, ports)
+}
+
 /// Why an object cannot ask the grid that it names.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoGrid {
@@ -88,31 +127,26 @@ impl NoGrid {
     }
 }
 
-/// A Grid and a client of it, if it is there and can be asked.
-pub(crate) async fn grid_client(
-    namespace: Option<&str>,
-    name: &str,
+/// The Grid that an object names and a client of it, if it is there and can be asked.
+pub(crate) async fn grid_client<K: Claims>(
+    object: &K,
     context: &Context,
 ) -> Result<Result<(Grid, Client), NoGrid>, Error> {
-    let namespace = namespace.ok_or(Error::Malformed { what: "no namespace" })?;
-    let name = name.to_owned();
-    let grids: Api<Grid> = Api::namespaced(context.client.clone(), namespace);
-    let Some(grid) = grids.get_opt(&name).await? else {
-        return Ok(Err(NoGrid::NotFound { name, namespace: namespace.to_owned() }));
+    let name = object.claim().0.to_owned();
+    let Some(grid) = context.api_beside::<Grid>(object)?.get_opt(&name).await? else {
+        return Ok(Err(NoGrid::NotFound { name, namespace: object.namespace().unwrap_or_default() }));
     };
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let addresses = ready_addresses(&pods, &name).await?;
-    let client = client_of(&addresses, context.ports);
+    let addresses = ready_addresses(context, &grid).await?;
+    let client = informed_client(addresses, context.ports).await;
     Ok(client.map(|client| (grid, client)).map_err(|why| NoGrid::NotReady { name, why }))
 }
 
 /// A client for whoever has to take something out of a grid; none if there is nothing left of that. Fails softly while it cannot be asked.
-pub(crate) async fn client_while_there(
-    namespace: &str,
-    grid: &str,
+pub(crate) async fn client_while_there<K: Claims>(
+    object: &K,
     context: &Context,
 ) -> Result<Option<Client>, Error> {
-    match grid_client(Some(namespace), grid, context).await? {
+    match grid_client(object, context).await? {
         Ok((_, client)) => Ok(Some(client)),
         Err(NoGrid::NotFound { .. }) => Ok(None),
         Err(why @ NoGrid::NotReady { .. }) => {
@@ -131,8 +165,9 @@ pub(crate) fn versions(members: &[wire::Member]) -> String {
 }
 
 /// The addresses of a grid's pods that are ready.
-pub(crate) async fn ready_addresses(pods: &Api<Pod>, grid: &str) -> Result<Vec<IpAddr>, Error> {
-    let listed = pods.list(&ListParams::default().labels(&grid_selector(grid))).await?;
+pub(crate) async fn ready_addresses(context: &Context, grid: &Grid) -> Result<Vec<IpAddr>, Error> {
+    let pods = context.api_beside::<Pod>(grid)?;
+    let listed = pods.list(&ListParams::default().labels(&grid_selector(&grid.name_any()))).await?;
     Ok(listed.iter().filter(|pod| is_ready(pod)).filter_map(address).collect())
 }
 

@@ -58,8 +58,12 @@ impl Cluster {
     }
 
     pub(crate) async fn without_operator() -> Self {
-        // kubectl sends no tokens without TLS.
-        let settings = ServerSettings { anonymous_is_admin: true, ..ServerSettings::default() };
+        // kubectl sends no tokens without TLS. Some clusters ask for rights behind owner references.
+        let settings = ServerSettings {
+            anonymous_is_admin: true,
+            owner_references_enforced: true,
+            ..ServerSettings::default()
+        };
         let server = ApiServer::start(settings).await.unwrap();
         let client = client(&server, server.admin_token()).await;
         install_kinds(&client).await;
@@ -73,7 +77,7 @@ impl Cluster {
     pub(crate) fn operate(&mut self, client: Client, identity: &str, lease_duration: Duration) -> usize {
         let settings = Settings {
             namespaces: vec!["default".to_owned()],
-            own_namespace: Some("default".to_owned()),
+            lease_namespace: Some("default".to_owned()),
             identity: identity.to_owned(),
             lease_duration,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

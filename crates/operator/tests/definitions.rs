@@ -11,6 +11,7 @@ use wattle_operator::definitions_as_yaml;
 use crate::cluster::Cluster;
 
 const EXAMPLE: &str = include_str!("../../../deploy/operator/example.yaml");
+const GUIDE: &str = include_str!("../../../docs/kubernetes.md");
 const IN_THE_REPOSITORY: &str = include_str!("../../../deploy/operator/crds.yaml");
 
 #[test]
@@ -42,12 +43,20 @@ fn no_choice_lists_null() {
     check(&json!(wattle_operator::api::definitions()));
 }
 
+/// The YAML blocks of a page.
+fn yaml_of(page: &str) -> String {
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.collect::<Vec<_>>().join("---\n")
+}
+
 #[tokio::test]
-async fn the_example_is_taken_as_it_is() {
+async fn examples_are_taken_as_they_are() {
     let cluster = Cluster::without_operator().await;
-    let example: Vec<Value> = serde_saphyr::from_multiple(EXAMPLE).unwrap();
-    assert_eq!(example.len(), 3);
-    for object in example {
+    let guide = yaml_of(GUIDE);
+    let objects_of = |text: &str| serde_saphyr::from_multiple::<Value>(text).unwrap();
+    let (example, guide) = (objects_of(EXAMPLE), objects_of(&guide));
+    assert_eq!((example.len(), guide.len()), (3, 1));
+    for object in example.into_iter().chain(guide) {
         let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
         assert_eq!(refusal(&cluster, kind, name, object["spec"].clone()).await, "");
         let spec = object["spec"].clone();

@@ -19,6 +19,7 @@ use crate::cluster::{Cluster, condition};
 
 const FIRST: &[u8] = b"\0asm first";
 const SECOND: &[u8] = b"\0asm second";
+const THIRD: &[u8] = b"\0asm third";
 
 fn digest(module: &[u8]) -> String {
     Sha256::digest(module).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -29,7 +30,7 @@ async fn with_grid() -> Cluster {
     cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": {"size": 2}})).await;
     let both = |grid: &Grid| grid.status.as_ref().is_some_and(|status| status.members.len() == 3);
     cluster.until::<Grid>("g", both).await;
-    let binary_data = [("first", FIRST), ("second", SECOND)];
+    let binary_data = [("first", FIRST), ("second", SECOND), ("third", THIRD)];
     let binary_data = binary_data.map(|(key, module)| (key.to_owned(), ByteString(module.to_vec())));
     let metadata = ObjectMeta { name: Some("modules".to_owned()), ..ObjectMeta::default() };
     let modules = ConfigMap { metadata, binary_data: Some(binary_data.into()), ..ConfigMap::default() };
@@ -124,11 +125,17 @@ async fn what_can_do_more_than_it_may_never_runs() {
     cluster.change::<GridFunction>("debit", json!({"capabilities": []})).await;
     let (_, message) = told(&cluster, "False", "CapabilityMissing").await;
     assert!(message.ends_with("and runs already: set the source back"), "{message}");
-    cluster.script.lock().read_only = true;
     cluster.change::<GridFunction>("debit", json!({"source": from_map("second")})).await;
+    let is_said = |function: &GridFunction| {
+        let conditions = function.status.clone().unwrap_or_default().conditions;
+        condition(&conditions, "Ready").2.ends_with("and does not run; version 1, which runs, needs it too")
+    };
+    cluster.until::<GridFunction>("debit", is_said).await;
+    cluster.script.lock().read_only = true;
+    cluster.change::<GridFunction>("debit", json!({"source": from_map("third")})).await;
     let (status, _) = told(&cluster, "True", "Loaded").await;
-    assert_eq!((status.version, status.capabilities), (Some(2), Vec::new()));
-    assert_eq!(cluster.script.lock().uploads, 2, "no version is uploaded twice");
+    assert_eq!((status.version, status.capabilities), (Some(3), Vec::new()));
+    assert_eq!(cluster.script.lock().uploads, 3, "no version is uploaded twice");
 }
 
 #[tokio::test]
@@ -145,9 +152,9 @@ async fn another_module_than_was_meant_is_not_uploaded() {
 #[tokio::test]
 async fn what_is_missing_is_said() {
     let cluster = with_grid().await;
-    cluster.make::<GridFunction>(function(from_map("third"), None)).await;
+    cluster.make::<GridFunction>(function(from_map("fourth"), None)).await;
     let (_, message) = told(&cluster, "False", "SourceMissing").await;
-    assert_eq!(message, "ConfigMap modules has no key \"third\"; it has first, second");
+    assert_eq!(message, "ConfigMap modules has no key \"fourth\"; it has first, second, third");
     cluster
         .change::<GridFunction>(
             "debit",

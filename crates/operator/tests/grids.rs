@@ -1,5 +1,7 @@
 //! Grids from their founding to their end.
 
+use std::net::SocketAddr;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -7,7 +9,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use serde_json::json;
-use wattle_operator::api::{Grid, Phase};
+use wattle_api_server::AnsweredRequest;
+use wattle_operator::api::{Grid, GridMap, Phase};
 
 use crate::cluster::{BAD_VERSION, Cluster, condition};
 
@@ -218,11 +221,27 @@ async fn a_change_of_settings_rolls_through_the_pods_and_one_of_the_size_does_no
 }
 
 #[tokio::test]
+async fn who_is_cut_off_from_the_others_is_not_asked_how_they_are() {
+    let cluster = found(3).await;
+    {
+        let mut script = cluster.script.lock();
+        script.cut_off = script.status().members[0].address.parse::<SocketAddr>().ok().map(|at| at.ip());
+    }
+    cluster.change::<Grid>("g", json!({"size": 4})).await;
+    rested(&cluster, 4).await;
+    cluster.make::<GridMap>(json!({"metadata": {"name": "m"}, "spec": {"grid": "g"}})).await;
+    let is_ready = |map: &GridMap| {
+        map.status.as_ref().is_some_and(|told| condition(&told.conditions, "Ready").0 == "True")
+    };
+    cluster.until::<GridMap>("m", is_ready).await;
+}
+
+#[tokio::test]
 async fn a_member_that_has_died_for_good_is_forgotten() {
     let cluster = found(3).await;
     {
         let mut script = cluster.script.lock();
-        let address = script.status().members[1].address.parse::<std::net::SocketAddr>().unwrap().ip();
+        let address = script.status().members[1].address.parse::<SocketAddr>().unwrap().ip();
         script.crash(address);
         // Its container starts again, and is another node.
         script.join(address, false, "0.1.0");
@@ -286,11 +305,43 @@ async fn who_orphans_what_a_grid_has_has_it_deleted_all_the_same() {
 #[tokio::test]
 async fn an_empty_grid_goes_with_all_its_objects() {
     let cluster = found(1).await;
+    // Who has asked for something that is refused may delete it as well as anybody.
+    cluster.change::<Grid>("g", json!({"pods": {"tolerations": [{"operator": 5}]}})).await;
+    let is_refused = |grid: &Grid| status(grid).message.contains("tolerations");
+    cluster.until::<Grid>("g", is_refused).await;
     cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<Grid>("g").await;
     cluster.until_gone::<StatefulSet>("g").await;
     cluster.until_gone::<Service>("g-nodes").await;
     cluster.until_gone::<ConfigMap>("g-config").await;
+}
+
+/// What is said of a grid is a change of its object, and counts differ all the time.
+#[tokio::test]
+async fn nobody_looks_again_for_what_is_said() {
+    let cluster = found(1).await;
+    {
+        let mut script = cluster.script.lock();
+        let flights = wattle_proto::v1::Map { name: "flights".into(), ..Default::default() };
+        script.maps.insert("flights".to_owned(), flights);
+        script.entries.insert("flights".to_owned(), 1);
+        script.entries_grow = true;
+    }
+    cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
+    let is_told = |request: &AnsweredRequest| request.path.contains("/grids/g/status");
+    cluster.until::<Grid>("g", |grid| status(grid).phase == Some(Phase::Deleting)).await;
+    let before = cluster.asked(is_told);
+    // Another grid is founded meanwhile.
+    let other = json!({"metadata": {"name": "h"}, "spec": {"size": 1}});
+    cluster.make::<Grid>(other).await;
+    cluster
+        .until::<Grid>("h", |grid| grid.status.as_ref().is_some_and(|told| !told.grid_id.is_empty()))
+        .await;
+    let asked = cluster.asked(is_told) - before;
+    assert!(asked <= 1, "it was told {asked} times");
+    let events = cluster.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let refusals = events.iter().filter(|event| event.reason.as_deref() == Some("DeletionRefused"));
+    assert_eq!(refusals.count(), 1);
 }
 
 #[tokio::test]

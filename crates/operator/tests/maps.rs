@@ -135,6 +135,7 @@ async fn a_map_waits_for_its_grid_and_does_not_outlive_it() {
     told(&cluster, "m", "True", "AsSpecified").await;
     cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<Grid>("g").await;
+    told(&cluster, "m", "False", "GridNotFound").await;
     cluster.api::<GridMap>().delete("m", &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<GridMap>("m").await;
 }

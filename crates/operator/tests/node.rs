@@ -40,10 +40,11 @@ impl Node {
     pub(crate) async fn start(address: IpAddr, ports: Ports, script: &Script) -> Self {
         let api = TcpListener::bind(SocketAddr::new(address, ports.api)).await.unwrap();
         let http = TcpListener::bind(SocketAddr::new(address, ports.http)).await.unwrap();
+        let services = Services { grid: script.clone(), address };
         let served = tonic::transport::Server::builder()
-            .add_service(GridServiceServer::new(Services(script.clone())))
-            .add_service(MapServiceServer::new(Services(script.clone())))
-            .add_service(FunctionServiceServer::new(Services(script.clone())))
+            .add_service(GridServiceServer::new(services.clone()))
+            .add_service(MapServiceServer::new(services.clone()))
+            .add_service(FunctionServiceServer::new(services))
             .serve_with_incoming(TcpListenerStream::new(api));
         let safez = {
             let script = script.clone();
@@ -63,7 +64,12 @@ impl Node {
     }
 }
 
-struct Services(Script);
+#[derive(Clone)]
+struct Services {
+    grid: Script,
+    /// Of the node.
+    address: IpAddr,
+}
 
 fn refused(code: Code, reason: &str, message: &str) -> Status {
     let mut details = ErrorDetails::new();
@@ -99,16 +105,17 @@ impl GridService for Services {
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         let function = request.into_inner().function;
-        let grid = self.0.lock();
+        let grid = self.grid.lock();
         if !grid.founded {
             return Err(refused(Code::Unavailable, "NOT_SERVING", "the node is in no grid yet"));
         }
-        Ok(Response::new(grid.status_about(&function)))
+        let outdated = grid.cut_off == Some(self.address);
+        Ok(Response::new(v1::StatusResponse { outdated, ..grid.status_about(&function) }))
     }
 
     async fn forget_node(&self, request: Request<v1::ForgetNodeRequest>) -> Answer<v1::ForgetNodeResponse> {
         let node = request.into_inner().node;
-        self.0.lock().dead.retain(|member| member.node != node);
+        self.grid.lock().dead.retain(|member| member.node != node);
         Ok(Response::new(v1::ForgetNodeResponse::default()))
     }
 
@@ -154,7 +161,7 @@ impl MapService for Services {
 
     async fn create_map(&self, request: Request<v1::CreateMapRequest>) -> Answer<v1::CreateMapResponse> {
         let v1::CreateMapRequest { name, options } = request.into_inner();
-        let mut grid = self.0.lock();
+        let mut grid = self.grid.lock();
         let id = grid.maps.len() as u64 + 1;
         let map = v1::Map { name: name.clone(), id, options, revision: 1 };
         grid.maps.insert(name, map.clone());
@@ -163,7 +170,7 @@ impl MapService for Services {
 
     async fn update_map(&self, request: Request<v1::UpdateMapRequest>) -> Answer<v1::UpdateMapResponse> {
         let asked = request.into_inner();
-        let mut grid = self.0.lock();
+        let mut grid = self.grid.lock();
         let map = grid.maps.get_mut(&asked.name).ok_or_else(|| not_found("MAP_NOT_FOUND", &asked.name))?;
         let options = map.options.get_or_insert_default();
         options.ttl = asked.ttl.or(options.ttl);
@@ -179,21 +186,24 @@ impl MapService for Services {
         request: Request<v1::DescribeMapRequest>,
     ) -> Answer<v1::DescribeMapResponse> {
         let name = request.into_inner().name;
-        let grid = self.0.lock();
-        let map = grid.maps.get(&name).ok_or_else(|| not_found("MAP_NOT_FOUND", &name))?;
+        let mut grid = self.grid.lock();
+        let map = grid.maps.get(&name).ok_or_else(|| not_found("MAP_NOT_FOUND", &name))?.clone();
         let entries = grid.entries.get(&name).copied().unwrap_or_default();
+        if grid.entries_grow {
+            grid.entries.insert(name, entries + 1);
+        }
         let statistics = v1::MapStatistics { entries, ..v1::MapStatistics::default() };
-        Ok(Response::new(v1::DescribeMapResponse { map: Some(map.clone()), statistics: Some(statistics) }))
+        Ok(Response::new(v1::DescribeMapResponse { map: Some(map), statistics: Some(statistics) }))
     }
 
     async fn list_maps(&self, _: Request<v1::ListMapsRequest>) -> Answer<v1::ListMapsResponse> {
-        let maps = self.0.lock().maps.values().cloned().collect();
+        let maps = self.grid.lock().maps.values().cloned().collect();
         Ok(Response::new(v1::ListMapsResponse { maps }))
     }
 
     async fn delete_map(&self, request: Request<v1::DeleteMapRequest>) -> Answer<v1::DeleteMapResponse> {
         let name = request.into_inner().name;
-        let deleted = self.0.lock().maps.remove(&name);
+        let deleted = self.grid.lock().maps.remove(&name);
         deleted.ok_or_else(|| not_found("MAP_NOT_FOUND", &name))?;
         Ok(Response::new(v1::DeleteMapResponse {}))
     }
@@ -225,7 +235,7 @@ impl FunctionService for Services {
                 Part::Chunk(chunk) => size_bytes += chunk.len() as u64,
             }
         }
-        let mut grid = self.0.lock();
+        let mut grid = self.grid.lock();
         grid.uploads += 1;
         if let Some((reason, why)) = &grid.refuse_modules {
             return Err(refused(Code::InvalidArgument, reason, why));
@@ -256,14 +266,14 @@ impl FunctionService for Services {
         request: Request<v1::DescribeFunctionRequest>,
     ) -> Answer<v1::DescribeFunctionResponse> {
         let name = request.into_inner().name;
-        let found = self.0.lock().functions.get(&name).cloned();
+        let found = self.grid.lock().functions.get(&name).cloned();
         let function = found.ok_or_else(|| not_found("FUNCTION_NOT_FOUND", &name))?;
         Ok(Response::new(v1::DescribeFunctionResponse { function: Some(function), statistics: None }))
     }
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Answer<v1::PromoteResponse> {
         let v1::PromoteRequest { name, version } = request.into_inner();
-        let mut grid = self.0.lock();
+        let mut grid = self.grid.lock();
         let function = grid.functions.get_mut(&name).ok_or_else(|| not_found("FUNCTION_NOT_FOUND", &name))?;
         (function.previous, function.active) = (function.active, version);
         function.state = v1::FunctionState::Active.into();
@@ -275,7 +285,7 @@ impl FunctionService for Services {
         request: Request<v1::DeleteFunctionRequest>,
     ) -> Answer<v1::DeleteFunctionResponse> {
         let name = request.into_inner().name;
-        let deleted = self.0.lock().functions.remove(&name);
+        let deleted = self.grid.lock().functions.remove(&name);
         deleted.ok_or_else(|| not_found("FUNCTION_NOT_FOUND", &name))?;
         Ok(Response::new(v1::DeleteFunctionResponse {}))
     }

@@ -120,6 +120,23 @@ async fn a_right_that_is_missing_is_named_in_the_status() {
     );
 }
 
+#[tokio::test]
+async fn a_grid_goes_without_the_right_to_have_it_monitored() {
+    let cluster = with_its_rights().await;
+    install_prometheus_operator(&cluster).await;
+    change_rights(&cluster, |rules| rules.retain(|rule| !is_about(rule, "servicemonitors"))).await;
+    let spec = json!({"size": 1, "monitoring": {"serviceMonitor": {"enabled": true}}});
+    cluster.make::<Grid>(json!({"metadata": {"name": "g"}, "spec": spec})).await;
+    let is_told = |grid: &Grid| {
+        let conditions = grid.status.clone().unwrap_or_default().conditions;
+        condition(&conditions, "Ready").0 == "True" && condition(&conditions, "Monitored").1 == "Forbidden"
+    };
+    cluster.until::<Grid>("g", is_told).await;
+    cluster.api::<Grid>().delete("g", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<Grid>("g").await;
+    cluster.until_gone::<Secret>("g-secret").await;
+}
+
 /// Some of its objects may be gone already, which only a deletion in the foreground shows.
 #[tokio::test]
 async fn a_grid_that_was_let_go_goes_whatever_is_written_then() {

@@ -20,6 +20,10 @@ pub(crate) struct Grid {
     pub(crate) dead: Vec<Member>,
     pub(crate) maps: BTreeMap<String, v1::Map>,
     pub(crate) entries: BTreeMap<String, u64>,
+    /// Somebody writes all the time.
+    pub(crate) entries_grow: bool,
+    /// A member that hears nothing of the others.
+    pub(crate) cut_off: Option<IpAddr>,
     pub(crate) functions: BTreeMap<String, v1::Function>,
     pub(crate) uploads: usize,
     /// What modules say of their functions.

@@ -57,8 +57,8 @@ pub struct GridFunctionSpec {
     pub export: Option<String>,
     #[serde(default)]
     pub limits: FunctionLimits,
-    /// What it may do beyond reading the entry that it is invoked on and answering; all of it if nothing is said. Versions that can do
-    /// more never run.
+    /// What it may do beyond reading the entry that it is invoked on and answering; all of it if nothing is said. A
+    /// version that can do more is not put into service; one that runs already runs on until another takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1))]
     pub capabilities: Option<Vec<FunctionCapability>>,

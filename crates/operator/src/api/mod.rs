@@ -27,8 +27,6 @@ pub use grid_settings::{
 pub use grid_status::{GridMember, GridStatus, Phase};
 pub use map::{Content, Eviction, GridMap, GridMapSpec, GridMapStatus, MapDeletion};
 
-pub const GROUP: &str = "wattle.dev";
-
 /// What the API server has to know before anything else works.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![Grid::crd(), GridMap::crd(), GridFunction::crd()]

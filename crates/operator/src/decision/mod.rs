@@ -83,8 +83,8 @@ fn found(observed: &Observed, nodes: &PodSet) -> Step {
     }
     match (&observed.arbiter, wanted.arbiter) {
         (None, true) => return Step::AddArbiter,
-        (Some(_), false) => return Step::RemoveArbiter,
-        (Some(_), true) | (None, false) => {}
+        (Some(set), false) if set.replicas > 0 => return Step::RemoveArbiter,
+        (Some(_), _) | (None, false) => {}
     }
     if let Some(waiting) = unsettled(observed) {
         return Step::Wait(waiting);

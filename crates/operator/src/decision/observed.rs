@@ -74,7 +74,7 @@ pub(crate) enum GridView {
     },
 }
 
-/// What `/safez` of a ready pod says.
+/// What `/safez` of a ready pod says, or that a member leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Safety {
     Safe,

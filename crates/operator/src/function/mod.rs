@@ -9,26 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, controller, watcher};
+use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 use wattle_client::{Client, Error as GridError, api as wire};
 
-use self::plan::{FunctionPlan, VersionSettings, WantedVersion, excess, plan};
+use self::plan::{FunctionPlan, VersionSettings, WantedVersion, active, excess, plan};
 use self::refusals::{Belief, Refusal, Refusals};
 use self::source::fetch;
 use self::told::{Told, tell};
 use crate::api::{FunctionCapability, FunctionDeletion, Grid, GridFunction};
 use crate::backoff;
+use crate::claims::{Claims, of_grid, owner_before};
 use crate::context::{Context, log_queue};
-use crate::duplicates::{Claims, owner_before};
 use crate::error::Error;
-use crate::operator::api_in;
 use crate::reach::{client_while_there, client_within, grid_client, ready_addresses, versions};
+use crate::triggers::{controller, grids};
 
 const FINALIZER: &str = "wattle.dev/function";
 
@@ -42,8 +40,6 @@ impl Claims for GridFunction {
 const COMPILE_SECONDS: u64 = 60;
 /// What else an upload takes, where the compiler does not have a processor of its own.
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
-/// Functions that are looked at at once: each may hold a module, twice while it is uploaded.
-const FETCHES: u16 = 4;
 
 /// What the reconcilers of functions share beside the context.
 #[derive(Clone)]
@@ -55,29 +51,20 @@ struct Known {
 /// Reconciles until it is dropped.
 pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
     let client = &context.client;
-    let controller = Controller::new(api_in::<GridFunction>(client, namespace), watcher::Config::default());
+    let controller = controller::<GridFunction>(client, namespace);
     let known = Known { all: controller.store(), refusals: Refusals::default() };
-    let of_grid = {
+    let those_of = {
         let all = known.all.clone();
-        move |grid: Grid| {
-            let is_of =
-                |one: &GridFunction| one.spec.grid == grid.name_any() && one.namespace() == grid.namespace();
-            let found = all.state_filter(|one| is_of(one));
-            found.iter().map(|one| ObjectRef::from_obj(&**one)).collect::<Vec<_>>()
-        }
+        move |grid: Grid| of_grid(&all, &grid)
     };
     controller
-        .with_config(controller::Config::default().concurrency(FETCHES))
-        .watches(api_in::<Grid>(client, namespace), watcher::Config::default(), of_grid)
+        .watches_stream(grids(client, namespace), those_of)
         .run(
             move |function, context| reconcile(function, context, known.clone()),
             |function, error, context| context.after_failure(&*function, error),
             context.clone(),
         )
-        .for_each(|done| {
-            log_queue(done);
-            std::future::ready(())
-        })
+        .for_each(log_queue)
         .await;
 }
 
@@ -89,22 +76,31 @@ async fn reconcile(
     if let Some(pause) = context.pause_before(&*function) {
         return Ok(Action::requeue(pause));
     }
-    let namespace = function.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let functions: Api<GridFunction> = Api::namespaced(context.client.clone(), &namespace);
-    let done = finalizer(&functions, FINALIZER, function.clone(), |event| async {
+    let done = look_at(&function, &context, &known).await;
+    context.finished("GridFunction", &*function, done)
+}
+
+async fn look_at(function: &GridFunction, context: &Context, known: &Known) -> Result<Action, Error> {
+    let functions = context.api_beside::<GridFunction>(function)?;
+    let _permit = context.fetches.acquire().await;
+    // Others may have been fetched for minutes.
+    let Some(function) = functions.get_opt(&function.name_any()).await?.map(Arc::new) else {
+        return Ok(Action::await_change());
+    };
+    let done = finalizer(&functions, FINALIZER, function, |event| async {
         match event {
-            Event::Apply(function) => keep(&functions, &function, &context, &known).await,
+            Event::Apply(function) => keep(&functions, &function, context, known).await,
             Event::Cleanup(function) => {
-                let done = delete(&namespace, &function, &context, &known).await;
+                let done = delete(&function, context, known).await;
                 if let Err(error) = &done {
                     let told = Told::Blocked { reason: error.reason(), message: error.to_string() };
-                    tell(&functions, &function, &context, &told).await?;
+                    tell(&functions, &function, context, &told).await?;
                 }
                 done
             }
         }
     });
-    context.finished("GridFunction", &*function, done.await.map_err(Error::from))
+    done.await.map_err(Error::from)
 }
 
 async fn keep(
@@ -130,7 +126,7 @@ async fn keep(
         told if told.is_ready() => backoff::while_idle(),
         // Whoever serves it need not be asked all the time for something else.
         Told::NotFetched { .. } if function.spec.source.url.is_some() => backoff::while_idle(),
-        _ => backoff::while_busy() * 4,
+        _ => backoff::while_not_ready(),
     }))
 }
 
@@ -141,8 +137,7 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
         Ok(settings) => settings,
         Err(error) => return blocked("BadDuration", error.to_string()),
     };
-    let namespace = function.namespace();
-    let (grid, client) = match grid_client(namespace.as_deref(), &function.spec.grid, context).await? {
+    let (grid, client) = match grid_client(function, context).await? {
         Ok(both) => both,
         Err(why) => return blocked(why.reason(), why.to_string()),
     };
@@ -157,28 +152,29 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
     // What the grid has, or has refused, need not be fetched: a rollback works while its source is away.
     if let Some(digest) = &function.spec.sha256 {
         let wanted = WantedVersion { digest: digest.clone(), settings: settings.clone() };
-        if let Some(told) = without_upload(&in_grid, &wanted, known).await? {
+        if let Some(told) = without_upload(&in_grid, &wanted, context, known).await? {
             return Ok(told);
         }
     }
-    let module = match fetch(context, &namespace.unwrap_or_default(), &function.spec).await? {
+    let module = match fetch(context, function).await? {
         Ok(module) => module,
         Err(error) => return Ok(Told::NotFetched { reason: error.reason(), message: error.to_string() }),
     };
     let wanted = WantedVersion { digest: module.digest, settings };
-    if let Some(told) = without_upload(&in_grid, &wanted, known).await? {
+    if let Some(told) = without_upload(&in_grid, &wanted, context, known).await? {
         return Ok(told);
     }
     let uploader = uploader(&grid, context).await?;
     let options = wanted.settings.upload();
     // What a version can do is known when the grid has it: before that it must not run.
     let options = if allowed.is_some() { options.stage() } else { options };
+    context.check_tenure()?;
     let uploaded = match uploader.functions().upload(name, module.bytes, &options).await {
         Ok(uploaded) => uploaded.function,
         Err(error) => return refused(&in_grid, wanted, error, known).await,
     };
     let in_grid = InGrid { there: Some(uploaded.clone()), ..in_grid };
-    match without_upload(&in_grid, &wanted, known).await? {
+    match without_upload(&in_grid, &wanted, context, known).await? {
         Some(told) => Ok(told),
         None => told(&in_grid.client, uploaded).await,
     }
@@ -186,9 +182,7 @@ async fn put_right(function: &GridFunction, context: &Context, known: &Known) ->
 
 /// A client that waits until the grid has compiled a module.
 async fn uploader(grid: &Grid, context: &Context) -> Result<Client, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-    let addresses = ready_addresses(&pods, &grid.name_any()).await?;
+    let addresses = ready_addresses(context, grid).await?;
     let seconds = grid.spec.settings.compile_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let time = Duration::from_secs(seconds.unwrap_or(COMPILE_SECONDS)) + UPLOAD_TIME;
     client_within(&addresses, context.ports, time).map_err(Error::from)
@@ -205,23 +199,27 @@ struct InGrid<'a> {
     uid: String,
 }
 
-/// What is to be said if nothing is uploaded: the grid has the version, or has refused it.
+/// Has calls run the version if the grid has it. None if it has to be uploaded, and the grid has not refused it yet.
 async fn without_upload(
     in_grid: &InGrid<'_>,
     wanted: &WantedVersion,
+    context: &Context,
     known: &Known,
 ) -> Result<Option<Told>, Error> {
     let InGrid { client, name, there, allowed, uid } = in_grid;
-    let plan = plan(wanted, there.as_ref());
-    if let Some(told) = there.as_ref().and_then(|there| too_capable(&plan, there, *allowed)) {
-        return Ok(Some(told));
-    }
-    match (plan, there) {
-        (FunctionPlan::Nothing, Some(there)) => return told(client, there.clone()).await.map(Some),
-        (FunctionPlan::Promote(version), _) => {
-            return told(client, client.functions().promote(name, version).await?).await.map(Some);
+    if let Some(there) = there {
+        let plan = plan(wanted, there);
+        if let Some(told) = too_capable(&plan, there, *allowed) {
+            return Ok(Some(told));
         }
-        (FunctionPlan::Nothing, None) | (FunctionPlan::Upload, _) => {}
+        match plan {
+            FunctionPlan::Nothing => return told(client, there.clone()).await.map(Some),
+            FunctionPlan::Promote(version) => {
+                context.check_tenure()?;
+                return told(client, client.functions().promote(name, version).await?).await.map(Some);
+            }
+            FunctionPlan::Upload => {}
+        }
     }
     let Some(refusal) = known.refusals.of(uid, wanted) else { return Ok(None) };
     let versions = versions(&client.status().await?.members);
@@ -241,9 +239,13 @@ fn too_capable(
     };
     let version = there.versions.iter().find(|version| version.number == number)?;
     let capability = excess(allowed, version)?;
-    let message = format!(
+    let mut message = format!(
         "version {number} needs the capability {capability:?}, which spec.capabilities does not have, and {state}"
     );
+    let running = active(there).filter(|running| running.number != number);
+    if let Some(running) = running.filter(|running| excess(allowed, running).is_some()) {
+        message += &format!("; version {}, which runs, needs it too", running.number);
+    }
     Some(Told::NotUploaded { reason: "CapabilityMissing", message })
 }
 
@@ -273,21 +275,17 @@ async fn told(client: &Client, function: wire::Function) -> Result<Told, Error> 
 }
 
 /// The function in the grid goes, unless it is to stay, or this object is not the one that owns it.
-async fn delete(
-    namespace: &str,
-    function: &GridFunction,
-    context: &Context,
-    known: &Known,
-) -> Result<Action, Error> {
+async fn delete(function: &GridFunction, context: &Context, known: &Known) -> Result<Action, Error> {
     known.refusals.forget(&function.uid().unwrap_or_default());
     let stays = function.spec.deletion_policy == FunctionDeletion::Retain;
     if stays || owner_before(&known.all, function).is_some() {
         return Ok(Action::await_change());
     }
     // With its grid the function has gone.
-    let Some(client) = client_while_there(namespace, &function.spec.grid, context).await? else {
+    let Some(client) = client_while_there(function, context).await? else {
         return Ok(Action::await_change());
     };
+    context.check_tenure()?;
     match client.functions().delete(function.function_name()).await {
         Ok(()) | Err(GridError::FunctionNotFound(_)) => Ok(Action::await_change()),
         Err(error) => Err(error.into()),

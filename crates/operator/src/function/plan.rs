@@ -61,18 +61,16 @@ impl WantedVersion {
     fn is(&self, version: &wire::FunctionVersion) -> bool {
         let options = version.options.unwrap_or_default();
         let budget = options.cpu_budget.and_then(|time| Duration::try_from(time).ok());
-        let memory = Some(options.memory_bytes).filter(|bytes| *bytes > 0);
         let settings = &self.settings;
         version.module == self.digest
             && settings.export.as_ref().is_none_or(|export| *export == version.export)
-            && settings.cpu_budget == budget.unwrap_or(CPU_BUDGET)
-            && settings.memory_bytes == memory.unwrap_or(MEMORY_BYTES)
+            && budget == Some(settings.cpu_budget)
+            && options.memory_bytes == settings.memory_bytes
             && settings.fresh_instances == options.fresh_instances
     }
 }
 
-pub(super) fn plan(wanted: &WantedVersion, there: Option<&wire::Function>) -> FunctionPlan {
-    let Some(there) = there else { return FunctionPlan::Upload };
+pub(super) fn plan(wanted: &WantedVersion, there: &wire::Function) -> FunctionPlan {
     let found = there.versions.iter().filter(|version| wanted.is(version)).map(|version| version.number);
     if found.clone().any(|number| number == there.active) {
         return FunctionPlan::Nothing;
@@ -105,7 +103,8 @@ mod tests {
     use crate::api::FunctionLimits;
 
     fn version(number: u32, module: &str, memory_bytes: u64) -> wire::FunctionVersion {
-        let options = wire::FunctionOptions { memory_bytes, ..Default::default() };
+        let cpu_budget = CPU_BUDGET.try_into().ok();
+        let options = wire::FunctionOptions { cpu_budget, memory_bytes, ..Default::default() };
         let (module, export) = (module.to_owned(), "add".to_owned());
         wire::FunctionVersion { number, module, export, options: Some(options), ..Default::default() }
     }
@@ -118,9 +117,10 @@ mod tests {
 
     #[test]
     fn a_version_that_the_grid_has_is_promoted_and_another_one_uploaded() {
-        let versions = vec![version(1, "aa", 0), version(2, "bb", 16 << 20), version(3, "aa", 1 << 20)];
+        let versions =
+            vec![version(1, "aa", MEMORY_BYTES), version(2, "bb", MEMORY_BYTES), version(3, "aa", 1 << 20)];
         let there = wire::Function { active: 2, versions, ..Default::default() };
-        let check = |wanted: WantedVersion, expected| assert_eq!(plan(&wanted, Some(&there)), expected);
+        let check = |wanted: WantedVersion, expected| assert_eq!(plan(&wanted, &there), expected);
         check(wanted("bb", |_| {}), FunctionPlan::Nothing);
         check(wanted("bb", |spec| spec.export = Some("add".into())), FunctionPlan::Nothing);
         check(wanted("bb", |spec| spec.export = Some("sub".into())), FunctionPlan::Upload);
@@ -130,6 +130,5 @@ mod tests {
         let slow = FunctionLimits { cpu_budget: Some("20ms".into()), ..Default::default() };
         check(wanted("bb", |spec| spec.limits = slow), FunctionPlan::Upload);
         check(wanted("cc", |_| {}), FunctionPlan::Upload);
-        assert_eq!(plan(&wanted("aa", |_| {}), None), FunctionPlan::Upload);
     }
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::Api;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{ContentKey, GridFunctionSpec, UrlSource};
+use crate::api::{ContentKey, GridFunction, UrlSource};
 use crate::context::Context;
 use crate::error::Error;
 use crate::hex::hex;
@@ -60,20 +59,19 @@ impl SourceError {
 /// The module, if it is the one with the digest that is asked for.
 pub(super) async fn fetch(
     context: &Context,
-    namespace: &str,
-    spec: &GridFunctionSpec,
+    function: &GridFunction,
 ) -> Result<Result<Module, SourceError>, Error> {
-    let source = &spec.source;
+    let source = &function.spec.source;
     let bytes = if let Some(key) = &source.config_map {
-        config_map(context, namespace, key).await?
+        config_map(context, function, key).await?
     } else if let Some(key) = &source.secret {
-        secret(context, namespace, key).await?
+        secret(context, function, key).await?
     } else if let Some(url) = &source.url {
-        from_url(context, namespace, url).await?
+        from_url(context, function, url).await?
     } else {
         Err(SourceError::NoSource)
     };
-    let checked = bytes.and_then(|bytes| checked(bytes, spec.sha256.as_deref()));
+    let checked = bytes.and_then(|bytes| checked(bytes, function.spec.sha256.as_deref()));
     // Who may write a GridFunction need not be one who may read a Secret.
     Ok(match checked {
         Err(SourceError::DigestMismatch { expected, .. }) if source.secret.is_some() => {
@@ -113,8 +111,8 @@ fn hint(bytes: &[u8]) -> &'static str {
 
 type Found = Result<Bytes, SourceError>;
 
-async fn config_map(context: &Context, namespace: &str, key: &ContentKey) -> Result<Found, Error> {
-    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+async fn config_map(context: &Context, function: &GridFunction, key: &ContentKey) -> Result<Found, Error> {
+    let maps = context.api_beside::<ConfigMap>(function)?;
     let kind = "ConfigMap";
     let Some(map) = maps.get_opt(&key.name).await? else {
         return Ok(Err(SourceError::NoObject { kind, name: key.name.clone() }));
@@ -125,8 +123,8 @@ async fn config_map(context: &Context, namespace: &str, key: &ContentKey) -> Res
     Ok(found.map(Bytes::from).ok_or_else(|| no_key(kind, key, binary.keys().chain(text.keys()))))
 }
 
-async fn secret(context: &Context, namespace: &str, key: &ContentKey) -> Result<Found, Error> {
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+async fn secret(context: &Context, function: &GridFunction, key: &ContentKey) -> Result<Found, Error> {
+    let secrets = context.api_beside::<Secret>(function)?;
     let kind = "Secret";
     let Some(secret) = secrets.get_opt(&key.name).await? else {
         return Ok(Err(SourceError::NoObject { kind, name: key.name.clone() }));
@@ -147,10 +145,10 @@ fn no_key<'a>(kind: &'static str, key: &ContentKey, known: impl Iterator<Item = 
     SourceError::NoKey { kind, name: key.name.clone(), key: key.key.clone(), known }
 }
 
-async fn from_url(context: &Context, namespace: &str, source: &UrlSource) -> Result<Found, Error> {
+async fn from_url(context: &Context, function: &GridFunction, source: &UrlSource) -> Result<Found, Error> {
     let authority = match &source.authority {
         None => None,
-        Some(key) => match config_map(context, namespace, key).await? {
+        Some(key) => match config_map(context, function, key).await? {
             Ok(authority) => Some(authority),
             Err(missing) => return Ok(Err(missing)),
         },

@@ -9,7 +9,7 @@ use wattle_client::{NotRunning, api as wire, not_running};
 use super::plan::{active, capabilities};
 use crate::api::{FunctionMember, GridFunction, GridFunctionStatus};
 use crate::apply::apply_status;
-use crate::conditions::{Conditions, Holds};
+use crate::conditions::{Conditions, is_news};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -110,9 +110,7 @@ pub(super) async fn tell(
 ) -> Result<(), Error> {
     let before = function.status.clone().unwrap_or_default();
     let verdict = told.verdict();
-    let was = before.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let is_news = was.is_none_or(|was| was.reason != verdict.reason || was.message != verdict.message);
-    if is_news {
+    if is_news(&before.conditions, verdict.reason, &verdict.message) {
         let is_fine = verdict.ready || verdict.reason == "Loading";
         let type_ = if is_fine { EventType::Normal } else { EventType::Warning };
         context.tell(function, type_, verdict.reason, &verdict.message).await;
@@ -135,12 +133,12 @@ fn status(
         Told::Blocked { .. } => {}
         Told::NotFetched { reason, .. } => conditions.tell("Fetched", false, reason, message),
         Told::NotUploaded { reason, .. } => {
-            conditions.tell("Fetched", true, "DigestMatches", "the module is the one that was asked for");
+            conditions.tell("Fetched", true, "AsSpecified", "the module is the one that was asked for");
             conditions.tell("Uploaded", false, reason, message);
         }
         Told::Uploaded { .. } => {
-            conditions.tell("Fetched", true, "DigestMatches", "the module is the one that was asked for");
-            conditions.tell("Uploaded", Holds::Yes, "Uploaded", "calls run the module that was asked for");
+            conditions.tell("Fetched", true, "AsSpecified", "the module is the one that was asked for");
+            conditions.tell("Uploaded", true, "Uploaded", "the grid has the module that was asked for");
         }
     }
     let conditions = conditions.finish();

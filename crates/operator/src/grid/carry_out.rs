@@ -2,12 +2,11 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::events::EventType;
-use kube::{Api, ResourceExt as _};
-use serde_json::Value;
 
-use super::observe::{Founding, Seen, Sets};
+use super::observe::Seen;
 use crate::api::Grid;
 use crate::apply::{apply, ignore_absence};
 use crate::context::Context;
@@ -16,44 +15,6 @@ use crate::error::Error;
 use crate::manifests::{Blueprint, Founders, arbiter_name, arbiter_set, node_set};
 use crate::reach::client_of;
 
-/// The sets that are there, as they are.
-pub(super) async fn sets(context: &Context, grid: &Grid) -> Result<Sets, Error> {
-    let (name, namespace) = (grid.name_any(), grid.namespace().unwrap_or_default());
-    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &namespace);
-    Ok(Sets { nodes: sets.get_opt(&name).await?, arbiter: sets.get_opt(&arbiter_name(&name)).await? })
-}
-
-/// Gives the sets that are there the newest template. How many pods they have stays.
-pub(super) async fn refresh(
-    context: &Context,
-    blueprint: &Blueprint<'_>,
-    founding: Founding,
-) -> Result<Sets, Error> {
-    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), blueprint.namespace);
-    let founders = |set: &StatefulSet| match founding {
-        Founding::Done => Founders::of(set),
-        Founding::Ahead => Founders::wanted(blueprint.spec),
-    };
-    let mut found = Sets::default();
-    if let Some(set) = sets.get_opt(blueprint.name).await? {
-        let founders = founders(&set);
-        let replicas = set.spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
-        found.nodes = Some(set_of(context, &node_set(blueprint, replicas.unwrap_or(1), &founders)).await?);
-    }
-    if let Some(set) = sets.get_opt(&arbiter_name(blueprint.name)).await?
-        && set.metadata.deletion_timestamp.is_none()
-    {
-        found.arbiter = Some(set_of(context, &arbiter_set(blueprint, &founders(&set))).await?);
-    }
-    Ok(found)
-}
-
-async fn set_of(context: &Context, object: &Value) -> Result<StatefulSet, Error> {
-    let applied = apply(&context.client, object).await?;
-    let set = serde_json::to_value(applied).and_then(serde_json::from_value);
-    set.map_err(|_| Error::Malformed { what: "not a StatefulSet" })
-}
-
 /// Does what was decided. What fails is decided again.
 pub(super) async fn carry_out(
     context: &Context,
@@ -61,7 +22,6 @@ pub(super) async fn carry_out(
     blueprint: &Blueprint<'_>,
     (seen, step): (&Seen, &Step),
 ) -> Result<(), Error> {
-    context.check_tenure()?;
     let new_founders = Founders::wanted(blueprint.spec);
     let done = match step {
         Step::Wait(_) | Step::Rest => return Ok(()),
@@ -117,8 +77,7 @@ async fn replace(
 
 async fn forget(context: &Context, seen: &Seen, node: u64) -> Result<(), Error> {
     let addresses: Vec<_> = seen.names.keys().map(std::net::SocketAddr::ip).collect();
-    if let Ok(client) = client_of(&addresses, context.ports) {
-        client.forget_node(node).await?;
-    }
+    context.check_tenure()?;
+    client_of(&addresses, context.ports)?.forget_node(node).await?;
     Ok(())
 }

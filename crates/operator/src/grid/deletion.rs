@@ -1,26 +1,26 @@
 //! The end of a grid: its objects go with it, unless it holds something and nobody has said that this may be lost.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 use wattle_client::Client;
 
 use super::blueprint;
-use super::carry_out::sets;
 use super::observe::{Founding, founding, observe};
+use super::sets::sets;
 use super::status::{News, Verdict, conditions_of, tell, tell_failure};
 use crate::api::{Grid, GridDeletion, GridStatus, Phase};
-use crate::apply::{apply_status, change, remove};
+use crate::apply::{apply_status, own, remove};
 use crate::backoff;
 use crate::context::Context;
 use crate::error::Error;
 use crate::manifests::{Founders, arbiter_set, new_secret, node_set, service_monitor};
-use crate::reach::{Unreachable, client_of, ready_addresses};
+use crate::reach::{CALL_TIME, ask, client_of, ready_addresses};
 
 /// The collector of garbage takes it away when it has cut all objects loose that refer to a deleted one.
 const ORPHANING: &str = "orphan";
+const REFUSED: &str = "DeletionRefused";
 const GOING: &str = "its objects go with it";
 
 /// What is in a grid that is to be deleted.
@@ -44,7 +44,7 @@ pub(super) async fn delete(grids: &Api<Grid>, grid: &Grid, context: &Context) ->
     }
     let done = let_go(grids, &mut latest, context).await;
     match &done {
-        Ok(()) | Err(Error::DeletionRefused { .. } | Error::LeaseOver) => {}
+        Ok(()) | Err(Error::DeletionRefused { .. }) => {}
         Err(error) => tell_failure(grids, &latest, context, error).await?,
     }
     done.map(|()| Action::await_change())
@@ -61,7 +61,6 @@ async fn let_go(grids: &Api<Grid>, grid: &mut Grid, context: &Context) -> Result
         if let Some(why) = objection(grid, context).await? {
             return Err(refuse(grids, grid, context, why).await?);
         }
-        context.check_tenure()?;
         context.tell(grid, EventType::Normal, "Deleting", GOING).await;
         tell_going(grids, grid).await?;
     }
@@ -95,16 +94,17 @@ async fn tell_going(grids: &Api<Grid>, grid: &mut Grid) -> Result<(), Error> {
 
 /// Says why the grid stays, and how it is.
 async fn refuse(grids: &Api<Grid>, grid: &Grid, context: &Context, why: String) -> Result<Error, Error> {
-    if grid.status.as_ref().is_none_or(|before| before.message != why) {
-        context.tell(grid, EventType::Warning, "DeletionRefused", &why).await;
+    let mut before = grid.status.iter().flat_map(|status| &status.conditions);
+    // How many entries it holds changes all the time.
+    if !before.any(|condition| condition.reason == REFUSED) {
+        context.tell(grid, EventType::Warning, REFUSED, &why).await;
     }
     let founding = founding(context, grid).await?;
     let sets = sets(context, grid).await?;
     let seen = observe(context, grid, sets, founding).await?;
     let verdict = Verdict::deletion_refused(why.clone());
-    context.check_tenure()?;
     tell(grids, grid, context, &News { seen: &seen, verdict, monitoring: None }).await?;
-    Ok(Error::DeletionRefused { why, retry: backoff::while_idle() })
+    Ok(Error::DeletionRefused { why, retry: backoff::while_not_ready() })
 }
 
 /// Why it may not go, if so.
@@ -129,22 +129,21 @@ async fn has_namespace_gone(grid: &Grid, context: &Context) -> Result<bool, Erro
     Ok(namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()))
 }
 
-/// Has all objects go with the Grid, as soon as that is gone.
+/// Has all objects go with the Grid, as soon as that is gone. What else is in them stays as it is: what the Grid asks for by now may be
+/// refused.
 async fn bind(grid: &Grid, context: &Context) -> Result<(), Error> {
-    context.check_tenure()?;
-    let blueprint = blueprint(grid, context)?.owned_by(grid);
-    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), blueprint.namespace);
+    let blueprint = blueprint(grid, context)?;
+    let founders = Founders::wanted(blueprint.spec);
     let mut objects = blueprint.surroundings();
-    if blueprint.spec.monitoring.service_monitor.enabled {
-        objects.push(service_monitor(&blueprint));
-    }
-    if let Some(set) = sets.get_opt(blueprint.name).await? {
-        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
-        objects.push(node_set(&blueprint, replicas.unwrap_or(1), &Founders::of(&set)));
-    }
-    objects.push(arbiter_set(&blueprint, &Founders::wanted(blueprint.spec)));
+    objects.push(node_set(&blueprint, blueprint.spec.nodes(), &founders));
+    objects.push(arbiter_set(&blueprint, &founders));
     for object in objects {
-        change(&context.client, &object).await?;
+        own(&context.client, grid, &object).await?;
+    }
+    match own(&context.client, grid, &service_monitor(&blueprint)).await {
+        // Who may not ask for one has made none.
+        Ok(()) | Err(Error::Forbidden(_)) => {}
+        Err(error) => return Err(error),
     }
     if blueprint.spec.secret.is_none() {
         remove(&context.client, &new_secret(&blueprint, "")).await?;
@@ -166,29 +165,17 @@ fn refusal(content: &Content) -> Option<String> {
 }
 
 async fn content(grid: &Grid, context: &Context) -> Result<Content, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let name = grid.name_any();
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-    let addresses = ready_addresses(&pods, &name).await?;
+    let addresses = ready_addresses(context, grid).await?;
     // A grid that came back with its volumes has been founded elsewhere.
     if founding(context, grid).await? == Founding::Ahead && addresses.is_empty() {
         return Ok(Content::Nothing);
     }
-    let mut why = Unreachable::NobodyReady;
-    for address in addresses {
-        match entries(&client_of(&[address], context.ports)?).await {
-            Ok(content) => return Ok(content),
-            Err(unreachable) => why = unreachable,
-        }
-    }
-    Ok(Content::Unknown { why: why.to_string() })
+    let (informed, _) = ask(&addresses, context.ports, CALL_TIME).await?;
+    entries(&client_of(&[informed], context.ports)?).await
 }
 
-/// As one member says, which knows of all maps that were made before it was asked.
-async fn entries(member: &Client) -> Result<Content, Unreachable> {
-    if member.status().await?.outdated {
-        return Err(Unreachable::Outdated);
-    }
+/// As one member says, which knows of all maps that were made before it was asked what is decided.
+async fn entries(member: &Client) -> Result<Content, Error> {
     for map in member.maps().list().await? {
         match member.maps().describe(&map.name).await {
             Ok((_, figures)) if figures.entries == 0 => {}

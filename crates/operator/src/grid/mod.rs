@@ -5,6 +5,7 @@ mod deletion;
 mod monitoring;
 mod observe;
 mod secret;
+mod sets;
 mod status;
 mod trouble;
 
@@ -13,38 +14,35 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt as _};
 
+use self::observe::Founding;
 use self::status::{News, Verdict};
 use crate::api::Grid;
 use crate::apply::apply;
 use crate::backoff;
-use crate::context::Context;
+use crate::context::{Context, log_queue};
 use crate::decision::{Step, decide};
 use crate::error::Error;
-use crate::manifests::Blueprint;
-use crate::operator::api_in;
+use crate::manifests::{Blueprint, MEMBER_LABEL};
+use crate::triggers::{api_in, controller};
 
 const FINALIZER: &str = "wattle.dev/grid";
 
 /// Reconciles until it is dropped.
 pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
     let client = &context.client;
-    let pods = watcher::Config::default().labels("wattle.dev/member=true");
+    let pods = watcher::Config::default().labels(&format!("{MEMBER_LABEL}=true"));
     let sets = watcher::Config::default().labels("app.kubernetes.io/managed-by=wattle-operator");
-    Controller::new(api_in::<Grid>(client, namespace), watcher::Config::default())
+    controller::<Grid>(client, namespace)
         .watches(api_in::<StatefulSet>(client, namespace), sets, |set| grid_of(&set))
         .watches(api_in::<Pod>(client, namespace), pods, |pod| grid_of(&pod))
         .run(reconcile, |grid, error, context| context.after_failure(&*grid, error), context.clone())
-        .for_each(|done| {
-            crate::context::log_queue(done);
-            std::future::ready(())
-        })
+        .for_each(log_queue)
         .await;
 }
 
@@ -58,8 +56,7 @@ async fn reconcile(grid: Arc<Grid>, context: Arc<Context>) -> Result<Action, Err
     if let Some(pause) = context.pause_before(&*grid) {
         return Ok(Action::requeue(pause));
     }
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let grids: Api<Grid> = Api::namespaced(context.client.clone(), &namespace);
+    let grids = context.api_beside::<Grid>(&*grid)?;
     let done = finalizer(&grids, FINALIZER, grid.clone(), |event| async {
         match event {
             Event::Apply(grid) => keep(&grids, &grid, &context).await,
@@ -76,8 +73,6 @@ async fn keep(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Actio
             Step::Rest => backoff::while_idle(),
             _ => backoff::while_busy(),
         })),
-        // Nor does it say anything.
-        Err(Error::LeaseOver) => Err(Error::LeaseOver),
         Err(error) => {
             status::tell_failure(grids, grid, context, &error).await?;
             Err(error)
@@ -91,20 +86,19 @@ fn blueprint<'a>(grid: &'a Grid, context: &'a Context) -> Result<Blueprint<'a>, 
 }
 
 async fn advance(grids: &Api<Grid>, grid: &Grid, context: &Context) -> Result<Step, Error> {
-    context.check_tenure()?;
-    let blueprint = blueprint(grid, context)?;
     let founding = observe::founding(context, grid).await?;
+    let blueprint = Blueprint { is_founded: founding == Founding::Done, ..blueprint(grid, context)? };
     secret::ensure(context, &blueprint, founding).await?;
     for object in blueprint.surroundings() {
         apply(&context.client, &object).await?;
     }
     let monitoring = monitoring::ensure(context, grid, &blueprint).await;
-    let sets = carry_out::refresh(context, &blueprint, founding).await?;
+    let sets = sets::refresh(context, &blueprint, founding).await?;
     let seen = observe::observe(context, grid, sets, founding).await?;
     let step = decide(&seen.observed);
     let verdict = Verdict::of(grid, &seen, &step);
-    context.check_tenure()?;
     status::tell(grids, grid, context, &News { seen: &seen, verdict, monitoring: Some(&monitoring) }).await?;
+    let blueprint = Blueprint { is_founded: seen.observed.founded, ..blueprint };
     carry_out::carry_out(context, grid, &blueprint, (&seen, &step)).await?;
     Ok(step)
 }

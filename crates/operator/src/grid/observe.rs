@@ -5,27 +5,23 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt as _;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
 use wattle_client::api as wire;
 
+use super::sets::{Sets, replicas};
 use super::trouble::trouble;
 use crate::api::Grid;
 use crate::context::Context;
 use crate::decision::{GridView, MemberView, Observed, PodSet, PodView, Safety, Voters, Wanted};
 use crate::error::Error;
 use crate::manifests::{Founders, fence, grid_selector, has_arbiter};
-use crate::reach::{CALL_TIME, CALL_TIME_BEFORE, Unreachable, address, ask_safez, client_within, is_ready};
+use crate::reach::{
+    self, CALL_TIME, CALL_TIME_BEFORE, Unreachable, address, ask_safez, client_within, is_ready,
+};
 
 /// Pods that are asked whether the grid is safe, until one says so.
 const PROBED: usize = 3;
-
-/// The StatefulSets of a grid, as they are after they were applied.
-#[derive(Debug, Default)]
-pub(super) struct Sets {
-    pub(super) nodes: Option<StatefulSet>,
-    pub(super) arbiter: Option<StatefulSet>,
-}
 
 /// Whether there is a grid, or was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +48,7 @@ pub(super) struct Seen {
 
 /// Told without asking the grid: a node has claimed it, or it was known before.
 pub(super) async fn founding(context: &Context, grid: &Grid) -> Result<Founding, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let fences: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let fences = context.api_beside::<ConfigMap>(grid)?;
     let is_fenced = fences.get_opt(&fence(&grid.name_any())).await?.is_some();
     let is_known = grid.status.as_ref().is_some_and(|status| !status.grid_id.is_empty());
     Ok(if is_fenced || is_known { Founding::Done } else { Founding::Ahead })
@@ -65,10 +60,8 @@ pub(super) async fn observe(
     sets: Sets,
     founding: Founding,
 ) -> Result<Seen, Error> {
-    let namespace = grid.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let name = grid.name_any();
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-    let pods = pods.list(&ListParams::default().labels(&grid_selector(&name))).await?.items;
+    let pods = context.api_beside::<Pod>(grid)?;
+    let pods = pods.list(&ListParams::default().labels(&grid_selector(&grid.name_any()))).await?.items;
     let asked = ask(context, &pods, founding).await;
     let ready_suffice = match &asked {
         Ok(status) => ask_partitions(context, &pods, status).await,
@@ -117,13 +110,10 @@ async fn ask(
     let addresses = |pods: &[&Pod]| pods.iter().filter_map(|pod| address(pod)).collect::<Vec<IpAddr>>();
     let mut why = Unreachable::NobodyRuns;
     for addresses in [addresses(&ready), addresses(&others)] {
-        if addresses.is_empty() {
-            continue;
-        }
-        match client_within(&addresses, context.ports, time)?.status().await {
-            Ok(status) if status.outdated => why = Unreachable::Outdated,
-            Ok(status) => return Ok(status),
-            Err(error) => why = error.into(),
+        match reach::ask(&addresses, context.ports, time).await {
+            Ok((_, status)) => return Ok(status),
+            Err(Unreachable::NobodyReady) => {}
+            Err(error) => why = error,
         }
     }
     Err(why)
@@ -210,9 +200,8 @@ fn pod_set(
     let view = |pod: &Pod| PodView { outdated: is_outdated(pod), ..pod_view(pod, status, context) };
     let mut views: Vec<PodView> = pods.iter().filter(of_set).map(view).collect();
     views.sort_by_key(|pod| pod.ordinal);
-    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
     PodSet {
-        replicas: replicas.unwrap_or_default(),
+        replicas: replicas(set).unwrap_or_default(),
         is_seen: seen.is_some() && seen >= set.metadata.generation,
         pods: views,
     }

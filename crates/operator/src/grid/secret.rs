@@ -23,7 +23,7 @@ pub(super) async fn ensure(
     let name = blueprint.secret_name();
     if let Some(secret) = secrets.get_opt(&name).await? {
         let made_for = secret.annotations().get(GRID_UID).map(String::as_str);
-        if blueprint.spec.secret.is_none() && made_for != Some(blueprint.uid()) {
+        if blueprint.spec.secret.is_none() && made_for != Some(blueprint.uid) {
             return Err(Error::NotOurs { kind: "Secret".to_owned(), name });
         }
         let text = secret.data.as_ref().and_then(|data| data.get("secret"));

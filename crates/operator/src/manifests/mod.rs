@@ -9,7 +9,6 @@ mod pods;
 #[cfg(test)]
 mod tests;
 
-use kube::Resource as _;
 use serde_json::{Value, json};
 
 use crate::api::{ArbiterPolicy, Grid, GridSpec};
@@ -28,6 +27,9 @@ pub const HTTP_PORT: u16 = 7119;
 /// Tells the grid's services apart.
 const SERVICE_LABEL: &str = "wattle.dev/service";
 
+/// `true` on all pods of grids.
+pub(crate) const MEMBER_LABEL: &str = "wattle.dev/member";
+
 /// Says of an object which Grid it was made for.
 pub(crate) const GRID_UID: &str = "wattle.dev/grid-uid";
 
@@ -41,11 +43,10 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) name: &'a str,
     pub(crate) namespace: &'a str,
     /// Of the Grid: it says of an object whose it is.
-    uid: &'a str,
-    /// The reference to the Grid in objects, once they are to go with it. Before that they have none: who deletes a Grid in the foreground
-    /// (`--cascade=foreground`) would have them deleted while the Grid still waits for leave.
-    owner: Option<Value>,
+    pub(crate) uid: &'a str,
     pub(crate) spec: &'a GridSpec,
+    /// There is a grid, as far as is known without asking it.
+    pub(crate) is_founded: bool,
     /// What the nodes run.
     pub(crate) image: String,
     /// Where the operator is, who has to reach the nodes.
@@ -59,16 +60,11 @@ impl<'a> Blueprint<'a> {
             name: grid.metadata.name.as_deref()?,
             namespace: grid.metadata.namespace.as_deref()?,
             uid: grid.metadata.uid.as_deref()?,
-            owner: None,
+            is_founded: false,
             spec: &grid.spec,
             image: images.of(&grid.spec),
             operator_namespace,
         })
-    }
-
-    /// Of objects that go with the Grid.
-    pub(crate) fn owned_by(self, grid: &Grid) -> Self {
-        Self { owner: grid.controller_owner_ref(&()).map(|owner| json!(owner)), ..self }
     }
 
     /// All objects but the sets of pods and the secret, in the order in which they are needed.
@@ -79,25 +75,17 @@ impl<'a> Blueprint<'a> {
         objects
     }
 
-    pub(crate) fn uid(&self) -> &str {
-        self.uid
-    }
-
     pub(crate) fn secret_name(&self) -> String {
         self.spec.secret.clone().unwrap_or_else(|| format!("{}-secret", self.name))
     }
 
     fn metadata(&self, name: &str, component: Option<Component>) -> Value {
-        let mut metadata = json!({
+        json!({
             "name": name,
             "namespace": self.namespace,
             "labels": self.labels(component),
             "annotations": {GRID_UID: self.uid},
-        });
-        if let Some(owner) = &self.owner {
-            metadata["ownerReferences"] = json!([owner]);
-        }
-        metadata
+        })
     }
 
     fn labels(&self, component: Option<Component>) -> Value {
@@ -117,7 +105,7 @@ impl<'a> Blueprint<'a> {
         json!({
             "app.kubernetes.io/name": "wattle",
             "app.kubernetes.io/instance": self.name,
-            "wattle.dev/member": "true",
+            MEMBER_LABEL: "true",
         })
     }
 
@@ -148,7 +136,7 @@ impl Component {
 
 /// The label of all pods of a grid.
 pub(crate) fn grid_selector(grid: &str) -> String {
-    format!("app.kubernetes.io/name=wattle,app.kubernetes.io/instance={grid},wattle.dev/member=true")
+    format!("app.kubernetes.io/name=wattle,app.kubernetes.io/instance={grid},{MEMBER_LABEL}=true")
 }
 
 /// The label of the pods that hold data, for the scale subresource.

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    API_PORT, Blueprint, Component, Founders, GRACE_SECONDS, HTTP_PORT, PEERS_PORT, STOP_SECONDS,
-    arbiter_name, configuration, founders, nodes_service,
+    API_PORT, Blueprint, Component, Founders, GRACE_SECONDS, HTTP_PORT, MEMBER_LABEL, PEERS_PORT,
+    STOP_SECONDS, arbiter_name, configuration, founders, nodes_service,
 };
 use crate::api::{ListenAddress, Spread};
 
@@ -52,13 +52,14 @@ fn set(blueprint: &Blueprint<'_>, component: Component, replicas: u32, founders:
             claim["spec"]["storageClassName"] = json!(class);
         }
         set["spec"]["volumeClaimTemplates"] = json!([claim]);
-        // A node that was scaled away has left the grid: nothing of it is worth keeping. A grid that was deleted may be wanted back, for
-        // which its arbiter is not needed.
+        // A node that was scaled away has left the grid: nothing of it is worth keeping. But before the grid is known it may be one that came
+        // back with its volumes. A grid that was deleted may be wanted back, for which its arbiter is not needed.
         let when_deleted = match component {
             Component::Node => "Retain",
             Component::Arbiter => "Delete",
         };
-        let retention = json!({"whenDeleted": when_deleted, "whenScaled": "Delete"});
+        let when_scaled = if blueprint.is_founded { "Delete" } else { "Retain" };
+        let retention = json!({"whenDeleted": when_deleted, "whenScaled": when_scaled});
         set["spec"]["persistentVolumeClaimRetentionPolicy"] = retention;
     }
     set
@@ -70,7 +71,7 @@ fn template(blueprint: &Blueprint<'_>, component: Component, founders: &Founders
     for (key, value) in entries(blueprint.labels(Some(component))) {
         labels[key] = value;
     }
-    labels["wattle.dev/member"] = json!("true");
+    labels[MEMBER_LABEL] = json!("true");
     let mut annotations = json!(options.annotations);
     annotations["wattle.dev/settings"] = json!(configuration::fingerprint(&blueprint.spec.settings));
     if let Some(founders) = founders.annotation() {

@@ -78,7 +78,7 @@ fn kubernetes_knows_every_field() {
 }
 
 #[test]
-fn every_object_goes_with_its_grid() {
+fn every_object_says_whose_it_is() {
     let grid = grid(|_| {});
     let monitor = service_monitor(&Blueprint::new(&grid, &images(), "wattle-system").unwrap());
     for object in made(&grid).into_iter().chain([monitor]) {
@@ -86,11 +86,6 @@ fn every_object_goes_with_its_grid() {
         check(&object, "/metadata/labels/app.kubernetes.io~1instance", &json!("flights"));
         check(&object, "/metadata/annotations/wattle.dev~1grid-uid", &json!("u-1"));
         assert_eq!(object.pointer("/metadata/ownerReferences"), None, "it stays until the Grid may go");
-    }
-    let blueprint = Blueprint::new(&grid, &images(), "wattle-system").unwrap().owned_by(&grid);
-    for object in blueprint.surroundings().into_iter().chain([service_monitor(&blueprint)]) {
-        check(&object, "/metadata/ownerReferences/0/uid", &json!("u-1"));
-        check(&object, "/metadata/ownerReferences/0/controller", &json!(true));
     }
 }
 
@@ -240,6 +235,13 @@ fn storage_keeps_what_survives_a_node() {
     check(&set, "/spec/template/spec/containers/0/volumeMounts/3/mountPath", &json!("/var/lib/wattle"));
     let arguments = set.pointer("/spec/template/spec/containers/0/args").unwrap().as_array().unwrap();
     assert!(arguments.ends_with(&[json!("--data-dir"), json!("/var/lib/wattle")]), "{arguments:?}");
+    // Volumes may be those of a grid that comes back.
+    let blueprint = Blueprint::new(&stored, &images(), "wattle-system").unwrap();
+    for (is_founded, expected) in [(false, "Retain"), (true, "Delete")] {
+        let blueprint = Blueprint { is_founded, ..blueprint.clone() };
+        let set = node_set(&blueprint, 3, &Founders::wanted(&stored.spec));
+        check(&set, "/spec/persistentVolumeClaimRetentionPolicy/whenScaled", &json!(expected));
+    }
 }
 
 #[test]

@@ -9,8 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::finalizer::{Event, finalizer};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
+use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt as _};
 use wattle_client::{Error as GridError, api as wire};
 
@@ -18,12 +17,12 @@ use self::plan::{MapPlan, Shortage, plan, replication, shortage};
 use crate::api::{Grid, GridMap, GridMapStatus, MapDeletion};
 use crate::apply::apply_status;
 use crate::backoff;
-use crate::conditions::Conditions;
+use crate::claims::{Claims, of_grid, owner_before};
+use crate::conditions::{Conditions, is_news};
 use crate::context::{Context, log_queue};
-use crate::duplicates::{Claims, owner_before};
 use crate::error::Error;
-use crate::operator::api_in;
 use crate::reach::{client_while_there, grid_client};
+use crate::triggers::{controller, grids};
 
 const FINALIZER: &str = "wattle.dev/map";
 
@@ -36,29 +35,20 @@ impl Claims for GridMap {
 /// Reconciles until it is dropped.
 pub(crate) async fn run(context: Arc<Context>, namespace: Option<&str>) {
     let client = &context.client;
-    let controller = Controller::new(api_in::<GridMap>(client, namespace), watcher::Config::default());
+    let controller = controller::<GridMap>(client, namespace);
     let all = controller.store();
-    let of_grid = {
+    let those_of = {
         let all = all.clone();
-        move |grid: Grid| {
-            let is_of =
-                |map: &GridMap| map.spec.grid == grid.name_any() && map.namespace() == grid.namespace();
-            let found: Vec<_> =
-                all.state().iter().filter(|map| is_of(map)).map(|map| ObjectRef::from_obj(&**map)).collect();
-            found
-        }
+        move |grid: Grid| of_grid(&all, &grid)
     };
     controller
-        .watches(api_in::<Grid>(client, namespace), watcher::Config::default(), of_grid)
+        .watches_stream(grids(client, namespace), those_of)
         .run(
             move |map, context| reconcile(map, context, all.clone()),
             |map, error, context| context.after_failure(&*map, error),
             context.clone(),
         )
-        .for_each(|done| {
-            log_queue(done);
-            std::future::ready(())
-        })
+        .for_each(log_queue)
         .await;
 }
 
@@ -66,13 +56,12 @@ async fn reconcile(map: Arc<GridMap>, context: Arc<Context>, all: Store<GridMap>
     if let Some(pause) = context.pause_before(&*map) {
         return Ok(Action::requeue(pause));
     }
-    let namespace = map.namespace().ok_or(Error::Malformed { what: "no namespace" })?;
-    let maps: Api<GridMap> = Api::namespaced(context.client.clone(), &namespace);
+    let maps = context.api_beside::<GridMap>(&*map)?;
     let done = finalizer(&maps, FINALIZER, map.clone(), |event| async {
         match event {
             Event::Apply(map) => keep(&maps, &map, &context, &all).await,
             Event::Cleanup(map) => {
-                let done = delete(&namespace, &map, &context, &all).await;
+                let done = delete(&map, &context, &all).await;
                 if let Err(error) = &done {
                     tell(&maps, &map, &context, &Told::not_ready(error.reason(), error.to_string())).await?;
                 }
@@ -126,11 +115,11 @@ async fn keep(
     };
     tell(maps, map, context, told).await?;
     let told = done?;
-    Ok(Action::requeue(if told.ready { backoff::while_idle() } else { backoff::while_busy() * 4 }))
+    Ok(Action::requeue(if told.ready { backoff::while_idle() } else { backoff::while_not_ready() }))
 }
 
 async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
-    let (grid, client) = match grid_client(map.namespace().as_deref(), &map.spec.grid, context).await? {
+    let (grid, client) = match grid_client(map, context).await? {
         Ok(both) => both,
         Err(why) => return Ok(Told::not_ready(why.reason(), why.to_string())),
     };
@@ -150,11 +139,13 @@ async fn put_right(map: &GridMap, context: &Context) -> Result<Told, Error> {
     match planned {
         MapPlan::Nothing => Ok(as_specified(there.unwrap_or_default())),
         MapPlan::Create(options) => {
+            context.check_tenure()?;
             let made = client.maps().create(name, &options).await?;
             context.tell(map, EventType::Normal, "Created", &format!("map {name} is made in the grid")).await;
             Ok(as_specified(made))
         }
         MapPlan::Update { changes, what } => {
+            context.check_tenure()?;
             let changed = client.maps().update(name, &changes).await?;
             context.tell(map, EventType::Normal, "Updated", &format!("{what} of map {name} changed")).await;
             Ok(as_specified(changed))
@@ -172,10 +163,7 @@ fn nodes(grid: &Grid) -> u32 {
 async fn tell(maps: &Api<GridMap>, map: &GridMap, context: &Context, told: &Told) -> Result<(), Error> {
     let before = map.status.clone().unwrap_or_default();
     let generation = map.metadata.generation;
-    let was_ready = before.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let is_news =
-        was_ready.is_none_or(|before| before.reason != told.reason || before.message != told.message);
-    if !told.ready && is_news {
+    if !told.ready && is_news(&before.conditions, told.reason, &told.message) {
         context.tell(map, EventType::Warning, told.reason, &told.message).await;
     }
     let mut conditions = Conditions::new(&before.conditions, generation, Timestamp::now());
@@ -194,19 +182,15 @@ async fn tell(maps: &Api<GridMap>, map: &GridMap, context: &Context, told: &Told
 }
 
 /// The map in the grid stays, unless it is to go and this object is the one that owns it.
-async fn delete(
-    namespace: &str,
-    map: &GridMap,
-    context: &Context,
-    all: &Store<GridMap>,
-) -> Result<Action, Error> {
+async fn delete(map: &GridMap, context: &Context, all: &Store<GridMap>) -> Result<Action, Error> {
     if map.spec.deletion_policy == MapDeletion::Retain || owner_before(all, map).is_some() {
         return Ok(Action::await_change());
     }
     // With its grid the map has gone.
-    let Some(client) = client_while_there(namespace, &map.spec.grid, context).await? else {
+    let Some(client) = client_while_there(map, context).await? else {
         return Ok(Action::await_change());
     };
+    context.check_tenure()?;
     match client.maps().delete(map.map_name()).await {
         Ok(()) | Err(GridError::MapNotFound(_)) => Ok(Action::await_change()),
         Err(error) => Err(error.into()),

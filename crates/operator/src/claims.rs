@@ -1,7 +1,9 @@
-//! Two objects that want to own one thing of a grid: the older one has it.
+//! Objects that own one thing of a grid each: of two that want the same, the older one has it.
 
 use kube::ResourceExt as _;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use crate::api::Grid;
 
 /// What stands for one thing in a grid.
 pub(crate) trait Claims: kube::Resource<DynamicType = ()> + Clone + 'static {
@@ -19,6 +21,12 @@ pub(crate) fn owner_before<K: Claims>(all: &Store<K>, object: &K) -> Option<Stri
             && age(other) < age(object)
     };
     all.find(|other| is_before(other)).map(|other| other.name_any())
+}
+
+/// The objects that claim something of this grid.
+pub(crate) fn of_grid<K: Claims>(all: &Store<K>, grid: &Grid) -> Vec<ObjectRef<K>> {
+    let is_of = |one: &K| one.claim().0 == grid.name_any() && one.namespace() == grid.namespace();
+    all.state_filter(|one| is_of(one)).iter().map(|one| ObjectRef::from_obj(&**one)).collect()
 }
 
 #[cfg(test)]
